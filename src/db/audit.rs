@@ -1,0 +1,240 @@
+//! `check`: what is damaged or missing in a file, in one snapshot, while recording may go on.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::raw::{Access, Connection};
+use super::{Class, Error, error, identify, schema};
+use crate::ledger;
+use crate::reading::{Kind, Value};
+
+/// Findings past this many are counted and not listed.
+const FINDINGS_MAX: usize = 20;
+
+#[derive(Debug, Default)]
+pub struct Audit {
+    pub readings: i64,
+    pub runs: i64,
+    pub unclean: i64,
+    /// What cannot be as it was written, a line each.
+    pub damaged: Vec<String>,
+    /// What is not there, a line each.
+    pub missing: Vec<String>,
+    /// Findings that are not listed.
+    pub more: u64,
+}
+
+struct Run {
+    id: i64,
+    first_id: i64,
+    committed: i64,
+    fingerprint: i64,
+    found: i64,
+    sum: u64,
+}
+
+struct Series {
+    fingerprint: u64,
+    kind: Option<Kind>,
+}
+
+impl Audit {
+    fn damage(&mut self, what: String) {
+        Self::add(&mut self.damaged, &mut self.more, what);
+    }
+
+    fn miss(&mut self, what: String) {
+        Self::add(&mut self.missing, &mut self.more, what);
+    }
+
+    fn add(list: &mut Vec<String>, more: &mut u64, what: String) {
+        if list.len() < FINDINGS_MAX {
+            list.push(what);
+        } else {
+            *more += 1;
+        }
+    }
+}
+
+/// Looks at everything. An error means that the look could not be taken; damage is a finding.
+pub fn audit(
+    path: &Path,
+    full: bool,
+    busy_timeout: Duration,
+    halt: fn() -> bool,
+) -> Result<Audit, Error> {
+    let mut audit = Audit::default();
+    match examine(path, full, busy_timeout, halt, &mut audit) {
+        Err(e) if e.class() == Class::Damaged => audit.damage(e.to_string()),
+        other => other?,
+    }
+    Ok(audit)
+}
+
+fn examine(
+    path: &Path,
+    full: bool,
+    busy_timeout: Duration,
+    halt: fn() -> bool,
+    audit: &mut Audit,
+) -> Result<(), Error> {
+    let operation = "check";
+    let mut raw = Connection::open(path, Access::ReadOnly)?;
+    raw.set_busy_timeout(busy_timeout.as_millis().min(u128::from(u32::MAX)) as u32);
+    raw.interrupt_when(halt);
+    // One snapshot, so that a recorder that goes on cannot look like damage.
+    raw.execute(operation, schema::BEGIN_READ)?;
+    if identify(&mut raw)? {
+        return Err(Error::new("check", path, error::NOT_SEAWALL, "it is empty"));
+    }
+
+    let sql = if full {
+        schema::INTEGRITY_CHECK
+    } else {
+        schema::QUICK_CHECK
+    };
+    let mut told = Vec::new();
+    raw.rows(operation, sql, |row| {
+        told.extend(row.text(0).lines().map(str::to_owned));
+        true
+    })?;
+    for line in told {
+        if line != "ok" {
+            audit.damage(line);
+        }
+    }
+
+    let mut runs: Vec<Run> = Vec::new();
+    raw.rows(operation, schema::LIST_RUNS, |row| {
+        runs.push(Run {
+            id: row.integer(0),
+            first_id: row.integer(1),
+            committed: row.integer(2),
+            fingerprint: row.integer(3),
+            found: 0,
+            sum: 0,
+        });
+        audit.unclean += i64::from(row.text(5) == "unclean");
+        true
+    })?;
+    audit.runs = runs.len() as i64;
+
+    let mut series = HashMap::new();
+    raw.rows(operation, schema::LIST_SERIES, |row| {
+        let (sensor, field, name) = (row.text(1), row.text(2), row.text(3));
+        let kind = Kind::ALL.into_iter().find(|k| k.name() == name);
+        if kind.is_none() {
+            audit.damage(format!(
+                "series {} has the unknown type {name:?}",
+                row.integer(0)
+            ));
+        }
+        let fingerprint = kind.map_or(0, |kind| ledger::series(&sensor, &field, kind));
+        series.insert(row.integer(0), Series { fingerprint, kind });
+        true
+    })?;
+
+    examine_readings(&mut raw, &mut runs, &series, audit)?;
+    examine_runs(&runs, audit);
+    Ok(())
+}
+
+fn examine_readings(
+    raw: &mut Connection,
+    runs: &mut [Run],
+    series: &HashMap<i64, Series>,
+    audit: &mut Audit,
+) -> Result<(), Error> {
+    let mut last: Option<i64> = None;
+    // The run that a reading belongs to is the last that began at or before its id.
+    let mut current: Option<usize> = None;
+    raw.rows("check", schema::LIST_READINGS, |row| {
+        let id = row.integer(0);
+        audit.readings += 1;
+        if let Some(last) = last
+            && id != last.wrapping_add(1)
+        {
+            audit.miss(format!(
+                "readings {} to {}",
+                last.wrapping_add(1),
+                id.wrapping_sub(1)
+            ));
+        }
+        last = Some(id);
+        let mut next = current.map_or(0, |n| n + 1);
+        while runs.get(next).is_some_and(|run| run.first_id <= id) {
+            current = Some(next);
+            next += 1;
+        }
+        let Some(run) = current.and_then(|n| runs.get_mut(n)) else {
+            audit.damage(format!("reading {id} belongs to no run"));
+            return true;
+        };
+        run.found += 1;
+        let Some(series) = series.get(&row.integer(2)) else {
+            audit.damage(format!(
+                "reading {id} is of series {}, which is not there",
+                row.integer(2)
+            ));
+            return true;
+        };
+        match row.value(3) {
+            Some(value) if series.kind.is_none_or(|kind| fits(kind, value)) => {
+                run.sum = run.sum.wrapping_add(ledger::fingerprint(
+                    id,
+                    row.integer(1),
+                    series.fingerprint,
+                    value,
+                ));
+            }
+            _ => audit.damage(format!(
+                "reading {id} has a value that is not of its series' type"
+            )),
+        }
+        true
+    })
+}
+
+fn examine_runs(runs: &[Run], audit: &mut Audit) {
+    let mut next_id = None;
+    for run in runs {
+        if let Some(next) = next_id
+            && run.first_id != next
+        {
+            audit.damage(format!(
+                "run {} begins at reading {} where the runs before it end at {next}",
+                run.id, run.first_id
+            ));
+        }
+        next_id = Some(run.first_id.saturating_add(run.committed));
+        if run.found < run.committed {
+            audit.miss(format!(
+                "{} of the {} readings of run {}",
+                run.committed - run.found,
+                run.committed,
+                run.id
+            ));
+        } else if run.found > run.committed {
+            audit.damage(format!(
+                "run {} has {} readings and says that it committed {}",
+                run.id, run.found, run.committed
+            ));
+        } else if run.sum != run.fingerprint as u64 {
+            audit.damage(format!(
+                "a reading of run {} is not as it was recorded: its fingerprint does not match",
+                run.id
+            ));
+        }
+    }
+}
+
+fn fits(kind: Kind, value: Value<'_>) -> bool {
+    matches!(
+        (kind, value),
+        (Kind::Float, Value::Real(_))
+            | (Kind::Integer | Kind::Boolean, Value::Integer(_))
+            | (Kind::Unsigned, Value::Integer(_) | Value::Text(_))
+            | (Kind::String, Value::Text(_))
+    )
+}

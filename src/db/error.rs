@@ -1,0 +1,113 @@
+//! What a failed call to SQLite means for the recorder.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use libsqlite3_sys as ffi;
+
+/// One failed operation: what was tried, on which file, what SQLite and the system said.
+#[derive(Clone, Debug)]
+pub struct Error {
+    pub operation: &'static str,
+    pub path: PathBuf,
+    /// SQLite's extended result code.
+    pub code: i32,
+    pub message: String,
+    /// The system's own error number, or 0.
+    pub errno: i32,
+}
+
+/// What can be done about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// SQLite rolled back cleanly and the cause may pass: wait and try again.
+    Retry,
+    /// The file cannot be trusted, or a sync may have failed: nothing may be acknowledged from here on.
+    Fatal,
+    /// The file itself is damaged.
+    Damaged,
+    /// The file is not one that this version may write.
+    Foreign,
+}
+
+/// Codes of our own, below those of SQLite.
+pub const NOT_SEAWALL: i32 = -1;
+pub const NEWER_LAYOUT: i32 = -2;
+pub const PRAGMA_REFUSED: i32 = -3;
+
+impl Error {
+    pub fn new(
+        operation: &'static str,
+        path: &Path,
+        code: i32,
+        message: impl Into<String>,
+    ) -> Self {
+        Error {
+            operation,
+            path: path.to_owned(),
+            code,
+            message: message.into(),
+            errno: 0,
+        }
+    }
+
+    pub fn class(&self) -> Class {
+        match (self.code, self.code & 0xff) {
+            (NOT_SEAWALL | NEWER_LAYOUT, _) => Class::Foreign,
+            (ffi::SQLITE_IOERR_NOMEM, _) => Class::Retry,
+            (
+                _,
+                ffi::SQLITE_BUSY
+                | ffi::SQLITE_LOCKED
+                | ffi::SQLITE_FULL
+                | ffi::SQLITE_NOMEM
+                | ffi::SQLITE_PROTOCOL,
+            ) => Class::Retry,
+            (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => Class::Damaged,
+            _ => Class::Fatal,
+        }
+    }
+
+    /// What the user can do.
+    fn advice(&self) -> &'static str {
+        match (self.code, self.code & 0xff) {
+            (NOT_SEAWALL, _) => "; give another --db",
+            (NEWER_LAYOUT, _) => "; use the newer seawall that wrote it",
+            (PRAGMA_REFUSED, _) => "; the filesystem may lack what SQLite's WAL mode needs",
+            (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => {
+                "; another process holds the lock, end its transaction"
+            }
+            (_, ffi::SQLITE_FULL) => "; free some space",
+            (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => {
+                "; see `seawall check`, and keep a copy of the .db and -wal before anything else"
+            }
+            (_, ffi::SQLITE_IOERR) => "; see the kernel's log, the device may be failing",
+            (_, ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN | ffi::SQLITE_PERM) => {
+                "; the folder and the file must be there, and writable by this user"
+            }
+            (_, ffi::SQLITE_NOMEM) => "; give it more memory",
+            _ => "",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Error {
+            operation,
+            path,
+            message,
+            ..
+        } = self;
+        write!(f, "cannot {operation} {}: {message}", path.display())?;
+        if self.errno != 0 {
+            write!(f, " ({})", std::io::Error::from_raw_os_error(self.errno))?;
+        }
+        if self.code > 0 {
+            write!(f, " [SQLite {}]", self.code)?;
+        }
+        f.write_str(self.advice())
+    }
+}
+
+impl std::error::Error for Error {}

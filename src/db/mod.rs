@@ -1,0 +1,517 @@
+//! The database: all of SQL, pragmas and checkpoints, behind methods that say what they promise.
+//!
+//! One `Db` is one connection with one owner. A commit is whole or not there; only `commit` makes a
+//! `Committed`, which is what an ack is made of. Called by the writer thread; `audit` and `checkpoint`
+//! serve the commands of these names.
+
+mod audit;
+mod error;
+mod pragma;
+mod raw;
+mod schema;
+
+use std::ffi::c_int;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use libsqlite3_sys as ffi;
+
+pub use audit::{Audit, audit};
+pub use error::{Class, Error};
+pub use pragma::Sync;
+pub use raw::version;
+
+use crate::ledger;
+use crate::options::CheckpointMode;
+use crate::reading::{Batch, Counts, Definition, Value};
+use raw::{Access, Connection, Statement};
+
+/// Proof that everything in a batch is in a transaction that returned OK.
+#[derive(Debug)]
+pub struct Committed {
+    _private: (),
+}
+
+/// What one checkpoint did.
+#[derive(Clone, Copy, Debug)]
+pub struct Checkpoint {
+    pub mode: CheckpointMode,
+    /// Frames in the WAL.
+    pub log: u32,
+    /// Of these, frames that are in the database file.
+    pub copied: u32,
+    pub busy: bool,
+    pub took: Duration,
+}
+
+impl Checkpoint {
+    /// Nothing in the WAL is still needed.
+    pub fn is_complete(&self) -> bool {
+        !self.busy && self.log == self.copied
+    }
+}
+
+/// A run that never ended, found at the next start.
+#[derive(Clone, Copy, Debug)]
+pub struct Unclean {
+    pub run: i64,
+    pub committed: i64,
+}
+
+/// Where and when a run starts.
+#[derive(Clone, Debug)]
+pub struct Start {
+    pub now_ns: i64,
+    pub boot_id: Option<String>,
+    pub boot_ns: i64,
+}
+
+#[derive(Clone, Copy)]
+struct KnownSeries {
+    id: i64,
+    fingerprint: u64,
+}
+
+struct Statements {
+    begin: Statement,
+    commit: Statement,
+    insert_reading: Statement,
+    find_series: Statement,
+    add_series: Statement,
+    count_run: Statement,
+    end_run: Statement,
+}
+
+/// A seawall database, open for recording, with a run of its own.
+pub struct Db {
+    raw: Connection,
+    statements: Statements,
+    sync: Sync,
+    device: String,
+    unclean: Vec<Unclean>,
+    run: i64,
+    next_id: i64,
+    committed: i64,
+    counts: Counts,
+    checkpoints: i64,
+    fingerprint: u64,
+    /// By slot.
+    series: Vec<KnownSeries>,
+}
+
+impl Db {
+    /// Opens the file, which may be empty, closes the runs that never ended, and starts a new one, whose
+    /// row is on the disk when this returns.
+    pub fn open(
+        path: &Path,
+        busy_timeout: Duration,
+        wal_autocheckpoint: u32,
+        start: &Start,
+    ) -> Result<Self, Error> {
+        let mut raw = Connection::open(path, Access::ReadWrite)?;
+        raw.set_busy_timeout(busy_timeout.as_millis().min(u128::from(u32::MAX)) as u32);
+        // Before anything is written: the file may be somebody else's.
+        let is_new = identify(&mut raw)?;
+        pragma::set_all(&mut raw, busy_timeout, wal_autocheckpoint)?;
+        raw.count_frames();
+
+        raw.execute("lock", schema::BEGIN)?;
+        match begin_run(&mut raw, is_new, start) {
+            Ok(begun) => {
+                raw.execute("commit to", schema::COMMIT)?;
+                Self::with_run(raw, begun)
+            }
+            Err(e) => {
+                // Where this fails too, SQLite has rolled back already.
+                let _ = raw.execute("roll back", schema::ROLLBACK);
+                Err(e)
+            }
+        }
+    }
+
+    fn with_run(mut raw: Connection, begun: Begun) -> Result<Self, Error> {
+        let statements = Statements {
+            begin: raw.prepare(schema::BEGIN)?,
+            commit: raw.prepare(schema::COMMIT)?,
+            insert_reading: raw.prepare(schema::INSERT_READING)?,
+            find_series: raw.prepare(schema::FIND_SERIES)?,
+            add_series: raw.prepare(schema::ADD_SERIES)?,
+            count_run: raw.prepare(schema::COUNT_RUN)?,
+            end_run: raw.prepare(schema::END_RUN)?,
+        };
+        Ok(Db {
+            raw,
+            statements,
+            sync: Sync::Full,
+            device: begun.device,
+            unclean: begun.unclean,
+            run: begun.run,
+            next_id: begun.next_id,
+            committed: 0,
+            counts: Counts::default(),
+            checkpoints: 0,
+            fingerprint: 0,
+            series: Vec::new(),
+        })
+    }
+
+    /// 128 random bits in hex.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    pub fn run(&self) -> i64 {
+        self.run
+    }
+
+    /// The runs that were found unfinished at the start.
+    pub fn unclean(&self) -> &[Unclean] {
+        &self.unclean
+    }
+
+    /// Readings of this run in the file.
+    pub fn committed(&self) -> i64 {
+        self.committed
+    }
+
+    /// Frames in the WAL after the last commit.
+    pub fn wal_frames(&self) -> u32 {
+        self.raw.wal_frames()
+    }
+
+    /// Commits the batch whole, or leaves the database as it was and the batch to be tried again.
+    pub fn commit(&mut self, batch: &Batch, sync: Sync) -> Result<Committed, Error> {
+        if batch.rows().is_empty() && batch.counts == Counts::default() {
+            // Only marks: all that they stand on was committed before.
+            return Ok(Committed { _private: () });
+        }
+        self.synchronous(sync)?;
+        // A slot may be given to another series within the batch; should the commit fail, the next try
+        // has to begin with the meaning that it had before.
+        let known = (!batch.definitions().is_empty()).then(|| self.series.clone());
+        let result = self.transaction(|db| {
+            let fingerprint = db.insert(batch)?;
+            let mut counts = db.counts;
+            counts.add(batch.counts);
+            let committed = db.committed + batch.rows().len() as i64;
+            db.write_counts(committed, counts, fingerprint)?;
+            Ok((committed, counts, fingerprint))
+        });
+        match result {
+            Ok((committed, counts, fingerprint)) => {
+                self.next_id += batch.rows().len() as i64;
+                self.committed = committed;
+                self.counts = counts;
+                self.fingerprint = fingerprint;
+                Ok(Committed { _private: () })
+            }
+            Err(e) => {
+                if let Some(known) = known {
+                    self.series = known;
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Ends the run in its row, synced.
+    pub fn end_run(&mut self, now_ns: i64, reason: &str) -> Result<(), Error> {
+        self.synchronous(Sync::Full)?;
+        self.transaction(|db| {
+            db.write_counts(db.committed, db.counts, db.fingerprint)?;
+            db.raw.run(
+                "end the run in",
+                db.statements.end_run,
+                &[
+                    Some(Value::Integer(db.run)),
+                    Some(Value::Integer(now_ns)),
+                    Some(Value::Text(reason)),
+                ],
+            )
+        })
+    }
+
+    /// One checkpoint. Frames that had to stay, for a reader or a writer, are an answer and no error.
+    pub fn checkpoint(&mut self, mode: CheckpointMode) -> Result<Checkpoint, Error> {
+        let done = checkpoint(&mut self.raw, mode)?;
+        self.checkpoints += 1;
+        Ok(done)
+    }
+
+    /// How long the next calls wait for another process's lock.
+    pub fn set_busy_timeout(&mut self, timeout: Duration) {
+        self.raw
+            .set_busy_timeout(timeout.as_millis().min(u128::from(u32::MAX)) as u32);
+    }
+
+    /// Takes the file out of WAL mode, so that it is one file; false where another process has it open.
+    /// Only after a complete checkpoint.
+    pub fn leave_wal(&mut self) -> Result<bool, Error> {
+        pragma::leave_wal(&mut self.raw)
+    }
+
+    pub fn close(self) -> Result<(), Error> {
+        self.raw.close()
+    }
+
+    fn synchronous(&mut self, sync: Sync) -> Result<(), Error> {
+        if self.sync != sync {
+            pragma::set_synchronous(&mut self.raw, sync)?;
+            self.sync = sync;
+        }
+        Ok(())
+    }
+
+    /// Runs `work` in a transaction. After an error the database is as it was before.
+    fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.raw.run("lock", self.statements.begin, &[])?;
+        let result = work(self).and_then(|value| {
+            self.raw
+                .run("commit to", self.statements.commit, &[])
+                .map(|()| value)
+        });
+        // Some errors make SQLite roll back by itself.
+        if result.is_err() && !self.raw.is_autocommit() {
+            let _ = self.raw.execute("roll back", schema::ROLLBACK);
+        }
+        result
+    }
+
+    /// Inserts the rows; gives the run's new fingerprint.
+    fn insert(&mut self, batch: &Batch) -> Result<u64, Error> {
+        let mut fingerprint = self.fingerprint;
+        let mut definitions = batch.definitions().iter().peekable();
+        for (n, row) in batch.rows().iter().enumerate() {
+            while let Some(definition) = definitions.next_if(|d| d.from <= n) {
+                self.define(definition)?;
+            }
+            let series = self.series[row.slot as usize];
+            let id = self.next_id + n as i64;
+            let value = batch.value(row);
+            self.raw.insert(
+                self.statements.insert_reading,
+                id,
+                row.time_ns,
+                series.id,
+                value,
+            )?;
+            fingerprint = fingerprint.wrapping_add(ledger::fingerprint(
+                id,
+                row.time_ns,
+                series.fingerprint,
+                value,
+            ));
+        }
+        // What was defined after the last row is for the batches to come.
+        for definition in definitions {
+            self.define(definition)?;
+        }
+        Ok(fingerprint)
+    }
+
+    /// Finds the series in the file or adds it, and remembers it under its slot.
+    fn define(&mut self, definition: &Definition) -> Result<(), Error> {
+        let series = &definition.series;
+        let names =
+            [&*series.sensor, &*series.field, series.kind.name()].map(|n| Some(Value::Text(n)));
+        let operation = "look up a series in";
+        let id = match self
+            .raw
+            .query(operation, self.statements.find_series, &names)?
+        {
+            Some(id) => id,
+            None => {
+                let operation = "add a series to";
+                let added = self
+                    .raw
+                    .query(operation, self.statements.add_series, &names)?;
+                added.ok_or_else(|| {
+                    Error::new(
+                        operation,
+                        self.raw.path(),
+                        ffi::SQLITE_ERROR,
+                        "no id returned",
+                    )
+                })?
+            }
+        };
+        let known = KnownSeries {
+            id,
+            fingerprint: ledger::series(&series.sensor, &series.field, series.kind),
+        };
+        let slot = definition.slot as usize;
+        // The interner gives slots in order from 0.
+        if slot < self.series.len() {
+            self.series[slot] = known;
+        } else {
+            self.series.push(known);
+        }
+        Ok(())
+    }
+
+    fn write_counts(
+        &mut self,
+        committed: i64,
+        counts: Counts,
+        fingerprint: u64,
+    ) -> Result<(), Error> {
+        let numbers = [
+            self.run,
+            committed,
+            counts.dropped as i64,
+            counts.rejected as i64,
+            counts.errors as i64,
+            self.checkpoints,
+            fingerprint as i64,
+        ]
+        .map(|n| Some(Value::Integer(n)));
+        self.raw
+            .run("count the run in", self.statements.count_run, &numbers)
+    }
+}
+
+/// Whether the file is new; an error if it is not seawall's, or of a layout that this version cannot know.
+fn identify(raw: &mut Connection) -> Result<bool, Error> {
+    let operation = "read";
+    let application = raw.answer(operation, schema::GET_APPLICATION_ID)?;
+    let layout = raw.answer(operation, schema::GET_LAYOUT)?;
+    let is_empty = raw.answer(operation, schema::IS_EMPTY)? == "1";
+    if is_empty && application == "0" && layout == "0" {
+        return Ok(true);
+    }
+    if application != schema::APPLICATION_ID.to_string() {
+        return Err(Error::new(
+            "use",
+            raw.path(),
+            error::NOT_SEAWALL,
+            format!("it is not a seawall database (application_id {application})"),
+        ));
+    }
+    if layout != schema::LAYOUT.to_string() {
+        return Err(Error::new(
+            "use",
+            raw.path(),
+            error::NEWER_LAYOUT,
+            format!(
+                "its layout is version {layout}, this seawall knows version {}",
+                schema::LAYOUT
+            ),
+        ));
+    }
+    Ok(false)
+}
+
+struct Begun {
+    device: String,
+    unclean: Vec<Unclean>,
+    run: i64,
+    next_id: i64,
+}
+
+/// Within a transaction: makes the tables of a new file, closes the runs that never ended, begins a run.
+fn begin_run(raw: &mut Connection, is_new: bool, start: &Start) -> Result<Begun, Error> {
+    let operation = "begin a run in";
+    // Two that start on a new file at once: the lock has settled who makes the tables.
+    if is_new && identify(raw)? {
+        raw.execute("make the tables of", schema::CREATE)?;
+        let id = random_id().map_err(|e| {
+            Error::new(
+                "name the device of",
+                raw.path(),
+                ffi::SQLITE_ERROR,
+                e.to_string(),
+            )
+        })?;
+        let add = raw.prepare(schema::ADD_DEVICE)?;
+        raw.run(operation, add, &[Some(Value::Text(&id))])?;
+    }
+    let device = raw.answer(operation, c"SELECT id FROM device")?;
+    let mut unclean = Vec::new();
+    raw.rows(operation, schema::OPEN_RUNS, |row| {
+        unclean.push(Unclean {
+            run: row.integer(0),
+            committed: row.integer(1),
+        });
+        true
+    })?;
+    let close = raw.prepare(schema::CLOSE_OPEN_RUNS)?;
+    raw.run(operation, close, &[Some(Value::Integer(start.now_ns))])?;
+    let mut next_id = 1;
+    raw.rows(operation, schema::NEXT_ID, |row| {
+        next_id = row.integer(0);
+        false
+    })?;
+    let add = raw.prepare(schema::ADD_RUN)?;
+    let run = raw
+        .query(
+            operation,
+            add,
+            &[
+                Some(Value::Integer(start.now_ns)),
+                start.boot_id.as_deref().map(Value::Text),
+                Some(Value::Integer(start.boot_ns)),
+                Some(Value::Integer(next_id)),
+            ],
+        )?
+        .ok_or_else(|| Error::new(operation, raw.path(), ffi::SQLITE_ERROR, "no id returned"))?;
+    Ok(Begun {
+        device,
+        unclean,
+        run,
+        next_id,
+    })
+}
+
+fn random_id() -> Result<String, getrandom::Error> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits)?;
+    Ok(bits.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn checkpoint(raw: &mut Connection, mode: CheckpointMode) -> Result<Checkpoint, Error> {
+    let number: c_int = match mode {
+        CheckpointMode::Passive => ffi::SQLITE_CHECKPOINT_PASSIVE,
+        CheckpointMode::Full => ffi::SQLITE_CHECKPOINT_FULL,
+        CheckpointMode::Restart => ffi::SQLITE_CHECKPOINT_RESTART,
+        CheckpointMode::Truncate => ffi::SQLITE_CHECKPOINT_TRUNCATE,
+    };
+    let start = Instant::now();
+    let frames = raw.checkpoint(number)?;
+    Ok(Checkpoint {
+        mode,
+        log: frames.log,
+        copied: frames.copied,
+        busy: frames.busy,
+        took: start.elapsed(),
+    })
+}
+
+/// One checkpoint of a file that others may be recording into. A file that nobody else has open is left
+/// complete by itself when nothing remains in its WAL.
+pub fn checkpoint_file(
+    path: &Path,
+    mode: CheckpointMode,
+    busy_timeout: Duration,
+) -> Result<Checkpoint, Error> {
+    let mut raw = Connection::open(path, Access::ReadWrite)?;
+    raw.set_busy_timeout(busy_timeout.as_millis().min(u128::from(u32::MAX)) as u32);
+    if identify(&mut raw)? {
+        return Err(Error::new(
+            "checkpoint",
+            path,
+            error::NOT_SEAWALL,
+            "it is empty",
+        ));
+    }
+    pragma::set_synchronous(&mut raw, Sync::Full)?;
+    let done = checkpoint(&mut raw, mode)?;
+    if done.is_complete() {
+        raw.set_busy_timeout(0);
+        pragma::leave_wal(&mut raw)?;
+    }
+    raw.close()?;
+    Ok(done)
+}

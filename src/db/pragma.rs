@@ -1,0 +1,110 @@
+//! The pragmas as one table. Each is set and read back: SQLite ignores what it does not understand.
+
+use std::ffi::CString;
+use std::time::Duration;
+
+use super::error::{Error, PRAGMA_REFUSED};
+use super::raw::Connection;
+
+/// Bytes to which a WAL that has grown is cut back when it starts again from its beginning: twice what
+/// the automatic checkpoint lets it come to, so that in daily work it is neither cut nor grown anew.
+pub const WAL_BYTES_KEPT: u64 = 8 * 1024 * 1024;
+/// Memory for pages; a commit that changes more spills into the WAL early, which costs no safety.
+const CACHE_KIB: i64 = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    Normal,
+    Full,
+}
+
+struct Pragma {
+    name: &'static str,
+    value: String,
+    answer: String,
+}
+
+fn pragma(name: &'static str, value: impl ToString, answer: impl ToString) -> Pragma {
+    Pragma {
+        name,
+        value: value.to_string(),
+        answer: answer.to_string(),
+    }
+}
+
+/// What every recorder sets, in this order.
+pub fn set_all(
+    connection: &mut Connection,
+    busy_timeout: Duration,
+    wal_autocheckpoint: u32,
+) -> Result<(), Error> {
+    let busy_ms = busy_timeout.as_millis().min(i32::MAX as u128);
+    let table = [
+        // First, because already the next may meet another process's lock.
+        pragma("busy_timeout", busy_ms, busy_ms),
+        // Readers never wait for the writer, nor it for them; survives in the file.
+        pragma("journal_mode", "WAL", "wal"),
+        // The default of a new connection, said all the same; commits choose, see `Db::commit`.
+        pragma("synchronous", "FULL", 2),
+        // Until `count_frames` takes over: SQLite's own hook throws the checkpoint's errors away.
+        pragma("wal_autocheckpoint", wal_autocheckpoint, wal_autocheckpoint),
+        // There is no /tmp in a scratch image.
+        pragma("temp_store", "MEMORY", 2),
+        pragma("journal_size_limit", WAL_BYTES_KEPT, WAL_BYTES_KEPT),
+        pragma("foreign_keys", "ON", 1),
+        pragma("cache_size", -CACHE_KIB, -CACHE_KIB),
+        // A damaged page is noticed when it is read and not after it was built upon.
+        pragma("cell_size_check", "ON", 1),
+        // Nothing that somebody wrote into the file's schema may run functions with side effects.
+        pragma("trusted_schema", "OFF", 0),
+    ];
+    for row in table {
+        set(connection, &row)?;
+    }
+    Ok(())
+}
+
+/// May not be called within a transaction.
+pub fn set_synchronous(connection: &mut Connection, sync: Sync) -> Result<(), Error> {
+    let (value, answer) = match sync {
+        Sync::Normal => ("NORMAL", 1),
+        Sync::Full => ("FULL", 2),
+    };
+    set(connection, &pragma("synchronous", value, answer))
+}
+
+/// Takes the file out of WAL mode; false where another process has it open.
+pub fn leave_wal(connection: &mut Connection) -> Result<bool, Error> {
+    let operation = "take out of WAL mode";
+    match connection.answer(operation, c"PRAGMA journal_mode = DELETE") {
+        Ok(mode) => Ok(mode == "delete"),
+        Err(e) if e.class() == super::error::Class::Retry => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+fn set(connection: &mut Connection, row: &Pragma) -> Result<(), Error> {
+    let Pragma {
+        name,
+        value,
+        answer,
+    } = row;
+    let sql = |text: String| {
+        CString::new(text).map_err(|_| Error::new("set", connection.path(), PRAGMA_REFUSED, "NUL"))
+    };
+    let (write, read) = (
+        sql(format!("PRAGMA {name} = {value}"))?,
+        sql(format!("PRAGMA {name}"))?,
+    );
+    connection.answer("configure", &write)?;
+    let got = connection.answer("configure", &read)?;
+    if got != *answer {
+        return Err(Error::new(
+            "configure",
+            connection.path(),
+            PRAGMA_REFUSED,
+            format!("{name} = {value} was answered by {got}"),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,427 @@
+//! SQLite's C interface, one method for each call that seawall makes; all of `unsafe` that SQL needs.
+//!
+//! A `Connection` owns its statements and lends none of them, so that every call goes through one `&mut`
+//! and no two threads can be inside SQLite on the same connection. It may move between threads.
+
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use libsqlite3_sys as ffi;
+
+use super::error::Error;
+use crate::reading::Value;
+
+pub struct Connection {
+    db: *mut ffi::sqlite3,
+    statements: Vec<*mut ffi::sqlite3_stmt>,
+    path: PathBuf,
+    /// Frames in the WAL after the last commit; boxed because SQLite keeps its address.
+    wal_frames: Box<AtomicU32>,
+}
+
+// SAFETY: SQLite is compiled thread-safe and ties no connection to a thread; NOMUTEX only demands that no
+// two threads use it at once, which `&mut self` everywhere, and no `Sync`, ensure.
+unsafe impl Send for Connection {}
+
+/// A prepared statement of the connection that made it.
+#[derive(Clone, Copy, Debug)]
+pub struct Statement(usize);
+
+/// What `sqlite3_wal_checkpoint_v2` answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frames {
+    pub log: u32,
+    pub copied: u32,
+    pub busy: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+extern "C" fn note_frames(
+    target: *mut c_void,
+    _db: *mut ffi::sqlite3,
+    _schema: *const std::ffi::c_char,
+    frames: c_int,
+) -> c_int {
+    // SAFETY: `target` is the boxed counter of the connection, which outlives the registration.
+    let counter = unsafe { &*target.cast::<AtomicU32>() };
+    counter.store(frames.max(0) as u32, Ordering::Relaxed);
+    ffi::SQLITE_OK
+}
+
+extern "C" fn ask(target: *mut c_void) -> c_int {
+    // SAFETY: `target` is the `fn() -> bool` that `interrupt_when` was given.
+    let asked = unsafe { std::mem::transmute::<*mut c_void, fn() -> bool>(target) };
+    c_int::from(asked())
+}
+
+/// SQLite's version, as `--version` prints it.
+pub fn version() -> &'static str {
+    // SAFETY: returns a static string.
+    let text = unsafe { CStr::from_ptr(ffi::sqlite3_libversion()) };
+    text.to_str().unwrap_or("unknown")
+}
+
+impl Connection {
+    /// Opens an existing file.
+    pub fn open(path: &Path, access: Access) -> Result<Self, Error> {
+        let operation = "open";
+        let name = CString::new(path.as_os_str().as_bytes())
+            .map_err(|_| Error::new(operation, path, ffi::SQLITE_CANTOPEN, "NUL in the path"))?;
+        let access = match access {
+            Access::ReadOnly => ffi::SQLITE_OPEN_READONLY,
+            Access::ReadWrite => ffi::SQLITE_OPEN_READWRITE,
+        };
+        let flags = access | ffi::SQLITE_OPEN_NOMUTEX | ffi::SQLITE_OPEN_EXRESCODE;
+        let mut db = ptr::null_mut();
+        // SAFETY: `name` ends in NUL, `db` is a local; the handle is closed by Drop even if this fails.
+        let code = unsafe { ffi::sqlite3_open_v2(name.as_ptr(), &mut db, flags, ptr::null()) };
+        let connection = Connection {
+            db,
+            statements: Vec::new(),
+            path: path.to_owned(),
+            wal_frames: Box::new(AtomicU32::new(0)),
+        };
+        connection.check(operation, code)?;
+        Ok(connection)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The error that the last call left on this connection.
+    fn error(&self, operation: &'static str, code: c_int) -> Error {
+        let (message, errno) = if self.db.is_null() {
+            ("out of memory".to_owned(), 0)
+        } else {
+            // SAFETY: the handle is open; the message is copied before any further call.
+            unsafe {
+                let text = CStr::from_ptr(ffi::sqlite3_errmsg(self.db));
+                (
+                    text.to_string_lossy().into_owned(),
+                    ffi::sqlite3_system_errno(self.db),
+                )
+            }
+        };
+        // The number is the connection's last system error, and means something only for these.
+        let told = matches!(
+            code & 0xff,
+            ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN | ffi::SQLITE_READONLY
+        );
+        Error {
+            errno: if told { errno } else { 0 },
+            ..Error::new(operation, &self.path, code, message)
+        }
+    }
+
+    fn check(&self, operation: &'static str, code: c_int) -> Result<(), Error> {
+        if code == ffi::SQLITE_OK {
+            Ok(())
+        } else {
+            Err(self.error(operation, code))
+        }
+    }
+
+    /// Runs statements that return nothing of interest.
+    pub fn execute(&mut self, operation: &'static str, sql: &CStr) -> Result<(), Error> {
+        // SAFETY: the handle is open and `sql` ends in NUL; no callback.
+        let code = unsafe {
+            ffi::sqlite3_exec(
+                self.db,
+                sql.as_ptr(),
+                None,
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+        self.check(operation, code)
+    }
+
+    pub fn prepare(&mut self, sql: &CStr) -> Result<Statement, Error> {
+        let mut statement = ptr::null_mut();
+        // SAFETY: as above; the statement is finalized by Drop.
+        let code = unsafe {
+            ffi::sqlite3_prepare_v3(
+                self.db,
+                sql.as_ptr(),
+                -1,
+                ffi::SQLITE_PREPARE_PERSISTENT,
+                &mut statement,
+                ptr::null_mut(),
+            )
+        };
+        self.check("prepare a statement for", code)?;
+        self.statements.push(statement);
+        Ok(Statement(self.statements.len() - 1))
+    }
+
+    /// Binds a text without copying it: the caller steps and resets before the text changes, which the
+    /// two methods that call this do within one borrow of it.
+    fn bind_text(&mut self, statement: Statement, place: i32, text: &str) -> c_int {
+        let len = c_int::try_from(text.len()).unwrap_or(c_int::MAX);
+        // SAFETY: pointer and length describe `text`; a null destructor is SQLITE_STATIC, and the binding
+        // is replaced or cleared before `text` goes, see above.
+        unsafe {
+            ffi::sqlite3_bind_text(
+                self.statements[statement.0],
+                place,
+                text.as_ptr().cast(),
+                len,
+                None,
+            )
+        }
+    }
+
+    /// Binds the values in order, steps once and resets. For statements that return no row.
+    pub fn run(
+        &mut self,
+        operation: &'static str,
+        statement: Statement,
+        values: &[Option<Value<'_>>],
+    ) -> Result<(), Error> {
+        let row = self.query(operation, statement, values)?;
+        debug_assert!(row.is_none());
+        Ok(())
+    }
+
+    /// As `run`, and gives the first column of the first row, if there is one.
+    pub fn query(
+        &mut self,
+        operation: &'static str,
+        statement: Statement,
+        values: &[Option<Value<'_>>],
+    ) -> Result<Option<i64>, Error> {
+        let raw = self.statements[statement.0];
+        for (place, value) in (1..).zip(values) {
+            // SAFETY: the statement is ours; places beyond its parameters give an error code.
+            let code = match *value {
+                None => unsafe { ffi::sqlite3_bind_null(raw, place) },
+                Some(Value::Integer(v)) => unsafe { ffi::sqlite3_bind_int64(raw, place, v) },
+                // SAFETY: as above.
+                Some(Value::Real(v)) => unsafe { ffi::sqlite3_bind_double(raw, place, v) },
+                Some(Value::Text(v)) => self.bind_text(statement, place, v),
+            };
+            self.check(operation, code)?;
+        }
+        // SAFETY: the statement is ours; texts bound above outlive the step, and are unbound after it.
+        unsafe {
+            let code = ffi::sqlite3_step(raw);
+            let result = match code {
+                ffi::SQLITE_ROW => Ok(Some(ffi::sqlite3_column_int64(raw, 0))),
+                ffi::SQLITE_DONE => Ok(None),
+                code => Err(self.error(operation, code)),
+            };
+            ffi::sqlite3_reset(raw);
+            ffi::sqlite3_clear_bindings(raw);
+            result
+        }
+    }
+
+    /// The hot one: one reading into a statement with the parameters id, time, series, value.
+    pub fn insert(
+        &mut self,
+        statement: Statement,
+        id: i64,
+        time_ns: i64,
+        series: i64,
+        value: Value<'_>,
+    ) -> Result<(), Error> {
+        let raw = self.statements[statement.0];
+        // SAFETY: the statement is ours and has four parameters; a text outlives the step, and the value
+        // is bound anew before each.
+        unsafe {
+            ffi::sqlite3_bind_int64(raw, 1, id);
+            ffi::sqlite3_bind_int64(raw, 2, time_ns);
+            ffi::sqlite3_bind_int64(raw, 3, series);
+            let bound = match value {
+                Value::Real(v) => ffi::sqlite3_bind_double(raw, 4, v),
+                Value::Integer(v) => ffi::sqlite3_bind_int64(raw, 4, v),
+                Value::Text(v) => self.bind_text(statement, 4, v),
+            };
+            let code = if bound == ffi::SQLITE_OK {
+                ffi::sqlite3_step(raw)
+            } else {
+                bound
+            };
+            if code == ffi::SQLITE_DONE {
+                ffi::sqlite3_reset(raw);
+                return Ok(());
+            }
+            let error = self.error("insert a reading into", code);
+            ffi::sqlite3_reset(raw);
+            Err(error)
+        }
+    }
+
+    /// Steps a statement to its end and hands each row to `each`, until that returns false.
+    pub fn rows(
+        &mut self,
+        operation: &'static str,
+        sql: &CStr,
+        mut each: impl FnMut(&Row<'_>) -> bool,
+    ) -> Result<(), Error> {
+        let statement = self.prepare(sql)?;
+        let raw = self.statements[statement.0];
+        let result = loop {
+            // SAFETY: the statement is ours; `Row` borrows it only until the next step.
+            match unsafe { ffi::sqlite3_step(raw) } {
+                ffi::SQLITE_ROW => {
+                    if !each(&Row {
+                        statement: raw,
+                        _step: std::marker::PhantomData,
+                    }) {
+                        break Ok(());
+                    }
+                }
+                ffi::SQLITE_DONE => break Ok(()),
+                code => break Err(self.error(operation, code)),
+            }
+        };
+        self.statements.pop();
+        // SAFETY: just taken off the list, so that nobody uses it again.
+        unsafe { ffi::sqlite3_finalize(raw) };
+        result
+    }
+
+    /// The only answer of a query, as text.
+    pub fn answer(&mut self, operation: &'static str, sql: &CStr) -> Result<String, Error> {
+        let mut answer = String::new();
+        self.rows(operation, sql, |row| {
+            answer = row.text(0).into_owned();
+            false
+        })?;
+        Ok(answer)
+    }
+
+    /// Whether no transaction is open.
+    pub fn is_autocommit(&mut self) -> bool {
+        // SAFETY: the handle is open.
+        unsafe { ffi::sqlite3_get_autocommit(self.db) != 0 }
+    }
+
+    pub fn set_busy_timeout(&mut self, ms: u32) {
+        // SAFETY: the handle is open; cannot fail.
+        unsafe { ffi::sqlite3_busy_timeout(self.db, c_int::try_from(ms).unwrap_or(c_int::MAX)) };
+    }
+
+    /// Counts the WAL's frames from here on, in place of SQLite's own automatic checkpoint.
+    pub fn count_frames(&mut self) {
+        let target: *const AtomicU32 = &*self.wal_frames;
+        // SAFETY: the counter is boxed and lives as long as the connection, which Drop closes first.
+        unsafe { ffi::sqlite3_wal_hook(self.db, Some(note_frames), target as *mut c_void) };
+    }
+
+    /// Frames in the WAL after the last commit.
+    pub fn wal_frames(&self) -> u32 {
+        self.wal_frames.load(Ordering::Relaxed)
+    }
+
+    /// Lets a statement end with SQLITE_INTERRUPT soon after `asked` is true.
+    pub fn interrupt_when(&mut self, asked: fn() -> bool) {
+        const STEPS: c_int = 10_000;
+        // SAFETY: the handle is open; a fn pointer is valid for ever, and `ask` turns it back.
+        unsafe {
+            ffi::sqlite3_progress_handler(self.db, STEPS, Some(ask), asked as *mut c_void);
+        }
+    }
+
+    /// One checkpoint. Busy is an answer and not an error: it says that some frames had to stay.
+    pub fn checkpoint(&mut self, mode: c_int) -> Result<Frames, Error> {
+        let (mut log, mut copied) = (-1, -1);
+        // SAFETY: the handle is open; a null schema means the whole connection, which has one database.
+        let code = unsafe {
+            ffi::sqlite3_wal_checkpoint_v2(self.db, ptr::null(), mode, &mut log, &mut copied)
+        };
+        let busy = code & 0xff == ffi::SQLITE_BUSY;
+        if !busy {
+            self.check("checkpoint", code)?;
+        }
+        // Both are -1 when the file is not in WAL mode or nothing was looked at.
+        Ok(Frames {
+            log: log.max(0) as u32,
+            copied: copied.max(0) as u32,
+            busy,
+        })
+    }
+
+    /// Closes the file and says whether SQLite could. SQLite swallows the errors of the checkpoint that
+    /// closing may bring, so the caller checkpoints first.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.finalize();
+        // SAFETY: all statements are finalized. Only on success the handle is gone, and then forgotten.
+        let code = unsafe { ffi::sqlite3_close(self.db) };
+        self.check("close", code)?;
+        self.db = ptr::null_mut();
+        Ok(())
+    }
+
+    fn finalize(&mut self) {
+        for statement in self.statements.drain(..) {
+            // SAFETY: ours, and off the list now.
+            unsafe { ffi::sqlite3_finalize(statement) };
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.finalize();
+        // SAFETY: statements are gone; closing null does nothing.
+        unsafe { ffi::sqlite3_close(self.db) };
+    }
+}
+
+/// The row that a query stands on.
+pub struct Row<'a> {
+    statement: *mut ffi::sqlite3_stmt,
+    _step: std::marker::PhantomData<&'a ()>,
+}
+
+impl Row<'_> {
+    pub fn integer(&self, column: i32) -> i64 {
+        // SAFETY: the statement stands on a row; a column out of range gives 0.
+        unsafe { ffi::sqlite3_column_int64(self.statement, column) }
+    }
+
+    pub fn text(&self, column: i32) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.bytes(column))
+    }
+
+    fn bytes(&self, column: i32) -> &[u8] {
+        // SAFETY: SQLite keeps the bytes until the next step, which `&self` cannot make; null when empty.
+        unsafe {
+            let start = ffi::sqlite3_column_text(self.statement, column);
+            let len = ffi::sqlite3_column_bytes(self.statement, column);
+            if start.is_null() || len <= 0 {
+                return &[];
+            }
+            std::slice::from_raw_parts(start, len as usize)
+        }
+    }
+
+    /// The value as seawall writes values; None for what it never writes.
+    pub fn value(&self, column: i32) -> Option<Value<'_>> {
+        // SAFETY: as for `integer`.
+        unsafe {
+            match ffi::sqlite3_column_type(self.statement, column) {
+                ffi::SQLITE_INTEGER => Some(Value::Integer(self.integer(column))),
+                ffi::SQLITE_FLOAT => Some(Value::Real(ffi::sqlite3_column_double(
+                    self.statement,
+                    column,
+                ))),
+                ffi::SQLITE_TEXT => std::str::from_utf8(self.bytes(column))
+                    .ok()
+                    .map(Value::Text),
+                _ => None,
+            }
+        }
+    }
+}

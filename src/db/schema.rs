@@ -1,0 +1,103 @@
+//! The layout of the file, as SQL. A change here is a new `LAYOUT`, and a migration.
+//!
+//! Readings are stored by the number of their series and without their run: a reading of one float takes
+//! 27 to 29 bytes. The view `sensor_readings` gives the columns that people read. A run's readings are
+//! those from its `first_id` to the next run's.
+
+use std::ffi::CStr;
+
+/// `PRAGMA application_id`: "SeaW".
+pub const APPLICATION_ID: i64 = 0x5365_6157;
+/// `PRAGMA user_version`.
+pub const LAYOUT: i64 = 1;
+
+pub const CREATE: &CStr = c"
+PRAGMA application_id = 0x53656157;
+PRAGMA user_version = 1;
+CREATE TABLE device(
+  id TEXT NOT NULL                 -- 128 random bits in hex, made with the file
+);
+CREATE TABLE runs(
+  id INTEGER PRIMARY KEY,
+  started_ns INTEGER NOT NULL,     -- since 1970-01-01 UTC
+  ended_ns INTEGER,                -- NULL while running
+  reason TEXT,                     -- why it ended: a signal's name, eof, error, unclean
+  committed INTEGER NOT NULL DEFAULT 0,
+  dropped INTEGER NOT NULL DEFAULT 0,     -- readings that found no room in the queue
+  rejected INTEGER NOT NULL DEFAULT 0,    -- lines that did not parse
+  boot_id TEXT,                    -- the kernel's
+  boot_ns INTEGER NOT NULL,        -- CLOCK_BOOTTIME at the start
+  errors INTEGER NOT NULL DEFAULT 0,      -- failures of sources and of commits
+  checkpoints INTEGER NOT NULL DEFAULT 0,
+  first_id INTEGER NOT NULL,       -- of the readings of this run
+  fingerprint INTEGER NOT NULL DEFAULT 0  -- sum over its readings, see `seawall check`
+);
+CREATE INDEX runs_by_first_id ON runs(first_id);
+CREATE TABLE series(
+  id INTEGER PRIMARY KEY,
+  sensor TEXT NOT NULL,            -- measurement and tags, canonical line protocol
+  field TEXT NOT NULL,
+  type TEXT NOT NULL,              -- as it was sent: float, integer, unsigned, boolean, string
+  UNIQUE(sensor, field, type)
+);
+CREATE TABLE readings(
+  id INTEGER PRIMARY KEY,
+  time_ns INTEGER NOT NULL,
+  series INTEGER NOT NULL,
+  value NOT NULL
+);
+CREATE TABLE clock_steps(
+  run INTEGER NOT NULL REFERENCES runs(id),
+  after_id INTEGER NOT NULL,       -- the last reading before the clock was set
+  step_ns INTEGER NOT NULL
+);
+CREATE VIEW sensor_readings AS SELECT
+  id,
+  time_ns,
+  strftime('%Y-%m-%dT%H:%M:%S', (time_ns - (time_ns % 1000000000 + 1000000000) % 1000000000) / 1000000000, 'unixepoch')
+    || printf('.%03dZ', (time_ns % 1000000000 + 1000000000) % 1000000000 / 1000000) AS timestamp,
+  (SELECT sensor FROM series WHERE series.id = readings.series) AS sensor,
+  (SELECT field FROM series WHERE series.id = readings.series) AS field,
+  value,
+  (SELECT runs.id FROM runs WHERE first_id <= readings.id ORDER BY first_id DESC, runs.id DESC LIMIT 1) AS run
+FROM readings;
+";
+
+pub const IS_EMPTY: &CStr = c"SELECT count(*) = 0 FROM sqlite_master";
+pub const GET_APPLICATION_ID: &CStr = c"PRAGMA application_id";
+pub const GET_LAYOUT: &CStr = c"PRAGMA user_version";
+
+pub const BEGIN: &CStr = c"BEGIN IMMEDIATE";
+/// For readers: the snapshot is taken by the first look.
+pub const BEGIN_READ: &CStr = c"BEGIN";
+pub const COMMIT: &CStr = c"COMMIT";
+pub const ROLLBACK: &CStr = c"ROLLBACK";
+
+pub const INSERT_READING: &CStr =
+    c"INSERT INTO readings(id, time_ns, series, value) VALUES(?1, ?2, ?3, ?4)";
+pub const FIND_SERIES: &CStr =
+    c"SELECT id FROM series WHERE sensor = ?1 AND field = ?2 AND type = ?3";
+pub const ADD_SERIES: &CStr =
+    c"INSERT INTO series(sensor, field, type) VALUES(?1, ?2, ?3) RETURNING id";
+pub const COUNT_RUN: &CStr = c"UPDATE runs SET committed = ?2, dropped = ?3, rejected = ?4,
+    errors = ?5, checkpoints = ?6, fingerprint = ?7 WHERE id = ?1";
+pub const END_RUN: &CStr = c"UPDATE runs SET ended_ns = ?2, reason = ?3 WHERE id = ?1";
+pub const ADD_DEVICE: &CStr = c"INSERT INTO device(id) VALUES(?1)";
+pub const ADD_RUN: &CStr =
+    c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id) VALUES(?1, ?2, ?3, ?4) RETURNING id";
+
+/// The id that the next reading gets: after the last reading, and after the last that the ledger knows of
+/// where retention has emptied the table.
+pub const NEXT_ID: &CStr = c"SELECT max(
+    (SELECT coalesce(max(id), 0) + 1 FROM readings),
+    (SELECT coalesce(max(first_id + committed), 1) FROM runs))";
+pub const OPEN_RUNS: &CStr = c"SELECT id, committed FROM runs WHERE ended_ns IS NULL ORDER BY id";
+pub const CLOSE_OPEN_RUNS: &CStr =
+    c"UPDATE runs SET ended_ns = ?1, reason = 'unclean' WHERE ended_ns IS NULL";
+
+pub const LIST_RUNS: &CStr =
+    c"SELECT id, first_id, committed, fingerprint, ended_ns, reason FROM runs ORDER BY id";
+pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
+pub const LIST_READINGS: &CStr = c"SELECT id, time_ns, series, value FROM readings ORDER BY id";
+pub const QUICK_CHECK: &CStr = c"PRAGMA quick_check(20)";
+pub const INTEGRITY_CHECK: &CStr = c"PRAGMA integrity_check(20)";

@@ -1,0 +1,212 @@
+//! The log: one logfmt line an event, on stderr. On a terminal a status line stays below it.
+//!
+//! Logging never stops the program: a line that stderr has no room for is counted and given up, and the
+//! next one that gets through says how many were lost.
+
+use std::fmt::{Display, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use crate::options::Level;
+use crate::sys;
+use crate::time::timestamp;
+
+/// A line longer than a pipe takes at once could block halfway.
+const LINE_BYTES_MAX: usize = sys::PIPE_BUF_BYTES;
+const VALUE_BYTES_MAX: usize = 512;
+/// What the last line may wait for a stderr that is full.
+const LAST_LINE_WAIT: Duration = Duration::from_millis(100);
+
+pub type Field<'a> = (&'a str, &'a dyn Display);
+
+struct Log {
+    level: Level,
+    line: String,
+    status: String,
+    lost: u64,
+}
+
+static LOG: Mutex<Log> = Mutex::new(Log {
+    level: Level::Info,
+    line: String::new(),
+    status: String::new(),
+    lost: 0,
+});
+
+fn lock() -> MutexGuard<'static, Log> {
+    LOG.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn set_level(level: Level) {
+    lock().level = level;
+}
+
+pub fn error(event: &str, fields: &[Field]) {
+    lock().event(Level::Error, event, fields, Duration::ZERO);
+}
+
+pub fn warn(event: &str, fields: &[Field]) {
+    lock().event(Level::Warn, event, fields, Duration::ZERO);
+}
+
+pub fn info(event: &str, fields: &[Field]) {
+    lock().event(Level::Info, event, fields, Duration::ZERO);
+}
+
+pub fn debug(event: &str, fields: &[Field]) {
+    lock().event(Level::Debug, event, fields, Duration::ZERO);
+}
+
+/// The last line of a recorder, written at every level; takes the status line off the terminal.
+pub fn last(event: &str, fields: &[Field]) {
+    let mut log = lock();
+    log.level = log.level.max(Level::Info);
+    log.show_status("");
+    log.event(Level::Info, event, fields, LAST_LINE_WAIT);
+}
+
+/// Replaces the status line. Only for a terminal.
+pub fn status(line: &str) {
+    lock().show_status(line);
+}
+
+impl Log {
+    fn event(&mut self, level: Level, event: &str, fields: &[Field], wait: Duration) {
+        if level > self.level {
+            return;
+        }
+        let now = timestamp(sys::clock_ns(sys::Clock::Real));
+        self.line.clear();
+        if !self.status.is_empty() {
+            self.line.push_str("\r\x1b[K");
+        }
+        let lost = self.lost;
+        let _ = write!(self.line, "ts={now} level={} event={event}", level.name());
+        for (key, value) in fields {
+            let _ = write!(self.line, " {key}=");
+            push_value(&mut self.line, value);
+        }
+        if lost > 0 {
+            let _ = write!(self.line, " log_lines_lost={lost}");
+        }
+        // The fields of one event are few, so that only a mistake in this program comes near the limit.
+        truncate(&mut self.line, LINE_BYTES_MAX - 1 - self.status.len());
+        self.line.push('\n');
+        self.line.push_str(&self.status);
+        if sys::is_writable(sys::STDERR, wait) {
+            let _ = sys::write(sys::STDERR, self.line.as_bytes());
+            self.lost = 0;
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    fn show_status(&mut self, line: &str) {
+        if self.status.is_empty() && line.is_empty() {
+            return;
+        }
+        self.status.clear();
+        self.status.push_str(line);
+        if sys::is_writable(sys::STDERR, Duration::ZERO) {
+            let _ = sys::write(sys::STDERR, format!("\r\x1b[K{line}").as_bytes());
+        }
+    }
+}
+
+/// Writes a logfmt value: bare if it can be, quoted where a reader would misread it.
+fn push_value(line: &mut String, value: &dyn Display) {
+    let mut text = value.to_string();
+    truncate(&mut text, VALUE_BYTES_MAX);
+    let plain = |c: char| c.is_alphanumeric() || "_-./:+%@,~".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        line.push_str(&text);
+        return;
+    }
+    line.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                line.push('\\');
+                line.push(c);
+            }
+            '\n' => line.push_str("\\n"),
+            // A terminal must not obey what a sender wrote.
+            c if c.is_control() => {
+                let _ = write!(line, "\\u{{{:x}}}", u32::from(c));
+            }
+            c => line.push(c),
+        }
+    }
+    line.push('"');
+}
+
+fn truncate(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        let mut end = bytes_max.saturating_sub('…'.len_utf8());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
+/// Lets a few events a second through and counts the others.
+#[derive(Debug, Default)]
+pub struct Limit {
+    window: Option<std::time::Instant>,
+    passed: u32,
+    held: u64,
+}
+
+impl Limit {
+    const PER_SECOND: u32 = 5;
+
+    /// Whether an event may be logged at `now`, and if so, how many were held back before it.
+    pub fn pass(&mut self, now: std::time::Instant) -> Option<u64> {
+        if self
+            .window
+            .is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1))
+        {
+            self.window = Some(now);
+            self.passed = 0;
+        }
+        if self.passed == Self::PER_SECOND {
+            self.held += 1;
+            return None;
+        }
+        self.passed += 1;
+        Some(std::mem::take(&mut self.held))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn quoted(value: &str) -> String {
+        let mut line = String::new();
+        push_value(&mut line, &value);
+        line
+    }
+
+    #[test]
+    fn values_are_quoted_where_a_reader_would_misread_them() {
+        assert_eq!(quoted("data/x.db"), "data/x.db");
+        assert_eq!(quoted(""), "\"\"");
+        assert_eq!(quoted("a b"), "\"a b\"");
+        assert_eq!(quoted("a=\"b\"\n"), "\"a=\\\"b\\\"\\n\"");
+        assert_eq!(quoted("\x1b[2J"), "\"\\u{1b}[2J\"");
+        assert!(quoted(&"ä".repeat(9999)).len() < 600);
+    }
+
+    #[test]
+    fn a_flood_of_events_is_held_to_a_few_a_second_and_counted() {
+        let start = Instant::now();
+        let mut limit = Limit::default();
+        let passed = (0..100).filter(|_| limit.pass(start).is_some()).count();
+        assert_eq!(passed, Limit::PER_SECOND as usize);
+        assert_eq!(limit.pass(start + Duration::from_secs(1)), Some(95));
+    }
+}

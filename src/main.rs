@@ -1,0 +1,38 @@
+//! The program: signals first, then the settings, then one command.
+
+use std::io::Write;
+
+use seawall::exit::Status;
+use seawall::options::{self, Invocation};
+use seawall::{VERSION, commands, db, recorder, sys};
+
+fn main() -> std::process::ExitCode {
+    // Before anything else: as process 1 of a container there is no default action to fall back on.
+    if let Err(e) = sys::handle_signals() {
+        eprintln!("seawall: cannot handle signals: {e}");
+        return Status::Failed.into();
+    }
+    let arguments = std::env::args_os().skip(1);
+    let invocation = match options::parse(arguments, &|name| std::env::var_os(name)) {
+        Ok(invocation) => invocation,
+        Err(usage) => {
+            let _ = writeln!(std::io::stderr(), "seawall: {usage}");
+            return Status::Usage.into();
+        }
+    };
+    let status = match invocation {
+        Invocation::Help(text) => say(&text),
+        Invocation::Version => say(&format!("seawall {VERSION} sqlite {}\n", db::version())),
+        Invocation::Check(settings) => commands::check(&settings),
+        Invocation::Checkpoint(settings) => commands::checkpoint(&settings),
+        // The writer may hang in a disk that stalls; nobody waits for it here.
+        Invocation::Record(settings) => sys::leave(recorder::record(settings) as u8),
+    };
+    status.into()
+}
+
+/// A reader that went away is no error.
+fn say(text: &str) -> Status {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Status::Done
+}

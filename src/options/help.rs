@@ -1,0 +1,93 @@
+//! The help texts, made from the tables of options, sources and exit statuses.
+
+use super::{COMMANDS, Command, Kind};
+use crate::{exit, source_spec, units};
+
+const COLUMNS: usize = 80;
+const INDENT: usize = 6;
+const VARIABLE_COLUMN: usize = 30;
+
+/// `seawall --help`.
+pub(super) fn overview() -> String {
+    let mut out = String::from("Usage: seawall [record] [OPTIONS]\n");
+    out += "       seawall COMMAND [OPTIONS]\n\n";
+    out += "Records sensor readings into one SQLite file and loses nothing that it said it\nhas.\n";
+    out += "\nCommands:\n";
+    for command in COMMANDS {
+        paragraph(
+            &mut out,
+            &format!("  {:<12}", command.name),
+            14,
+            command.summary,
+        );
+    }
+    out += "\nWithout a command, or when the first argument is an option: record.\n\n";
+    out += "  seawall COMMAND --help   what a command does, and its options\n";
+    out += "  seawall --version        the version, and SQLite's\n";
+    statuses(&mut out);
+    out
+}
+
+/// `seawall COMMAND --help`.
+pub(super) fn of(command: &Command) -> String {
+    let mut out = format!("Usage: {}\n\n", command.usage);
+    paragraph(&mut out, "", 0, command.about);
+    out += "\nOptions, and the variables that set them too, with their defaults (a flag wins over\nits variable):\n";
+    for opt in command.options() {
+        let flag = format!("  {} {}", opt.flag(), opt.value);
+        out += &format!(
+            "{flag:<w$}{}={}\n",
+            opt.variable(),
+            opt.default,
+            w = VARIABLE_COLUMN
+        );
+        let limits = opt.kind.limits().map(|limits| format!(" ({limits})"));
+        let help = format!("{}{}", opt.help, limits.unwrap_or_default());
+        paragraph(&mut out, "", INDENT, &help);
+    }
+    out += "  --help\n      print this text\n";
+    if command
+        .options()
+        .any(|opt| matches!(opt.kind, Kind::Sources))
+    {
+        out += "\nSources:\n";
+        for (form, help) in source_spec::forms() {
+            out += &format!("  {form}\n");
+            paragraph(&mut out, "", INDENT, help);
+        }
+    }
+    out += &format!(
+        "\nDurations: {}; a bare number is seconds.\n",
+        units::DURATION_EXAMPLES
+    );
+    statuses(&mut out);
+    out
+}
+
+fn statuses(out: &mut String) {
+    *out += "\nExit status:\n";
+    for (status, meaning) in exit::STATUSES {
+        paragraph(out, &format!("  {status:<4}"), INDENT, meaning);
+    }
+}
+
+/// Appends `text` in lines of at most `COLUMNS`, `indent` in, the first one after `label`.
+fn paragraph(out: &mut String, label: &str, indent: usize, text: &str) {
+    let mut line = format!("{label:indent$}");
+    let mut bare = true;
+    for word in text.split_whitespace() {
+        if !bare && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            *out += &line;
+            out.push('\n');
+            line = " ".repeat(indent);
+            bare = true;
+        }
+        if !bare {
+            line.push(' ');
+        }
+        line += word;
+        bare = false;
+    }
+    *out += &line;
+    out.push('\n');
+}

@@ -1,0 +1,185 @@
+//! The place where the database is to be: its folder, its filesystem, and the lock that keeps a second
+//! recorder out. Looked at before SQLite writes anything.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::sys;
+
+/// A place that the recorder may have, held for as long as the value lives.
+#[derive(Debug)]
+pub struct Place {
+    /// Never closed while SQLite has the file open: closing any descriptor of a file drops the process's
+    /// POSIX locks on it, and SQLite's are of that kind. The recorder keeps it to its end.
+    _lock: File,
+    pub warning: Option<&'static str>,
+}
+
+/// What a filesystem means for a recording.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Network(&'static str),
+    Fleeting(&'static str),
+}
+
+/// By the numbers of statfs(2).
+fn judge(magic: u64) -> Verdict {
+    match magic {
+        0x6969 => Verdict::Network("NFS"),
+        0x517b => Verdict::Network("SMB"),
+        0xff53_4d42 => Verdict::Network("CIFS"),
+        0xfe53_4d42 => Verdict::Network("SMB2"),
+        0x0102_1997 => Verdict::Network("9p"),
+        0x00c3_6400 => Verdict::Network("Ceph"),
+        0x5346_414f => Verdict::Network("AFS"),
+        0x7375_7245 => Verdict::Network("Coda"),
+        0x564c => Verdict::Network("NCP"),
+        0x794c_7630 => Verdict::Fleeting(
+            "this is the container's own layer, gone when the container is removed; mount a volume: docker run -v seawall-data:/app/data",
+        ),
+        0x0102_1994 | 0x8584_58f6 => Verdict::Fleeting(
+            "this is memory (tmpfs), gone with the power; give a --db on a disk, or mount a volume: docker run -v seawall-data:/app/data",
+        ),
+        _ => Verdict::Good,
+    }
+}
+
+/// Makes the folders that are missing, refuses a place where a recording would be lost or in the way of
+/// another, and takes the lock. The message of a refusal says all that the user needs.
+pub fn prepare(db: &Path) -> Result<Place, String> {
+    let folder = folder_of(db);
+    make_folders(&folder).map_err(|e| refused("make the folder", &folder, &e))?;
+    let filesystem = sys::filesystem(&folder).map_err(|e| refused("look at", &folder, &e))?;
+    let warning = match judge(filesystem.magic) {
+        Verdict::Good => None,
+        Verdict::Fleeting(warning) => Some(warning),
+        Verdict::Network(name) => {
+            return Err(format!(
+                "cannot record to {}: it is on {name}, a network filesystem, where SQLite's WAL mode cannot work (it needs memory that all processes on the file share); give a --db on a local disk",
+                db.display()
+            ));
+        }
+    };
+    // SQLite makes its -wal and -shm beside the file.
+    sys::may_write(&folder).map_err(|e| refused("write in", &folder, &e))?;
+    Ok(Place {
+        _lock: lock(db)?,
+        warning,
+    })
+}
+
+fn folder_of(db: &Path) -> PathBuf {
+    match db.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Makes a folder and those above it, each on the disk before the next.
+fn make_folders(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let above = folder_of(folder);
+    if !folder.as_os_str().is_empty() {
+        make_folders(&above)?;
+    }
+    match fs::create_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        made => made.and_then(|()| File::open(&above)?.sync_all()),
+    }
+}
+
+fn lock(db: &Path) -> Result<File, String> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(db)
+        .map_err(|e| refused("open", db, &e))?;
+    let metadata = file.metadata().map_err(|e| refused("look at", db, &e))?;
+    if !metadata.is_file() {
+        return Err(format!(
+            "cannot record to {}: it is not a file",
+            db.display()
+        ));
+    }
+    match sys::try_lock(&file) {
+        Ok(true) => Ok(file),
+        Ok(false) => {
+            let holder = fs::read_to_string("/proc/locks")
+                .ok()
+                .and_then(|locks| holder(&locks, metadata.ino()));
+            Err(match holder {
+                Some(pid) => format!(
+                    "cannot record to {}: process {pid} is recording to it",
+                    db.display()
+                ),
+                None => format!(
+                    "cannot record to {}: a recorder in another container is recording to it",
+                    db.display()
+                ),
+            })
+        }
+        Err(e) => Err(refused("lock", db, &e)),
+    }
+}
+
+/// The process that holds the whole-file lock of an inode, from the text of /proc/locks. Processes of
+/// other containers are not listed there.
+fn holder(locks: &str, inode: u64) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        if words.next()? != "FLOCK" {
+            return None;
+        }
+        let pid = words.nth(2)?.parse().ok()?;
+        let file = words.next()?.rsplit(':').next()?;
+        (file.parse() == Ok(inode)).then_some(pid)
+    })
+}
+
+fn refused(verb: &str, path: &Path, error: &io::Error) -> String {
+    let (uid, gid) = sys::user_and_group();
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; let this user write there (chown), or run as the user who may"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; mount a volume that may be written",
+        _ => "",
+    };
+    format!(
+        "cannot {verb} {}: {error} (uid {uid}, gid {gid}){advice}",
+        path.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_filesystems_are_told_by_their_number() {
+        assert_eq!(judge(0x6969), Verdict::Network("NFS"));
+        assert_eq!(judge(0xff53_4d42), Verdict::Network("CIFS"));
+        assert_eq!(judge(0xef53), Verdict::Good);
+        assert!(matches!(judge(0x794c_7630), Verdict::Fleeting(_)));
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_among_others() {
+        let locks = "\
+1: POSIX  ADVISORY  WRITE 301 fe:01:77 128 128
+2: FLOCK  ADVISORY  WRITE 302 fe:01:7 0 EOF
+3: -> FLOCK  ADVISORY  WRITE 400 fe:01:77 0 EOF
+4: FLOCK  ADVISORY  WRITE 303 fe:01:77 0 EOF
+bad line
+";
+        assert_eq!(holder(locks, 77), Some(303));
+        assert_eq!(holder(locks, 78), None);
+    }
+}

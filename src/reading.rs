@@ -1,0 +1,285 @@
+//! What is recorded: one reading is one number, truth value or text, of one series, at one time.
+//!
+//! A `Batch` is how readings travel from the thread that takes them to the thread that commits them:
+//! three flat vectors that are reused for ever, so that a reading costs no allocation.
+
+/// The type that a series was sent with; kept in the database so that an export gives back what came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    Float,
+    Integer,
+    Unsigned,
+    Boolean,
+    String,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 5] = [
+        Kind::Float,
+        Kind::Integer,
+        Kind::Unsigned,
+        Kind::Boolean,
+        Kind::String,
+    ];
+
+    /// The word that stands in the `series` table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Float => "float",
+            Kind::Integer => "integer",
+            Kind::Unsigned => "unsigned",
+            Kind::Boolean => "boolean",
+            Kind::String => "string",
+        }
+    }
+}
+
+/// A value as SQLite will store it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    Real(f64),
+    Integer(i64),
+    Text(&'a str),
+}
+
+/// What a series is called, in canonical form; the name under which the database knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// Measurement and tags as line protocol writes them, tags sorted by key.
+    pub sensor: Box<str>,
+    /// The field key, unescaped.
+    pub field: Box<str>,
+    pub kind: Kind,
+}
+
+/// The short number under which the two threads know a series for as long as it is in the interner.
+pub type Slot = u32;
+
+/// One reading as it waits: 24 bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub time_ns: i64,
+    /// A float's or an integer's bits, or a text's start (high half) and length (low half).
+    bits: u64,
+    pub slot: Slot,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(u8)]
+enum Form {
+    Real,
+    Integer,
+    Text,
+}
+
+/// Says which series a slot means from row `from` of its batch on.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    pub from: usize,
+    pub slot: Slot,
+    pub series: Series,
+}
+
+/// How far a stream has come: its first `lines` lines are in this batch or before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub stream: u32,
+    pub lines: u64,
+}
+
+/// What one run counts besides its readings; travels with the batch into the run's row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Readings that found no room in the queue.
+    pub dropped: u64,
+    /// Lines that did not parse.
+    pub rejected: u64,
+    /// Failures of sources and of commits.
+    pub errors: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, more: Counts) {
+        self.dropped += more.dropped;
+        self.rejected += more.rejected;
+        self.errors += more.errors;
+    }
+}
+
+/// Readings in the order in which they will get their ids.
+#[derive(Debug, Default)]
+pub struct Batch {
+    rows: Vec<Row>,
+    text: String,
+    definitions: Vec<Definition>,
+    marks: Vec<Mark>,
+    pub counts: Counts,
+    /// Somebody waits to be told that this is on the disk.
+    pub awaited: bool,
+}
+
+impl Batch {
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    pub fn definitions(&self) -> &[Definition] {
+        &self.definitions
+    }
+
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
+    /// Bytes of text that the rows refer to.
+    pub fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Nothing to commit and nobody to tell.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.marks.is_empty() && self.counts == Counts::default()
+    }
+
+    pub fn value(&self, row: &Row) -> Value<'_> {
+        match row.form {
+            Form::Real => Value::Real(f64::from_bits(row.bits)),
+            Form::Integer => Value::Integer(row.bits as i64),
+            Form::Text => {
+                let start = (row.bits >> 32) as usize;
+                let len = (row.bits & u64::from(u32::MAX)) as usize;
+                Value::Text(&self.text[start..start + len])
+            }
+        }
+    }
+
+    pub fn define(&mut self, slot: Slot, series: Series) {
+        let from = self.rows.len();
+        self.definitions.push(Definition { from, slot, series });
+    }
+
+    pub fn push(&mut self, time_ns: i64, slot: Slot, value: Value<'_>) {
+        let (form, bits) = match value {
+            Value::Real(v) => (Form::Real, v.to_bits()),
+            Value::Integer(v) => (Form::Integer, v as u64),
+            Value::Text(v) => {
+                let start = self.text.len() as u64;
+                self.text.push_str(v);
+                (Form::Text, start << 32 | v.len() as u64)
+            }
+        };
+        self.rows.push(Row {
+            time_ns,
+            bits,
+            slot,
+            form,
+        });
+    }
+
+    /// A stream has come to `lines` lines; a later mark of the same stream replaces the earlier one.
+    pub fn mark(&mut self, mark: Mark) {
+        match self.marks.iter_mut().find(|m| m.stream == mark.stream) {
+            Some(known) => known.lines = mark.lines,
+            None => self.marks.push(mark),
+        }
+    }
+
+    /// Moves everything from `more` to the end of this batch and leaves `more` empty, its memory kept.
+    pub fn append(&mut self, more: &mut Batch) {
+        let (row0, text0) = (self.rows.len(), self.text.len() as u64);
+        let text_shift = text0 << 32;
+        self.rows.extend(more.rows.iter().map(|row| match row.form {
+            Form::Text => Row {
+                bits: row.bits + text_shift,
+                ..*row
+            },
+            _ => *row,
+        }));
+        self.text.push_str(&more.text);
+        self.definitions
+            .extend(more.definitions.drain(..).map(|d| Definition {
+                from: d.from + row0,
+                ..d
+            }));
+        for &mark in &more.marks {
+            self.mark(mark);
+        }
+        self.counts.add(more.counts);
+        self.awaited |= more.awaited;
+        more.clear();
+    }
+
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.text.clear();
+        self.definitions.clear();
+        self.marks.clear();
+        self.counts = Counts::default();
+        self.awaited = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(field: &str) -> Series {
+        Series {
+            sensor: "m".into(),
+            field: field.into(),
+            kind: Kind::Float,
+        }
+    }
+
+    #[test]
+    fn a_row_is_24_bytes() {
+        assert_eq!(size_of::<Row>(), 24);
+    }
+
+    #[test]
+    fn appending_keeps_values_texts_and_the_place_of_definitions() {
+        let mut all = Batch::default();
+        all.define(0, series("a"));
+        all.push(1, 0, Value::Text("grün"));
+        all.mark(Mark {
+            stream: 0,
+            lines: 1,
+        });
+        let mut more = Batch::default();
+        more.push(2, 0, Value::Real(1.5));
+        more.define(1, series("b"));
+        more.push(3, 1, Value::Text("blau"));
+        more.push(4, 1, Value::Integer(-7));
+        more.mark(Mark {
+            stream: 0,
+            lines: 4,
+        });
+        more.counts.rejected = 2;
+        more.awaited = true;
+        all.append(&mut more);
+
+        assert!(more.is_empty());
+        let values: Vec<_> = all.rows().iter().map(|r| all.value(r)).collect();
+        assert_eq!(
+            values,
+            [
+                Value::Text("grün"),
+                Value::Real(1.5),
+                Value::Text("blau"),
+                Value::Integer(-7)
+            ]
+        );
+        assert_eq!(all.definitions()[1].from, 2);
+        assert_eq!(
+            all.marks(),
+            [Mark {
+                stream: 0,
+                lines: 4
+            }]
+        );
+        assert_eq!(all.counts.rejected, 2);
+        assert!(all.awaited);
+    }
+}

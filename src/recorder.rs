@@ -1,0 +1,694 @@
+//! The recorder: the thread that takes readings, listens to signals, and decides.
+//!
+//! Data: source → reading → queue → batch → db → committed → ack. Stop: signal → drain → commit → ack →
+//! checkpoint → close → exit status. Both stories meet here; the database is the writer's (`writer.rs`).
+//! This thread waits in one `ppoll` and touches no disk, so that a disk that stalls costs no sample and
+//! no stop its deadline.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::ack::Outbox;
+use crate::db::{self, Start};
+use crate::exit::Status;
+use crate::log::{self, Limit};
+use crate::options::Record;
+use crate::place;
+use crate::queue::{Policy, Queue, Room};
+use crate::reading::{Batch, Counts, Kind, Value};
+use crate::series::Interner;
+use crate::source::sim::{self, Sim};
+use crate::source::sysfs::{Notice, Sysfs};
+use crate::source_spec::SourceSpec;
+use crate::stop::{Outcome, Reason, Step, Stop};
+use crate::stream::{Stream, Taken};
+use crate::sys::{self, Clock, Signal, Watch};
+use crate::terminal;
+use crate::writer::{Progress, Writer};
+
+const STATUS_LINE_PERIOD: Duration = Duration::from_millis(500);
+const SYSFS_RESCAN_PERIOD: Duration = Duration::from_secs(60);
+/// What the last acks may wait for a stdout that is full.
+const LAST_ACK_WAIT: Duration = Duration::from_millis(100);
+
+const STDIN_STREAM: u32 = 0;
+
+/// Records until a signal, or until every source has ended.
+pub fn record(settings: Record) -> Status {
+    log::set_level(settings.log_level);
+    let began = Instant::now();
+    match Recorder::start(settings) {
+        Ok(mut recorder) => recorder.run(),
+        Err(message) => {
+            log::error("cannot-record", &[("error", &message)]);
+            say_stopped(Reason::Error.name(), 0, Counts::default(), 0, 0, began);
+            Status::Failed
+        }
+    }
+}
+
+enum Source {
+    Sim(Sim),
+    Sysfs {
+        sysfs: Sysfs,
+        interval: Duration,
+        next: Instant,
+        next_rescan: Instant,
+    },
+    Stdin {
+        stream: Stream,
+        /// When the bytes that are being taken were read.
+        arrived_ns: i64,
+        /// No more is read, but what was read is still being taken.
+        closed: bool,
+        /// The next line waits for room.
+        blocked: bool,
+    },
+}
+
+/// Where the recorder is in the story of a stop.
+enum Phase {
+    /// The writer opens the file; nothing is taken yet.
+    Opening,
+    Recording,
+    /// What was read is being moved into the queue.
+    Draining(Stop),
+    /// The writer settles, checkpoints and closes.
+    Stopping(Stop),
+}
+
+struct Recorder {
+    settings: Record,
+    queue: Arc<Queue>,
+    progress: Arc<Progress>,
+    sources: Vec<Source>,
+    phase: Phase,
+    hurry: bool,
+    staged: Batch,
+    /// What the streams left unused at their last turn.
+    room_left: Room,
+    interner: Interner,
+    counts: Counts,
+    outbox: Outbox,
+    rejections: Limit,
+    drops: Limit,
+    rate: terminal::Rate,
+    on_terminal: bool,
+    next_status: Instant,
+}
+
+impl Recorder {
+    fn start(settings: Record) -> Result<Self, String> {
+        let names = std::env::vars_os().map(|(name, _)| name);
+        for name in crate::options::unknown_variables(names) {
+            log::warn("unknown-variable", &[("name", &name)]);
+        }
+        let place = place::prepare(&settings.db)?;
+        if let Some(warning) = place.warning {
+            log::warn(
+                "not-lasting",
+                &[("db", &settings.db.display()), ("warning", &warning)],
+            );
+        }
+        // Held until the process ends, whichever way it does.
+        std::mem::forget(place);
+
+        let could_not = |what: &str| {
+            let what = what.to_owned();
+            move |e: io::Error| format!("cannot {what}: {e}")
+        };
+        let policy = Policy {
+            interval: settings.commit_interval,
+            rows: settings.commit_rows.min(settings.queue_rows),
+        };
+        let queue = Arc::new(Queue::new(settings.queue_rows, policy));
+        let progress = Arc::new(Progress::new().map_err(could_not("make an eventfd"))?);
+        // Before the other thread starts: it inherits the mask, so that signals come to this one.
+        sys::block_signals().map_err(could_not("block signals"))?;
+        let writer = Writer {
+            path: settings.db.clone(),
+            settings: settings.clone(),
+            start: Start {
+                now_ns: sys::clock_ns(Clock::Real),
+                boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")
+                    .ok()
+                    .map(|id| id.trim().to_owned()),
+                boot_ns: sys::clock_ns(Clock::Boot),
+            },
+            queue: queue.clone(),
+            progress: progress.clone(),
+        };
+        std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(|| writer.run())
+            .map_err(could_not("start a thread"))?;
+        let now = Instant::now();
+        Ok(Recorder {
+            queue,
+            progress,
+            sources: Vec::new(),
+            phase: Phase::Opening,
+            hurry: false,
+            staged: Batch::default(),
+            room_left: Room::UNBOUNDED,
+            interner: Interner::default(),
+            counts: Counts::default(),
+            outbox: Outbox::default(),
+            rejections: Limit::default(),
+            drops: Limit::default(),
+            rate: terminal::Rate::new(now),
+            on_terminal: sys::is_terminal(sys::STDERR),
+            next_status: now,
+            settings,
+        })
+    }
+
+    fn run(&mut self) -> Status {
+        loop {
+            self.listen();
+            if let Some(status) = self.follow_writer() {
+                return status;
+            }
+            let now = Instant::now();
+            match self.phase {
+                Phase::Opening | Phase::Stopping(_) => {}
+                Phase::Recording => {
+                    self.sample(now);
+                    self.take_stream();
+                    if self.sources.iter().all(Source::is_done) {
+                        let stop = Stop::new(Reason::Eof, now, self.settings.stop_timeout);
+                        self.phase = Phase::Draining(stop);
+                    }
+                }
+                Phase::Draining(_) => self.take_stream(),
+            }
+            self.queue.push(&mut self.staged, now);
+            self.drained();
+            self.show_status(now);
+            if let Err(e) = self.wait() {
+                // ppoll fails only for want of memory; that passes or the kernel ends the process.
+                log::error("wait-failed", &[("error", &e)]);
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+
+    /// Takes note of signals.
+    fn listen(&mut self) {
+        if sys::take_signal(Signal::Usr1) {
+            self.queue.want_checkpoint();
+        }
+        for signal in Signal::STOPPING {
+            if !sys::take_signal(signal) {
+                continue;
+            }
+            match self.phase {
+                Phase::Opening | Phase::Recording => {
+                    log::info("stopping", &[("reason", &signal.name())]);
+                    let now = Instant::now();
+                    let stop = Stop::new(Reason::Signal(signal), now, self.settings.stop_timeout);
+                    self.phase = Phase::Draining(stop);
+                    for source in &mut self.sources {
+                        source.close();
+                    }
+                }
+                Phase::Draining(_) | Phase::Stopping(_) => self.hurry = true,
+            }
+        }
+    }
+
+    /// Acts on what the writer tells; gives the exit status when there is nothing left to wait for.
+    fn follow_writer(&mut self) -> Option<Status> {
+        self.progress.bell.silence();
+        let (step, failure) = {
+            let mut news = self.progress.look();
+            news.acks.drain(..).for_each(|ack| self.outbox.put(ack));
+            (news.step, news.failure.take())
+        };
+        self.send_acks(Duration::ZERO);
+        if let Some(error) = failure {
+            log::error("database-failed", &[("error", &error)]);
+            return Some(self.leave(step, true));
+        }
+        match &self.phase {
+            Phase::Opening if step == Step::Record => {
+                self.open_sources();
+                self.phase = Phase::Recording;
+                None
+            }
+            Phase::Draining(stop) | Phase::Stopping(stop) => {
+                let over = step == Step::Closed
+                    || Instant::now() >= stop.deadline
+                    || (self.hurry && step >= Step::Checkpoint);
+                over.then(|| self.leave(step, false))
+            }
+            _ => None,
+        }
+    }
+
+    fn open_sources(&mut self) {
+        let now = Instant::now();
+        let specs = std::mem::take(&mut self.settings.sources);
+        for spec in &specs {
+            let source = match spec {
+                SourceSpec::Sim(spec) => {
+                    let seed = spec.seed.unwrap_or_else(|| getrandom::u64().unwrap_or(0));
+                    Source::Sim(Sim::new(spec, seed, now))
+                }
+                SourceSpec::Sysfs { root, interval } => Source::Sysfs {
+                    sysfs: Sysfs::new(root.clone()),
+                    interval: *interval,
+                    next: now,
+                    next_rescan: now,
+                },
+                SourceSpec::Stdin { precision } => Source::Stdin {
+                    stream: Stream::new(STDIN_STREAM, *precision, self.settings.ack),
+                    arrived_ns: 0,
+                    closed: false,
+                    blocked: false,
+                },
+            };
+            self.sources.push(source);
+        }
+        let news = self.progress.look();
+        log::info(
+            "ready",
+            &[
+                ("db", &self.settings.db.display()),
+                ("device", &news.device),
+                ("run", &news.run),
+                ("sources", &specs.len()),
+                ("version", &crate::VERSION),
+                ("sqlite", &db::version()),
+            ],
+        );
+    }
+
+    /// Samples what is due.
+    fn sample(&mut self, now: Instant) {
+        let now_ns = sys::clock_ns(Clock::Real);
+        let mut room = self
+            .queue
+            .room()
+            .rows
+            .saturating_sub(self.staged.rows().len());
+        let stream_room = self.queue.stream_room().rows;
+        let mut dropped = 0;
+        let (batch, interner) = (&mut self.staged, &mut self.interner);
+        let mut put = |time_ns: i64, sensor: &str, field: &str, value: f64| {
+            if room == 0 {
+                dropped += 1;
+                return;
+            }
+            room -= 1;
+            let slot = interner.slot(
+                batch,
+                sensor.as_bytes(),
+                field.as_bytes(),
+                Kind::Float,
+                || (sensor.into(), field.into()),
+            );
+            batch.push(time_ns, slot, Value::Real(value));
+        };
+        let mut errors = 0;
+        for source in &mut self.sources {
+            match source {
+                Source::Sim(sim) if sim.is_unpaced() => {
+                    sim.sample_unpaced(stream_room, now_ns, &mut |t, sensor, v| {
+                        put(t, sensor, sim::FIELD, v);
+                    });
+                }
+                Source::Sim(sim) => {
+                    let missed = sim.skip_missed(now);
+                    if missed > 0 {
+                        log::warn("missed", &[("source", &"sim"), ("readings", &missed)]);
+                    }
+                    sim.sample(now, now_ns, &mut |t, sensor, v| {
+                        put(t, sensor, sim::FIELD, v)
+                    });
+                }
+                Source::Sysfs {
+                    sysfs,
+                    interval,
+                    next,
+                    next_rescan,
+                } => {
+                    if *next > now {
+                        continue;
+                    }
+                    if *next_rescan <= now {
+                        sysfs.rescan(&mut |notice| errors += tell(&notice));
+                        *next_rescan = now + SYSFS_RESCAN_PERIOD;
+                    }
+                    // All channels of one tick carry the tick's time.
+                    let tick_ns = now_ns - now.duration_since(*next).as_nanos() as i64;
+                    sysfs.sample(
+                        &mut |sensor, field, v| put(tick_ns, sensor, field, v),
+                        &sys::stop_pending,
+                        &mut |notice| errors += tell(&notice),
+                    );
+                    // Ticks that the sensors themselves were too slow for are left out.
+                    while *next <= now {
+                        *next += *interval;
+                    }
+                }
+                Source::Stdin { .. } => {}
+            }
+        }
+        self.staged.counts.errors += errors;
+        self.counts.errors += errors;
+        if dropped > 0 {
+            self.staged.counts.dropped += dropped;
+            self.counts.dropped += dropped;
+            if let Some(held_back) = self.drops.pass(now) {
+                log::warn(
+                    "dropped",
+                    &[
+                        ("readings", &dropped),
+                        ("in_all", &self.counts.dropped),
+                        ("lines_held_back", &held_back),
+                        ("reason", &"the queue is full"),
+                    ],
+                );
+            }
+        }
+    }
+
+    /// Moves whole lines that were read into the batch while there is room.
+    fn take_stream(&mut self) {
+        let room = self.queue.stream_room();
+        let rows_max = self.queue.rows_max();
+        for source in &mut self.sources {
+            let Source::Stdin {
+                stream,
+                arrived_ns,
+                blocked,
+                ..
+            } = source
+            else {
+                continue;
+            };
+            let before = self.staged.counts.rejected;
+            let limit = &mut self.rejections;
+            let taken = stream.take(
+                &mut self.staged,
+                &mut self.interner,
+                (room, rows_max),
+                *arrived_ns,
+                &mut |line, reason| {
+                    if let Some(held_back) = limit.pass(Instant::now()) {
+                        log::warn(
+                            "rejected",
+                            &[
+                                ("source", &"stdin"),
+                                ("line", &line),
+                                ("reason", &reason),
+                                ("lines_held_back", &held_back),
+                            ],
+                        );
+                    }
+                },
+            );
+            self.counts.rejected += self.staged.counts.rejected - before;
+            *blocked = taken == Taken::NoRoom;
+        }
+        self.room_left = Room {
+            rows: room.rows.saturating_sub(self.staged.rows().len()),
+            text_bytes: room.text_bytes.saturating_sub(self.staged.text_bytes()),
+        };
+    }
+
+    /// Once all that was read is in the queue, the rest of a stop is the writer's.
+    fn drained(&mut self) {
+        if let Phase::Draining(stop) = &self.phase
+            && !self.sources.iter().any(Source::is_blocked)
+        {
+            self.queue.stop(stop.clone());
+            self.phase = Phase::Stopping(stop.clone());
+        }
+    }
+
+    /// Waits for input, for the writer, for the next sample, for a signal.
+    fn wait(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let mut until: Option<Instant> = None;
+        let mut at = |time: Instant| until = Some(until.map_or(time, |u| u.min(time)));
+        let mut read_stdin = false;
+        match &self.phase {
+            Phase::Opening => {}
+            Phase::Draining(stop) | Phase::Stopping(stop) => at(stop.deadline),
+            Phase::Recording => {
+                for source in &self.sources {
+                    match source {
+                        Source::Sim(sim) => sim.next().into_iter().for_each(&mut at),
+                        Source::Sysfs { next, .. } => at(*next),
+                        Source::Stdin {
+                            closed, blocked, ..
+                        } => read_stdin |= !closed && !blocked,
+                    }
+                }
+            }
+        }
+        if self.on_terminal {
+            at(self.next_status);
+        }
+        if self.sources.iter().any(Source::is_blocked) {
+            self.queue.want_room();
+            // Looked at after the wish was made known, so that room made in between is seen.
+            if self.queue.stream_room().is_more_than(self.room_left) {
+                at(now);
+            }
+        }
+        if matches!(self.phase, Phase::Recording) && self.sources.iter().any(Source::is_unpaced) {
+            if self.queue.stream_room().rows == 0 {
+                self.queue.want_room();
+            }
+            if self.queue.stream_room().rows > 0 {
+                at(now);
+            }
+        }
+        let mut watches = vec![self.progress.bell.watch()];
+        let stdin = read_stdin.then(|| push(&mut watches, Watch::readable(sys::STDIN)));
+        let stdout =
+            (!self.outbox.is_empty()).then(|| push(&mut watches, Watch::writable(sys::STDOUT)));
+        let timeout = until.map(|until| until.saturating_duration_since(now));
+        sys::wait(&mut watches, timeout)?;
+        if stdin.is_some_and(|n| watches[n].ready()) {
+            self.read_stdin();
+        }
+        if stdout.is_some_and(|n| watches[n].broken()) {
+            self.outbox.close();
+        }
+        Ok(())
+    }
+
+    fn read_stdin(&mut self) {
+        for source in &mut self.sources {
+            let Source::Stdin {
+                stream,
+                arrived_ns,
+                closed,
+                ..
+            } = source
+            else {
+                continue;
+            };
+            let read = stream.fill(|buffer| sys::read(sys::STDIN, buffer));
+            *arrived_ns = sys::clock_ns(Clock::Real);
+            match read {
+                Ok(()) => *closed = stream.ended(),
+                Err(e) if is_passing(&e) => {}
+                Err(e) => {
+                    log::error("source-failed", &[("source", &"stdin"), ("error", &e)]);
+                    self.staged.counts.errors += 1;
+                    self.counts.errors += 1;
+                    *closed = true;
+                }
+            }
+        }
+    }
+
+    /// Writes acks while stdout takes them.
+    fn send_acks(&mut self, wait: Duration) {
+        while !self.outbox.is_empty() && sys::is_writable(sys::STDOUT, wait) {
+            self.outbox.flush(|bytes| sys::write(sys::STDOUT, bytes));
+        }
+    }
+
+    fn show_status(&mut self, now: Instant) {
+        if !self.on_terminal || now < self.next_status {
+            return;
+        }
+        self.next_status = now + STATUS_LINE_PERIOD;
+        let news = self.progress.look();
+        let status = terminal::Status {
+            readings: news.committed,
+            waiting: self.queue.held() as u64,
+            dropped: self.counts.dropped,
+            rate: self.rate.at(now, news.committed),
+            wal_bytes: wal_bytes(&self.settings.db),
+            checkpoint_age: news.last_checkpoint.map(|at| now - at),
+        };
+        drop(news);
+        let columns = sys::terminal_columns(sys::STDERR).unwrap_or(80);
+        log::status(&status.line(columns));
+    }
+
+    /// Says the last word. Gives the status to leave with, whatever the writer is still doing.
+    fn leave(&mut self, step: Step, failed: bool) -> Status {
+        self.send_acks(LAST_ACK_WAIT);
+        let (reason, began) = match &self.phase {
+            Phase::Draining(stop) | Phase::Stopping(stop) if !failed => (stop.reason, stop.began),
+            _ => (Reason::Error, Instant::now()),
+        };
+        // What was read and found no room is accepted too, and has to be owned up to.
+        for source in &mut self.sources {
+            if let Source::Stdin { stream, .. } = source {
+                let limits = (Room::UNBOUNDED, self.queue.rows_max());
+                let interner = &mut self.interner;
+                stream.take(&mut self.staged, interner, limits, 0, &mut |_, _| {});
+            }
+        }
+        let news = self.progress.look();
+        let outcome = Outcome {
+            step,
+            uncommitted: (self.queue.held() + self.staged.rows().len()) as u64,
+            wal_frames: news.wal_frames,
+            failed,
+        };
+        say_stopped(
+            reason.name(),
+            news.committed,
+            self.counts,
+            outcome.uncommitted,
+            outcome.wal_frames,
+            began,
+        );
+        outcome.status()
+    }
+}
+
+impl Source {
+    /// It will give no more readings, and none waits.
+    fn is_done(&self) -> bool {
+        match self {
+            Source::Sim(sim) => sim.ended(),
+            Source::Sysfs { .. } => false,
+            Source::Stdin {
+                closed, blocked, ..
+            } => *closed && !blocked,
+        }
+    }
+
+    /// It gives as much as there is room for.
+    fn is_unpaced(&self) -> bool {
+        matches!(self, Source::Sim(sim) if sim.is_unpaced() && !sim.ended())
+    }
+
+    fn is_blocked(&self) -> bool {
+        matches!(self, Source::Stdin { blocked: true, .. })
+    }
+
+    /// Takes nothing new from here on.
+    fn close(&mut self) {
+        if let Source::Stdin { closed, .. } = self {
+            *closed = true;
+        }
+    }
+}
+
+fn push(watches: &mut Vec<Watch>, watch: Watch) -> usize {
+    watches.push(watch);
+    watches.len() - 1
+}
+
+fn is_passing(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
+/// Logs what happened to a sensor. Gives the errors to count.
+fn tell(notice: &Notice<'_>) -> u64 {
+    let source = ("source", &"sysfs" as &dyn std::fmt::Display);
+    let place = |event: &str,
+                 warn: bool,
+                 sensor: &str,
+                 field: &str,
+                 path: &std::path::Path,
+                 reason: &dyn std::fmt::Display| {
+        let fields: [log::Field; 5] = [
+            source,
+            ("sensor", &sensor),
+            ("field", &field),
+            ("path", &path.display()),
+            ("reason", reason),
+        ];
+        if warn {
+            log::warn(event, &fields);
+        } else {
+            log::info(event, &fields[..4]);
+        }
+    };
+    match *notice {
+        Notice::Found {
+            sensor,
+            field,
+            path,
+        } => place("sensor-found", false, sensor, field, path, &""),
+        Notice::Gone {
+            sensor,
+            field,
+            path,
+        } => place("sensor-gone", false, sensor, field, path, &""),
+        Notice::Recovered {
+            sensor,
+            field,
+            path,
+        } => {
+            place("sensor-recovered", false, sensor, field, path, &"");
+        }
+        Notice::Failing {
+            sensor,
+            field,
+            path,
+            reason,
+        } => {
+            place("sensor-failing", true, sensor, field, path, &reason);
+            return 1;
+        }
+        Notice::None => log::warn("no-sensors", &[source]),
+    }
+    0
+}
+
+fn wal_bytes(db: &std::path::Path) -> u64 {
+    let mut wal = db.as_os_str().to_owned();
+    wal.push("-wal");
+    fs::metadata(wal).map_or(0, |m| m.len())
+}
+
+fn say_stopped(
+    reason: &str,
+    committed: u64,
+    counts: Counts,
+    uncommitted: u64,
+    wal_frames: u32,
+    began: Instant,
+) {
+    log::last(
+        "stopped",
+        &[
+            ("reason", &reason),
+            ("committed", &committed),
+            ("dropped", &counts.dropped),
+            ("rejected", &counts.rejected),
+            ("uncommitted", &uncommitted),
+            ("wal_frames", &wal_frames),
+            ("stop_ms", &began.elapsed().as_millis()),
+        ],
+    );
+}

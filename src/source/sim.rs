@@ -1,0 +1,186 @@
+//! Simulated sensors: temperatures that wander, each sampled at its rate. Takes the time as an argument.
+
+use std::time::{Duration, Instant};
+
+use crate::series;
+use crate::source_spec::{Rate, SimSpec};
+
+pub const FIELD: &str = "temperature_c";
+/// A sampler that was held up for longer than this (a paused container, a suspended machine) goes on
+/// from now, and says how many samples it missed.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
+/// At rate `max`, readings that share one look at the clock.
+const CHUNK_ROWS: usize = 256;
+const NS_PER_S: f64 = 1e9;
+
+#[derive(Debug)]
+pub struct Sim {
+    names: Vec<String>,
+    values: Vec<f64>,
+    rng: fastrand::Rng,
+    /// Between two samples of one sensor; none at rate `max`.
+    period_ns: Option<f64>,
+    began: Instant,
+    /// Rounds through all sensors since `began`.
+    round: u64,
+    /// The sensor whose turn it is at rate `max`.
+    turn: usize,
+    /// Readings still to come; none if it never ends.
+    left: Option<u64>,
+}
+
+impl Sim {
+    pub fn new(spec: &SimSpec, seed: u64, now: Instant) -> Self {
+        let name =
+            |n: u32| series::canonical("sim", &mut [("sensor".into(), n.to_string().into())]);
+        Sim {
+            names: (1..=spec.sensors).map(name).collect(),
+            values: vec![20.0; spec.sensors as usize],
+            rng: fastrand::Rng::with_seed(seed),
+            period_ns: match spec.rate {
+                Rate::Max => None,
+                Rate::PerSecond(rate) => Some(NS_PER_S / rate),
+            },
+            began: now,
+            round: 0,
+            turn: 0,
+            left: (spec.count > 0).then_some(spec.count),
+        }
+    }
+
+    pub fn ended(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    /// It waits for room instead of dropping.
+    pub fn is_unpaced(&self) -> bool {
+        self.period_ns.is_none()
+    }
+
+    fn at(&self, round: u64) -> Instant {
+        let ns = self.period_ns.unwrap_or(0.0) * round as f64;
+        self.began + Duration::from_nanos(ns as u64)
+    }
+
+    /// When the next samples are to be taken; none at rate `max`, and at the end.
+    pub fn next(&self) -> Option<Instant> {
+        (!self.ended() && !self.is_unpaced()).then(|| self.at(self.round))
+    }
+
+    /// Skips what cannot be caught up with at `now`. Gives the readings missed.
+    pub fn skip_missed(&mut self, now: Instant) -> u64 {
+        let Some(period_ns) = self.period_ns else {
+            return 0;
+        };
+        let late = now.saturating_duration_since(self.at(self.round));
+        if late <= CATCH_UP_MAX || self.ended() {
+            return 0;
+        }
+        let rounds = (late.as_nanos() as f64 / period_ns) as u64;
+        self.round += rounds;
+        rounds * self.names.len() as u64
+    }
+
+    /// Takes the samples that are due at `now`, which on the wall is `now_ns`. Each carries the time at
+    /// which it was to be taken.
+    pub fn sample(&mut self, now: Instant, now_ns: i64, emit: &mut dyn FnMut(i64, &str, f64)) {
+        while let Some(due) = self.next()
+            && due <= now
+        {
+            let late_ns = now.duration_since(due).as_nanos() as i64;
+            for sensor in 0..self.names.len() {
+                if !self.ended() {
+                    self.emit(sensor, now_ns - late_ns, emit);
+                }
+            }
+            self.round += 1;
+        }
+    }
+
+    /// At rate `max`: takes the next few samples, but no more than `room`.
+    pub fn sample_unpaced(
+        &mut self,
+        room: usize,
+        now_ns: i64,
+        emit: &mut dyn FnMut(i64, &str, f64),
+    ) {
+        for _ in 0..room.min(CHUNK_ROWS) {
+            if self.ended() {
+                return;
+            }
+            self.emit(self.turn, now_ns, emit);
+            self.turn = (self.turn + 1) % self.names.len();
+        }
+    }
+
+    fn emit(&mut self, sensor: usize, time_ns: i64, emit: &mut dyn FnMut(i64, &str, f64)) {
+        let value = &mut self.values[sensor];
+        // A step of up to a fifth of a degree, drawn back to 20 °C; two decimals, as sensors have.
+        *value += (self.rng.f64() - 0.5) * 0.4 + (20.0 - *value) * 0.01;
+        let rounded = (*value * 100.0).round() / 100.0;
+        emit(time_ns, &self.names[sensor], rounded);
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(rate: Rate, count: u64) -> SimSpec {
+        SimSpec {
+            sensors: 3,
+            rate,
+            count,
+            seed: None,
+        }
+    }
+
+    fn collect(sim: &mut Sim, now: Instant, now_ns: i64) -> Vec<(i64, String, f64)> {
+        let mut out = Vec::new();
+        sim.sample(now, now_ns, &mut |t, s, v| out.push((t, s.to_owned(), v)));
+        out
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_values_however_they_are_taken() {
+        let start = Instant::now();
+        let mut paced = Sim::new(&spec(Rate::PerSecond(100.0), 30), 7, start);
+        let mut unpaced = Sim::new(&spec(Rate::Max, 30), 7, start);
+        let one: Vec<f64> = collect(&mut paced, start + Duration::from_millis(200), 0)
+            .into_iter()
+            .map(|r| r.2)
+            .collect();
+        let mut other = Vec::new();
+        while !unpaced.ended() {
+            unpaced.sample_unpaced(4, 0, &mut |_, _, v| other.push(v));
+        }
+        assert_eq!(one, other);
+        assert_eq!(one.len(), 30);
+        assert!(one.iter().any(|&v| v != one[0]));
+        assert!(one.iter().all(|v| (10.0..30.0).contains(v)));
+    }
+
+    #[test]
+    fn samples_that_are_caught_up_keep_the_time_of_their_schedule() {
+        let start = Instant::now();
+        let mut sim = Sim::new(&spec(Rate::PerSecond(1000.0), 0), 1, start);
+        let late = Duration::from_millis(5);
+        let taken = collect(&mut sim, start + late, 1_000_000_000);
+        let times: Vec<i64> = taken.iter().step_by(3).map(|r| r.0).collect();
+        let expected: Vec<i64> = (0..=5).map(|ms| 995_000_000 + ms * 1_000_000).collect();
+        assert_eq!(times, expected);
+        assert_eq!(sim.next(), Some(start + Duration::from_millis(6)));
+    }
+
+    #[test]
+    fn a_long_pause_is_skipped_and_counted() {
+        let start = Instant::now();
+        let mut sim = Sim::new(&spec(Rate::PerSecond(10.0), 0), 1, start);
+        assert_eq!(sim.skip_missed(start + Duration::from_millis(900)), 0);
+        assert_eq!(sim.skip_missed(start + Duration::from_secs(60)), 600 * 3);
+        assert_eq!(sim.next(), Some(start + Duration::from_secs(60)));
+    }
+}

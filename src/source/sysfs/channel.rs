@@ -1,0 +1,318 @@
+//! What a folder's file names make of channels, with their units, and how a file's text becomes a number.
+//!
+//! Pure. A file that no `Spec` names is never opened; above all not `*_alarm`, because reading some of
+//! those clears them.
+
+use std::collections::BTreeSet;
+
+/// The kernel's families of sensors; the name is the measurement that their readings are recorded under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Hwmon,
+    Thermal,
+    Iio,
+    PowerSupply,
+}
+
+impl Class {
+    pub const ALL: [Class; 4] = [Class::Hwmon, Class::Thermal, Class::Iio, Class::PowerSupply];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Hwmon => "hwmon",
+            Class::Thermal => "thermal",
+            Class::Iio => "iio",
+            Class::PowerSupply => "power_supply",
+        }
+    }
+
+    /// Where under the root the nodes are listed.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Class::Hwmon => "class/hwmon",
+            Class::Thermal => "class/thermal",
+            Class::Iio => "bus/iio/devices",
+            Class::PowerSupply => "class/power_supply",
+        }
+    }
+
+    /// How a node's name begins; cooling devices and triggers stand in the same folders.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Class::Hwmon => "hwmon",
+            Class::Thermal => "thermal_zone",
+            Class::Iio => "iio:device",
+            Class::PowerSupply => "",
+        }
+    }
+
+    /// The file that says what the node is, and the tag that this becomes.
+    pub fn title(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Class::Hwmon | Class::Iio => Some(("name", "chip")),
+            Class::Thermal => Some(("type", "type")),
+            Class::PowerSupply => None,
+        }
+    }
+}
+
+/// A field, and how many of the file's units make one of the field's.
+type Unit = (&'static str, f64);
+
+/// `prefixN_suffix`.
+const HWMON: [(&str, &str, Unit); 8] = [
+    ("in", "input", ("voltage_v", 1e3)),
+    ("temp", "input", ("temperature_c", 1e3)),
+    ("curr", "input", ("current_a", 1e3)),
+    ("power", "input", ("power_w", 1e6)),
+    ("power", "average", ("power_average_w", 1e6)),
+    ("energy", "input", ("energy_j", 1e6)),
+    ("humidity", "input", ("humidity_percent", 1e3)),
+    ("fan", "input", ("fan_rpm", 1.0)),
+];
+
+const THERMAL: [(&str, Unit); 1] = [("temp", ("temperature_c", 1e3))];
+
+const POWER_SUPPLY: [(&str, Unit); 5] = [
+    ("voltage_now", ("voltage_v", 1e6)),
+    ("current_now", ("current_a", 1e6)),
+    ("power_now", ("power_w", 1e6)),
+    ("temp", ("temperature_c", 10.0)),
+    ("capacity", ("capacity_percent", 1.0)),
+];
+
+/// `in_TYPE…_raw` and `in_TYPE…_input`.
+const IIO: [(&str, Unit); 10] = [
+    ("voltage", ("voltage_v", 1e3)),
+    ("current", ("current_a", 1e3)),
+    ("power", ("power_w", 1e3)),
+    ("temp", ("temperature_c", 1e3)),
+    ("humidityrelative", ("humidity_percent", 1e3)),
+    ("pressure", ("pressure_kpa", 1.0)),
+    ("accel", ("acceleration_m_s2", 1.0)),
+    ("anglvel", ("angular_velocity_rad_s", 1.0)),
+    ("magn", ("magnetic_field_gauss", 1.0)),
+    ("illuminance", ("illuminance_lux", 1.0)),
+];
+
+/// Endings of iio names that look like a channel of their own: statistics of one, and a setting.
+const IIO_NO_CHANNEL: [&str; 4] = ["_mean", "_peak", "_trough", "_target"];
+
+/// One channel by the names of its files: (`input` + `offset`) * `scale` / `divisor` is its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Empty where the field alone says it (thermal, power_supply).
+    pub channel: String,
+    pub field: &'static str,
+    pub divisor: f64,
+    pub input: String,
+    pub label: Option<String>,
+    pub enable: Option<String>,
+    pub fault: Option<String>,
+    pub offset: Option<String>,
+    pub scale: Option<String>,
+}
+
+impl Spec {
+    fn plain(channel: &str, (field, divisor): Unit, input: &str) -> Spec {
+        Spec {
+            channel: channel.to_owned(),
+            field,
+            divisor,
+            input: input.to_owned(),
+            label: None,
+            enable: None,
+            fault: None,
+            offset: None,
+            scale: None,
+        }
+    }
+}
+
+/// The channels that a node's folder holds, by the names of the files in it.
+pub fn channels(class: Class, names: &BTreeSet<String>) -> Vec<Spec> {
+    match class {
+        Class::Hwmon => names.iter().filter_map(|name| hwmon(name, names)).collect(),
+        Class::Iio => names.iter().filter_map(|name| iio(name, names)).collect(),
+        Class::Thermal => listed(&THERMAL, names),
+        Class::PowerSupply => listed(&POWER_SUPPLY, names),
+    }
+}
+
+fn listed(table: &[(&str, Unit)], names: &BTreeSet<String>) -> Vec<Spec> {
+    table
+        .iter()
+        .filter(|(name, _)| names.contains(*name))
+        .map(|&(name, unit)| Spec::plain("", unit, name))
+        .collect()
+}
+
+fn hwmon(name: &str, names: &BTreeSet<String>) -> Option<Spec> {
+    let (channel, suffix) = name.rsplit_once('_')?;
+    let &(_, _, unit) = HWMON.iter().find(|(prefix, ending, _)| {
+        suffix == *ending
+            && channel
+                .strip_prefix(prefix)
+                .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    })?;
+    Some(Spec {
+        label: present(names, format!("{channel}_label")),
+        enable: present(names, format!("{channel}_enable")),
+        fault: present(names, format!("{channel}_fault")),
+        ..Spec::plain(channel, unit, name)
+    })
+}
+
+fn iio(name: &str, names: &BTreeSet<String>) -> Option<Spec> {
+    let (channel, suffix) = name.strip_prefix("in_")?.rsplit_once('_')?;
+    let raw = match suffix {
+        "raw" if names.contains(&format!("in_{channel}_input")) => return None,
+        "raw" => true,
+        "input" => false,
+        _ => return None,
+    };
+    if IIO_NO_CHANNEL.iter().any(|end| channel.ends_with(end)) {
+        return None;
+    }
+    let &(quantity, unit) = IIO.iter().find(|(quantity, _)| {
+        channel
+            .strip_prefix(quantity)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']) || digits(rest) > 0)
+    })?;
+    let shared = |what| {
+        raw.then(|| lookup(names, channel, quantity, what))
+            .flatten()
+    };
+    Some(Spec {
+        label: present(names, format!("in_{channel}_label")),
+        enable: present(names, format!("in_{channel}_enable")),
+        offset: shared("offset"),
+        // The ABI has a scale only "if known". Without one the raw number counts as the ABI's unit, as it
+        // does for the kernel's own consumers (iio_read_channel_processed).
+        scale: shared("scale"),
+        ..Spec::plain(channel, unit, name)
+    })
+}
+
+/// The file that holds `what` for a raw channel: its own, or the nearest that it shares.
+fn lookup(names: &BTreeSet<String>, channel: &str, quantity: &str, what: &str) -> Option<String> {
+    let rest = &channel[quantity.len()..];
+    let indexed = &channel[..quantity.len() + digits(rest)];
+    // A differential channel shares with other differential ones, not with the first of its two inputs.
+    let near = match channel[indexed.len()..].starts_with('-') {
+        true => format!("in_{quantity}-{quantity}_{what}"),
+        false => format!("in_{indexed}_{what}"),
+    };
+    [
+        format!("in_{channel}_{what}"),
+        near,
+        format!("in_{quantity}_{what}"),
+        format!("in_{what}"),
+        what.to_owned(),
+    ]
+    .into_iter()
+    .find(|name| names.contains(name))
+}
+
+fn present(names: &BTreeSet<String>, name: String) -> Option<String> {
+    names.contains(&name).then_some(name)
+}
+
+fn digits(text: &str) -> usize {
+    text.bytes().take_while(u8::is_ascii_digit).count()
+}
+
+/// The number that an attribute's text is: decimal digits, perhaps a sign and a fraction, white space
+/// around them. Anything else is no number; nor is what an `f64` cannot hold.
+pub fn parse_number(text: &[u8]) -> Option<f64> {
+    let text = str::from_utf8(text.trim_ascii()).ok()?;
+    // `f64` would also take exponents, `inf` and `nan`.
+    if !text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.'))
+    {
+        return None;
+    }
+    text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &[&str]) -> BTreeSet<String> {
+        list.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn no_alarm_limit_or_calibration_is_ever_named() {
+        let hwmon = names(&[
+            "alarms",
+            "fan1_alarm",
+            "fan1_input",
+            "in0_input",
+            "in0_max_alarm",
+            "in_input",
+            "intrusion0_alarm",
+            "power1_average",
+            "power1_average_interval",
+            "power1_cap_alarm",
+            "power1_input_highest",
+            "temp1_crit_alarm",
+            "temp1_input",
+            "temp1_max",
+            "temp1_offset",
+            "tempx_input",
+        ]);
+        let inputs: Vec<_> = channels(Class::Hwmon, &hwmon)
+            .into_iter()
+            .map(|spec| {
+                let opened = [spec.label, spec.enable, spec.fault, spec.offset, spec.scale];
+                assert_eq!(opened, [const { None }; 5]);
+                spec.input
+            })
+            .collect();
+        assert_eq!(
+            inputs,
+            ["fan1_input", "in0_input", "power1_average", "temp1_input"]
+        );
+
+        let iio = names(&[
+            "in_accel_x_calibbias",
+            "in_accel_x_calibscale",
+            "in_accel_x_raw",
+            "in_illuminance0_target_input",
+            "in_temperature_raw",
+            "in_voltage0_mean_raw",
+            "out_voltage0_raw",
+            "sampling_frequency",
+        ]);
+        let specs = channels(Class::Iio, &iio);
+        assert_eq!(
+            specs,
+            [Spec::plain(
+                "accel_x",
+                ("acceleration_m_s2", 1.0),
+                "in_accel_x_raw"
+            )]
+        );
+    }
+
+    #[test]
+    fn the_nearest_scale_wins() {
+        let all = [
+            "in_voltage0_vdd_scale",
+            "in_voltage0_scale",
+            "in_voltage_scale",
+            "in_scale",
+            "scale",
+        ];
+        for from in 0..all.len() {
+            let found = lookup(&names(&all[from..]), "voltage0_vdd", "voltage", "scale");
+            assert_eq!(found.as_deref(), Some(all[from]));
+        }
+        let pair = names(&["in_voltage0_scale", "in_voltage-voltage_scale"]);
+        let found = lookup(&pair, "voltage0-voltage1", "voltage", "scale");
+        assert_eq!(found.as_deref(), Some("in_voltage-voltage_scale"));
+    }
+}

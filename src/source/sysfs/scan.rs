@@ -1,0 +1,213 @@
+//! Which nodes a class has, and what of each stays the same over a reboot.
+//!
+//! Looks at folders, links and names; no sensor is read here.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::attribute::{PAGE_BYTES, open};
+use super::channel::{Class, Spec, channels};
+
+/// Long enough for any label that a person wrote; names are kept in memory.
+const TEXT_CHARS_MAX: usize = 128;
+
+/// Key and value, the same at every boot for the same device.
+pub type Tags = Vec<(&'static str, String)>;
+
+/// One node as a scan sees it.
+#[derive(Debug)]
+pub struct Seen {
+    /// Its folder, all links resolved: a path that another device can hardly take over.
+    pub place: PathBuf,
+    pub tags: Tags,
+    /// The number in its name; changes between boots, and only orders what nothing else does.
+    pub number: u64,
+    /// Where the attributes are.
+    pub dir: PathBuf,
+    pub specs: Vec<Spec>,
+}
+
+/// The nodes of a class that have channels, by number. An error means that the system could not list
+/// them just now; a class that is not there has none.
+pub fn nodes(root: &Path, class: Class) -> io::Result<Vec<Seen>> {
+    let mut seen: Vec<Seen> = Vec::new();
+    for name in list(&root.join(class.folder()))? {
+        if !name.starts_with(class.prefix()) {
+            continue;
+        }
+        let Ok(place) = fs::canonicalize(root.join(class.folder()).join(&name)) else {
+            continue;
+        };
+        let (dir, specs) = attributes(class, &place)?;
+        if !specs.is_empty() {
+            seen.push(Seen {
+                tags: tags(root, class, &place),
+                number: number(&name),
+                place,
+                dir,
+                specs,
+            });
+        }
+    }
+    seen.sort_by(|a, b| (a.number, &a.place).cmp(&(b.number, &b.place)));
+    // Two old hwmon nodes may both show the attributes of the device that they share.
+    let mut dirs = BTreeSet::new();
+    seen.retain(|node| dirs.insert(node.dir.clone()));
+    Ok(seen)
+}
+
+/// Old hwmon drivers put the attributes into the device's folder instead of the node's.
+fn attributes(class: Class, place: &Path) -> io::Result<(PathBuf, Vec<Spec>)> {
+    let specs = channels(class, &list(place)?);
+    if specs.is_empty()
+        && class == Class::Hwmon
+        && let Ok(device) = fs::canonicalize(place.join("device"))
+    {
+        let specs = channels(class, &list(&device)?);
+        return Ok((device, specs));
+    }
+    Ok((place.to_owned(), specs))
+}
+
+/// The names in a folder. One that is not there, or that we may not see, is empty.
+fn list(dir: &Path) -> io::Result<BTreeSet<String>> {
+    let passing = |error: &io::Error| {
+        matches!(
+            error.raw_os_error(),
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EINTR)
+        )
+    };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if passing(&error) => return Err(error),
+        Err(_) => return Ok(BTreeSet::new()),
+    };
+    let mut names = BTreeSet::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) => names.extend(entry.file_name().into_string().ok()),
+            Err(error) if passing(&error) => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(names)
+}
+
+fn number(name: &str) -> u64 {
+    let digits = name.trim_start_matches(|c: char| !c.is_ascii_digit());
+    digits.parse().unwrap_or(u64::MAX)
+}
+
+/// What names the node whatever its number is. Of this node alone, so that no other one that comes or
+/// goes changes it.
+pub fn tags(root: &Path, class: Class, place: &Path) -> Tags {
+    let mut tags = Tags::new();
+    if let Some(device) = device(root, class, place) {
+        tags.push(("device", device));
+    }
+    if let Some((file, key)) = class.title() {
+        let title = text(&place.join(file)).or_else(|| text(&place.join("device").join(file)));
+        tags.extend(title.map(|title| (key, title)));
+    }
+    if class == Class::PowerSupply {
+        tags.extend(last(place).map(|name| ("supply", name)));
+    }
+    // The board's own name for the whole node, where it has given one.
+    if matches!(class, Class::Hwmon | Class::Iio) {
+        tags.extend(text(&place.join("label")).map(|label| ("device_label", label)));
+    }
+    tags
+}
+
+/// Bus and address of the device that the node belongs to: by its `device` link, or by the folder that
+/// it lies in (devices on the iio bus have no such link).
+fn device(root: &Path, class: Class, place: &Path) -> Option<String> {
+    let root = fs::canonicalize(root).ok()?;
+    let devices = root.join("devices");
+    let link = place.join("device");
+    let device = match fs::read_link(&link) {
+        Ok(target) => match fs::canonicalize(&link) {
+            Ok(device) => device,
+            Err(_) => return last(&target),
+        },
+        Err(_) => {
+            let parent = place.strip_prefix(&devices).ok()?.parent()?;
+            // Between a device and its nodes of one class lies a folder with the name of the class.
+            match parent.file_name() == Some(OsStr::new(class.name())) {
+                true => devices.join(parent.parent()?),
+                false => devices.join(parent),
+            }
+        }
+    };
+    if device == devices || device == devices.join("virtual") {
+        return None;
+    }
+    let Some(bus) = subsystem(&device) else {
+        let inside = device
+            .strip_prefix(&devices)
+            .or_else(|_| device.strip_prefix(&root));
+        return match inside {
+            Ok(inside) => tidy(inside.as_os_str().as_bytes()),
+            Err(_) => last(&device),
+        };
+    };
+    // Devices of a class (nvme0, phy0, thermal_zone0) are numbered in load order too: what stays is the
+    // device on a bus that they belong to.
+    std::iter::successors(Some((device.as_path(), Some(bus))), |(device, _)| {
+        let parent = device.parent().filter(|parent| *parent != devices)?;
+        Some((parent, subsystem(parent)))
+    })
+    .find_map(|(device, subsystem)| match subsystem {
+        Some(Subsystem::Bus(bus)) => Some(address(&bus, &last(device)?)),
+        _ => None,
+    })
+}
+
+enum Subsystem {
+    Bus(String),
+    Class,
+}
+
+fn subsystem(device: &Path) -> Option<Subsystem> {
+    let target = fs::read_link(device.join("subsystem")).ok()?;
+    match target.parent().and_then(Path::file_name) {
+        Some(kind) if kind == "class" => Some(Subsystem::Class),
+        _ => last(&target).map(Subsystem::Bus),
+    }
+}
+
+fn address(bus: &str, name: &str) -> String {
+    // The HID bus counts connections after the last dot (0003:1B1C:0C10.0005).
+    let name = match (bus, name.rsplit_once('.')) {
+        ("hid", Some((kind, _))) => kind,
+        _ => name,
+    };
+    format!("{bus}/{name}")
+}
+
+fn last(path: &Path) -> Option<String> {
+    tidy(path.file_name()?.as_bytes())
+}
+
+/// The text of a name or label file, if it has any.
+pub fn text(path: &Path) -> Option<String> {
+    let mut page = [0; PAGE_BYTES];
+    let len = open(path).ok()?.read_at(&mut page, 0).ok()?;
+    tidy(page.get(..len)?)
+}
+
+/// Free text as a tag's value: what is not UTF-8 is replaced, control characters become blanks.
+fn tidy(bytes: &[u8]) -> Option<String> {
+    let text: String = String::from_utf8_lossy(bytes)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    let text: String = text.trim().chars().take(TEXT_CHARS_MAX).collect();
+    let text = text.trim_end();
+    (!text.is_empty()).then(|| text.to_owned())
+}

@@ -1,0 +1,346 @@
+//! The kernel's calls that the standard library does not wrap, and the only `unsafe` outside `db/raw.rs`.
+//!
+//! Each function is one call with its errors as `io::Error`. No decision is taken here.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub const STDIN: RawFd = libc::STDIN_FILENO;
+pub const STDOUT: RawFd = libc::STDOUT_FILENO;
+pub const STDERR: RawFd = libc::STDERR_FILENO;
+
+/// The signals that are handled. Those that stop come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Signal {
+    Term,
+    Int,
+    Hup,
+    Quit,
+    Usr1,
+}
+
+const SIGNALS: [(Signal, libc::c_int, &str); 5] = [
+    (Signal::Term, libc::SIGTERM, "SIGTERM"),
+    (Signal::Int, libc::SIGINT, "SIGINT"),
+    (Signal::Hup, libc::SIGHUP, "SIGHUP"),
+    (Signal::Quit, libc::SIGQUIT, "SIGQUIT"),
+    (Signal::Usr1, libc::SIGUSR1, "SIGUSR1"),
+];
+
+impl Signal {
+    pub const STOPPING: [Signal; 4] = [Signal::Term, Signal::Int, Signal::Hup, Signal::Quit];
+
+    pub fn name(self) -> &'static str {
+        SIGNALS[self as usize].2
+    }
+}
+
+static ARRIVED: [AtomicBool; SIGNALS.len()] = [const { AtomicBool::new(false) }; SIGNALS.len()];
+
+extern "C" fn note(signal: libc::c_int) {
+    for (which, number, _) in SIGNALS {
+        if number == signal {
+            ARRIVED[which as usize].store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Whether a signal came since the last time that this was asked.
+pub fn take_signal(signal: Signal) -> bool {
+    ARRIVED[signal as usize].swap(false, Ordering::SeqCst)
+}
+
+/// Whether a signal that stops has come; leaves it in place.
+pub fn stop_requested() -> bool {
+    Signal::STOPPING
+        .iter()
+        .any(|&s| ARRIVED[s as usize].load(Ordering::SeqCst))
+}
+
+/// Installs the handlers. SIGPIPE is ignored: a closed pipe is an error of `write`, not a death.
+pub fn handle_signals() -> io::Result<()> {
+    for (_, number, _) in SIGNALS {
+        // SAFETY: an all-zero sigaction is valid: no flags, an empty mask.
+        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+        action.sa_sigaction = note as extern "C" fn(libc::c_int) as usize;
+        // No half-done write is disturbed, and SQLite does not retry fdatasync after EINTR.
+        action.sa_flags = libc::SA_RESTART;
+        // SAFETY: `action` is initialised, and `note` only stores an atomic, which is async-signal-safe.
+        check(unsafe { libc::sigaction(number, &action, std::ptr::null_mut()) })?;
+    }
+    // SAFETY: SIG_IGN is a valid disposition and touches no memory of ours.
+    if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Keeps the handled signals from this thread, and from those that it starts, until `wait` lets them in.
+pub fn block_signals() -> io::Result<()> {
+    // SAFETY: sigemptyset initialises the set before anything reads it; all pointers are to locals.
+    unsafe {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(set.as_mut_ptr());
+        for (_, number, _) in SIGNALS {
+            libc::sigaddset(set.as_mut_ptr(), number);
+        }
+        match libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) {
+            0 => Ok(()),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
+/// Whether a signal that stops has come or is held back by `block_signals`.
+pub fn stop_pending() -> bool {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigpending fills the set when it returns 0, and only then is it read.
+    let held = unsafe {
+        libc::sigpending(set.as_mut_ptr()) == 0
+            && Signal::STOPPING
+                .iter()
+                .any(|&s| libc::sigismember(set.as_ptr(), SIGNALS[s as usize].1) == 1)
+    };
+    held || stop_requested()
+}
+
+/// One descriptor to wait for.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Watch(libc::pollfd);
+
+impl Watch {
+    pub fn readable(fd: RawFd) -> Self {
+        Self::new(fd, libc::POLLIN)
+    }
+
+    pub fn writable(fd: RawFd) -> Self {
+        Self::new(fd, libc::POLLOUT)
+    }
+
+    fn new(fd: RawFd, events: libc::c_short) -> Self {
+        Watch(libc::pollfd {
+            fd,
+            events,
+            revents: 0,
+        })
+    }
+
+    /// Ready, or broken in a way that the next call on it will tell.
+    pub fn ready(&self) -> bool {
+        self.0.revents != 0
+    }
+
+    /// The other end is gone, so that nothing written will ever be read.
+    pub fn broken(&self) -> bool {
+        self.0.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0
+    }
+}
+
+/// Waits until a descriptor is ready, a signal comes or the time is over. Signals come in here and
+/// nowhere else, so that none is lost between the look at the flags and the sleep.
+pub fn wait(watches: &mut [Watch], timeout: Option<Duration>) -> io::Result<()> {
+    let timeout = timeout.map(timespec);
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), |t| t as *const _);
+    // SAFETY: `Watch` is a transparent pollfd, so pointer and length describe `watches`; the timeout is
+    // null or points to a local; sigemptyset initialises the mask.
+    let result = unsafe {
+        let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::ppoll(
+            watches.as_mut_ptr().cast(),
+            watches.len() as libc::nfds_t,
+            timeout,
+            none.as_ptr(),
+        )
+    };
+    match check(result) {
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+            watches.iter_mut().for_each(|w| w.0.revents = 0);
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}
+
+/// Whether a write of up to `PIPE_BUF` bytes would go through without waiting.
+pub fn is_writable(fd: RawFd, timeout: Duration) -> bool {
+    let mut watch = Watch::writable(fd).0;
+    let ms = timeout.as_millis().min(i32::MAX as u128) as libc::c_int;
+    // SAFETY: one valid pollfd, and the length says one.
+    let ready = unsafe { libc::poll(&mut watch, 1, ms) };
+    ready == 1 && watch.revents & libc::POLLOUT != 0
+}
+
+/// POSIX promises that a write of up to this many bytes to a pipe is whole or not at all.
+pub const PIPE_BUF_BYTES: usize = libc::PIPE_BUF;
+
+pub fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length describe `buffer`, which is ours to write.
+    let n = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+pub fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length describe `bytes`.
+    let n = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// How one thread wakes another that waits in `wait`.
+pub struct Bell(OwnedFd);
+
+impl Bell {
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers; the descriptor returned is ours alone.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        check(fd)?;
+        // SAFETY: `fd` is open and owned by nobody else.
+        Ok(Bell(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    pub fn ring(&self) {
+        // Fails only when the counter is full, and then the bell is ringing.
+        let _ = write(self.0.as_raw_fd(), &1u64.to_ne_bytes());
+    }
+
+    pub fn silence(&self) {
+        // Fails only when nobody rang.
+        let _ = read(self.0.as_raw_fd(), &mut [0; 8]);
+    }
+
+    pub fn watch(&self) -> Watch {
+        Watch::readable(self.0.as_raw_fd())
+    }
+}
+
+#[derive(Clone, Copy)]
+pub enum Clock {
+    /// The time of day; may be set.
+    Real,
+    /// Since boot, without the time that the machine was suspended.
+    Monotonic,
+    /// Since boot.
+    Boot,
+}
+
+pub fn clock_ns(clock: Clock) -> i64 {
+    let id = match clock {
+        Clock::Real => libc::CLOCK_REALTIME,
+        Clock::Monotonic => libc::CLOCK_MONOTONIC,
+        Clock::Boot => libc::CLOCK_BOOTTIME,
+    };
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is a valid timespec; these clocks exist on every Linux, so that it is filled.
+    unsafe { libc::clock_gettime(id, &mut now) };
+    (now.tv_sec as i64)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(now.tv_nsec as i64)
+}
+
+pub fn is_terminal(fd: RawFd) -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::isatty(fd) == 1 }
+}
+
+pub fn terminal_columns(fd: RawFd) -> Option<usize> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCGWINSZ writes one winsize.
+    let result = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) };
+    (result == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+/// The effective user and group.
+pub fn user_and_group() -> (u32, u32) {
+    // SAFETY: no pointers, cannot fail.
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
+/// Leaves at once, whatever the other threads are doing.
+pub fn leave(status: u8) -> ! {
+    // SAFETY: no pointers. Nothing is flushed, and nothing here is buffered.
+    unsafe { libc::_exit(libc::c_int::from(status)) }
+}
+
+/// Takes the whole-file lock without waiting; false when another process has it. It goes with the
+/// descriptor, so that a killed process leaves none behind.
+pub fn try_lock(file: &File) -> io::Result<bool> {
+    // SAFETY: no pointers; the descriptor is open.
+    match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// What `statfs` says of the filesystem that holds a path.
+pub struct Filesystem {
+    pub magic: u64,
+    /// Bytes that this user may still write.
+    pub free_bytes: u64,
+}
+
+pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut stat = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the path ends in NUL, and statfs fills the struct when it returns 0.
+    let stat = unsafe {
+        check(libc::statfs(path.as_ptr(), stat.as_mut_ptr()))?;
+        stat.assume_init()
+    };
+    Ok(Filesystem {
+        magic: stat.f_type as u64 & 0xffff_ffff,
+        free_bytes: (stat.f_bavail as u64).saturating_mul(stat.f_bsize as u64),
+    })
+}
+
+/// Whether the effective user may make files in a folder.
+pub fn may_write(folder: &Path) -> io::Result<()> {
+    let path = CString::new(folder.as_os_str().as_bytes())?;
+    // SAFETY: the path ends in NUL.
+    check(unsafe {
+        libc::faccessat(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::W_OK | libc::X_OK,
+            libc::AT_EACCESS,
+        )
+    })
+    .map(drop)
+}
+
+/// A descriptor that stays open for as long as the process does.
+pub fn stdio(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: called with 0, 1 or 2, which this program never closes.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+fn timespec(d: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: d.as_secs().min(i32::MAX as u64) as libc::time_t,
+        tv_nsec: d.subsec_nanos() as _,
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result)
+}

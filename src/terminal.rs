@@ -1,0 +1,116 @@
+//! The live status line of a recorder on a terminal. Pure.
+
+use std::time::{Duration, Instant};
+
+use crate::units;
+
+/// What the line shows.
+#[derive(Debug)]
+pub struct Status {
+    pub readings: u64,
+    pub waiting: u64,
+    pub dropped: u64,
+    /// Readings a second.
+    pub rate: f64,
+    pub wal_bytes: u64,
+    pub checkpoint_age: Option<Duration>,
+}
+
+impl Status {
+    /// The line, cut to the terminal's width: one that wrapped could not be drawn over.
+    pub fn line(&self, columns: usize) -> String {
+        let checkpoint = match self.checkpoint_age {
+            Some(age) => format!("{} s ago", age.as_secs()),
+            None => "none yet".to_owned(),
+        };
+        let mut line = format!(
+            "{} readings  {:.0}/s  {} waiting  WAL {}  checkpoint {checkpoint}",
+            grouped(self.readings),
+            self.rate,
+            self.waiting,
+            units::bytes_human(self.wal_bytes),
+        );
+        if self.dropped > 0 {
+            line += &format!("  {} dropped", grouped(self.dropped));
+        }
+        // All characters are one byte and one column.
+        line.truncate(columns.saturating_sub(1));
+        line
+    }
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Readings a second over the last few looks.
+#[derive(Debug)]
+pub struct Rate {
+    at: Instant,
+    readings: u64,
+    per_second: f64,
+}
+
+impl Rate {
+    /// Commits come in steps, so that the rate is taken over at least this long.
+    const OVER: Duration = Duration::from_secs(2);
+
+    pub fn new(now: Instant) -> Self {
+        Rate {
+            at: now,
+            readings: 0,
+            per_second: 0.0,
+        }
+    }
+
+    pub fn at(&mut self, now: Instant, readings: u64) -> f64 {
+        let over = now.duration_since(self.at);
+        if over >= Self::OVER {
+            self.per_second = readings.saturating_sub(self.readings) as f64 / over.as_secs_f64();
+            self.at = now;
+            self.readings = readings;
+        }
+        self.per_second
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_shows_what_matters_and_fits() {
+        let status = Status {
+            readings: 1_234_567,
+            waiting: 12,
+            dropped: 0,
+            rate: 79.6,
+            wal_bytes: 4 * 1024 * 1024,
+            checkpoint_age: Some(Duration::from_secs(17)),
+        };
+        let line = status.line(200);
+        assert_eq!(
+            line,
+            "1,234,567 readings  80/s  12 waiting  WAL 4.0 MiB  checkpoint 17 s ago"
+        );
+        assert_eq!(status.line(20).len(), 19);
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let start = Instant::now();
+        let mut rate = Rate::new(start);
+        assert_eq!(rate.at(start + Duration::from_secs(2), 160), 80.0);
+        assert_eq!(rate.at(start + Duration::from_secs(3), 160), 80.0);
+        assert_eq!(rate.at(start + Duration::from_secs(4), 160), 0.0);
+    }
+}

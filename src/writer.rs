@@ -1,0 +1,393 @@
+//! The writer: the thread that owns the database, from opening to closing it.
+//!
+//! It commits what the queue gives, checkpoints, and tells the input thread how far it is. An error that
+//! may pass is waited out with the batch in hand; after any other nothing is committed or synced again.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::ack::Ack;
+use crate::db::{Checkpoint, Class, Db, Error, Start, Sync};
+use crate::log;
+use crate::options::{CheckpointMode, Record, Synchronous};
+use crate::queue::{Order, Queue};
+use crate::reading::Batch;
+use crate::stop::{Step, Stop};
+use crate::sys::{self, Bell, Clock};
+
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A failed commit that is being retried is told again this often.
+const RETRY_TOLD: Duration = Duration::from_secs(10);
+
+/// What the writer tells the input thread.
+#[derive(Default)]
+pub struct News {
+    pub step: Step,
+    pub device: String,
+    pub run: i64,
+    /// Readings of this run in the file.
+    pub committed: u64,
+    /// Frames in the WAL that are still needed there.
+    pub wal_frames: u32,
+    pub last_checkpoint: Option<Instant>,
+    /// Newest ack of each stream since the last look.
+    pub acks: Vec<Ack>,
+    /// Why the writer gave up.
+    pub failure: Option<Error>,
+}
+
+/// The writer's side of what both threads know.
+pub struct Progress {
+    news: Mutex<News>,
+    /// Rings when there is something that the input thread waits for.
+    pub bell: Bell,
+}
+
+impl Progress {
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Progress {
+            news: Mutex::default(),
+            bell: Bell::new()?,
+        })
+    }
+
+    pub fn look(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub struct Writer {
+    pub path: PathBuf,
+    pub settings: Record,
+    pub start: Start,
+    pub queue: Arc<Queue>,
+    pub progress: Arc<Progress>,
+}
+
+/// Why the loop was left before its end.
+enum Left {
+    Failed(Error),
+    /// Asked to stop before the file was open, so that nothing was accepted.
+    BeforeOpen,
+}
+
+impl Writer {
+    /// The whole life of the thread.
+    pub fn run(self) {
+        let end = self.open().and_then(|mut db| {
+            let stop = self.record(&mut db);
+            match stop.and_then(|stop| self.finish(&mut db, &stop)) {
+                Ok(wal_frames) => self.close(db, wal_frames),
+                Err(e) => {
+                    // Closing would checkpoint, and so sync a file on which a sync may have failed.
+                    std::mem::forget(db);
+                    Err(Left::Failed(e))
+                }
+            }
+        });
+        match end {
+            Ok(()) => {}
+            Err(Left::BeforeOpen) => self.progress.look().step = Step::Closed,
+            Err(Left::Failed(e)) => self.progress.look().failure = Some(e),
+        }
+        self.progress.bell.ring();
+    }
+
+    fn open(&self) -> Result<Db, Left> {
+        let settings = &self.settings;
+        let mut retry = Retry::new();
+        loop {
+            let opened = Db::open(
+                &self.path,
+                settings.busy_timeout,
+                settings.wal_autocheckpoint,
+                &self.start,
+            );
+            match opened {
+                Ok(db) => {
+                    retry.over("open-resumed");
+                    for run in db.unclean() {
+                        log::warn(
+                            "recovered",
+                            &[
+                                ("run", &run.run),
+                                ("reason", &"unclean"),
+                                ("readings", &run.committed),
+                            ],
+                        );
+                    }
+                    let mut news = self.progress.look();
+                    news.step = Step::Record;
+                    news.device = db.device().to_owned();
+                    news.run = db.run();
+                    news.wal_frames = db.wal_frames();
+                    drop(news);
+                    self.progress.bell.ring();
+                    return Ok(db);
+                }
+                Err(e) if e.class() == Class::Retry => {
+                    if self.queue.is_stopping() {
+                        return Err(Left::BeforeOpen);
+                    }
+                    retry.wait(&self.queue, "open-waiting", &e);
+                }
+                Err(e) => return Err(Left::Failed(e)),
+            }
+        }
+    }
+
+    /// Commits and checkpoints until a stop.
+    fn record(&self, db: &mut Db) -> Result<Stop, Error> {
+        let mut batch = Batch::default();
+        let mut threshold = Threshold::new(self.settings.wal_autocheckpoint);
+        let period = self.settings.checkpoint_interval;
+        let mut next_checkpoint = period.map(|p| Instant::now() + p);
+        loop {
+            match self.queue.next(&mut batch, next_checkpoint) {
+                Order::Commit => {
+                    self.commit(db, &mut batch)?;
+                    if threshold.reached(db.wal_frames()) {
+                        self.checkpoint(db, CheckpointMode::Passive, "autocheckpoint")?;
+                    }
+                }
+                Order::Checkpoint => self.checkpoint(db, CheckpointMode::Passive, "signal")?,
+                Order::Woken => {
+                    next_checkpoint = period.map(|p| Instant::now() + p);
+                    // An idle recorder leaves the disk alone.
+                    if self.progress.look().wal_frames > 0 {
+                        self.checkpoint(db, self.settings.checkpoint_mode, "interval")?;
+                    }
+                }
+                Order::Stop(stop) => return Ok(stop),
+            }
+        }
+    }
+
+    /// Commits the batch, however long that takes, and empties it.
+    fn commit(&self, db: &mut Db, batch: &mut Batch) -> Result<(), Error> {
+        let sync = match self.settings.synchronous {
+            Synchronous::Full => Sync::Full,
+            Synchronous::Normal => Sync::Normal,
+            Synchronous::Auto if batch.awaited => Sync::Full,
+            Synchronous::Auto => Sync::Normal,
+        };
+        let mut retry = Retry::new();
+        let committed = loop {
+            match db.commit(batch, sync) {
+                Ok(committed) => break committed,
+                Err(e) if e.class() == Class::Retry => {
+                    batch.counts.errors += 1;
+                    retry.wait(&self.queue, "commit-waiting", &e);
+                }
+                Err(e) => return Err(e),
+            }
+        };
+        retry.over("commit-resumed");
+        let mut news = self.progress.look();
+        news.committed = db.committed() as u64;
+        news.wal_frames = db.wal_frames();
+        for &mark in batch.marks() {
+            let ack = Ack::new(&committed, mark);
+            news.acks.retain(|older| older.stream() != ack.stream());
+            news.acks.push(ack);
+        }
+        let awaited = !news.acks.is_empty();
+        drop(news);
+        batch.clear();
+        if self.queue.done() || awaited {
+            self.progress.bell.ring();
+        }
+        Ok(())
+    }
+
+    /// One checkpoint, told in the log. One that could not be made is told and made again at its time.
+    fn checkpoint(&self, db: &mut Db, mode: CheckpointMode, cause: &str) -> Result<(), Error> {
+        match db.checkpoint(mode) {
+            Ok(done) => {
+                tell(&done, cause);
+                let mut news = self.progress.look();
+                news.last_checkpoint = Some(Instant::now());
+                news.wal_frames = done.log - done.copied.min(done.log);
+                Ok(())
+            }
+            Err(e) if e.class() == Class::Retry => {
+                log::warn("checkpoint-failed", &[("cause", &cause), ("error", &e)]);
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Everything is committed: ends the run and brings the file together. Gives the frames that had to
+    /// stay in the WAL.
+    fn finish(&self, db: &mut Db, stop: &Stop) -> Result<u32, Error> {
+        self.progress.look().step = Step::EndRun;
+        let mut retry = Retry::new();
+        while let Err(e) = db.end_run(sys::clock_ns(Clock::Real), stop.reason.name()) {
+            if e.class() != Class::Retry {
+                return Err(e);
+            }
+            retry.wait(&self.queue, "commit-waiting", &e);
+        }
+        let mut news = self.progress.look();
+        news.step = Step::Checkpoint;
+        news.wal_frames = db.wal_frames();
+        drop(news);
+        self.progress.bell.ring();
+
+        // First without waiting for anybody, so that what can be copied is, whatever a reader does.
+        let passive = db.checkpoint(CheckpointMode::Passive)?;
+        let mut frames = passive.log;
+        self.progress.look().wal_frames = frames;
+        db.set_busy_timeout(stop.patience(Instant::now()));
+        match db.checkpoint(CheckpointMode::Truncate) {
+            Ok(done) => {
+                tell(
+                    &Checkpoint {
+                        log: passive.log,
+                        copied: passive.copied.max(done.copied),
+                        ..done
+                    },
+                    "stop",
+                );
+                if done.is_complete() {
+                    frames = 0;
+                }
+            }
+            Err(e) if e.class() == Class::Retry => {
+                log::warn("checkpoint-failed", &[("cause", &"stop"), ("error", &e)]);
+            }
+            Err(e) => return Err(e),
+        }
+        self.progress.look().wal_frames = frames;
+        Ok(frames)
+    }
+
+    fn close(&self, mut db: Db, wal_frames: u32) -> Result<(), Left> {
+        self.progress.look().step = Step::Close;
+        if wal_frames == 0 {
+            db.set_busy_timeout(Duration::ZERO);
+            if !db.leave_wal().map_err(Left::Failed)? {
+                log::info(
+                    "kept-in-wal-mode",
+                    &[("reason", &"another process has the file open")],
+                );
+            }
+        }
+        db.close().map_err(Left::Failed)?;
+        self.progress.look().step = Step::Closed;
+        Ok(())
+    }
+}
+
+fn tell(done: &Checkpoint, cause: &str) {
+    log::info(
+        "checkpoint",
+        &[
+            ("mode", &done.mode),
+            ("cause", &cause),
+            ("busy", &u8::from(done.busy)),
+            ("log", &done.log),
+            ("checkpointed", &done.copied),
+            ("ms", &format_args!("{:.1}", done.took.as_secs_f64() * 1e3)),
+        ],
+    );
+}
+
+/// When the WAL has grown by so many frames that it is time to copy them. Counted from the last attempt,
+/// so that a reader who pins the WAL does not make every commit try again.
+struct Threshold {
+    frames: u32,
+    last: u32,
+}
+
+impl Threshold {
+    fn new(frames: u32) -> Self {
+        Threshold { frames, last: 0 }
+    }
+
+    /// Whether a WAL of `frames` frames wants a checkpoint now; counts on from there if so.
+    fn reached(&mut self, frames: u32) -> bool {
+        if frames < self.last {
+            // The WAL has started again from its beginning.
+            self.last = 0;
+        }
+        if self.frames == 0 || frames - self.last < self.frames {
+            return false;
+        }
+        self.last = frames;
+        true
+    }
+}
+
+/// Waits between tries, longer each time, and tells of it now and then.
+struct Retry {
+    wait: Duration,
+    began: Instant,
+    told: Option<Instant>,
+    tries: u64,
+}
+
+impl Retry {
+    fn new() -> Self {
+        Retry {
+            wait: RETRY_FIRST,
+            began: Instant::now(),
+            told: None,
+            tries: 0,
+        }
+    }
+
+    fn wait(&mut self, queue: &Queue, event: &str, error: &Error) {
+        let now = Instant::now();
+        self.tries += 1;
+        if self.told.is_none_or(|told| now - told >= RETRY_TOLD) {
+            self.told = Some(now);
+            log::warn(
+                event,
+                &[
+                    ("held", &queue.held()),
+                    ("seconds", &(now - self.began).as_secs()),
+                    ("tries", &self.tries),
+                    ("error", error),
+                ],
+            );
+        }
+        queue.pause(self.wait);
+        self.wait = (self.wait * 2).min(RETRY_MAX);
+    }
+
+    fn over(&self, event: &str) {
+        if self.tries > 0 {
+            let seconds = self.began.elapsed().as_secs_f64();
+            log::info(
+                event,
+                &[
+                    ("tries", &self.tries),
+                    ("seconds", &format_args!("{seconds:.1}")),
+                ],
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wal_is_copied_each_time_it_has_grown_by_the_threshold() {
+        let mut threshold = Threshold::new(1000);
+        assert!(!threshold.reached(999));
+        assert!(threshold.reached(1001));
+        // A reader pins the WAL: it grows on.
+        assert!(!threshold.reached(1500));
+        assert!(threshold.reached(2001));
+        // It started again.
+        assert!(!threshold.reached(7));
+        assert!(threshold.reached(1007));
+        assert!(!Threshold::new(0).reached(u32::MAX));
+    }
+}
