@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_slow_reader_gets_fewer_acks_and_whole_lines() {
         let mut outbox = Outbox::default();
-        let mut told = Vec::new();
+        let mut told: Vec<u8> = Vec::new();
         outbox.put(ack(1));
         outbox.flush(|bytes| {
             told.extend(&bytes[..2]);

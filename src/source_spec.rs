@@ -63,7 +63,8 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "sysfs",
         keys: "root=/sys,interval=1s",
-        help: "the kernel's own sensors: hwmon, thermal, iio, power_supply",
+        help: "the kernel's own sensors: hwmon, thermal, iio, power_supply; a sensor that fails \
+               or disappears is skipped, and taken up again when it returns",
         read: sysfs,
     },
     Kind {
@@ -175,9 +176,9 @@ impl<'a> Keys<'a> {
         for text in rest.iter().flat_map(|rest| rest.split(',')) {
             let (key, value) = pair(text)
                 .filter(|(_, value)| !value.is_empty())
-                .ok_or_else(|| format!("{text:?} is not key=value; known is {}", kind.keys))?;
+                .ok_or_else(|| format!("{text:?} is not key=value, as in {}", kind.keys))?;
             if !keys.defaults.iter().any(|(known, _)| *known == key) {
-                return Err(format!("unknown key {key:?}; known is {}", kind.keys));
+                return Err(format!("unknown key {key:?}; known are {}", kind.keys));
             }
             if keys.given(key).is_some() {
                 return Err(format!("{key} is given twice"));

@@ -244,9 +244,9 @@ pub fn clock_ns(clock: Clock) -> i64 {
     };
     // SAFETY: `now` is a valid timespec; these clocks exist on every Linux, so that it is filled.
     unsafe { libc::clock_gettime(id, &mut now) };
-    (now.tv_sec as i64)
+    now.tv_sec
         .saturating_mul(1_000_000_000)
-        .saturating_add(now.tv_nsec as i64)
+        .saturating_add(now.tv_nsec)
 }
 
 pub fn is_terminal(fd: RawFd) -> bool {

@@ -9,6 +9,8 @@ mod error;
 mod pragma;
 mod raw;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::c_int;
 use std::path::Path;
@@ -26,7 +28,11 @@ use crate::options::CheckpointMode;
 use crate::reading::{Batch, Counts, Definition, Value};
 use raw::{Access, Connection, Statement};
 
-/// Proof that everything in a batch is in a transaction that returned OK.
+/// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
+///
+/// ```compile_fail,E0451
+/// let early = seawall::db::Committed { _private: () };
+/// ```
 #[derive(Debug)]
 pub struct Committed {
     _private: (),
@@ -83,6 +89,13 @@ struct Statements {
 }
 
 /// A seawall database, open for recording, with a run of its own.
+///
+/// It may move between threads, but two threads cannot share it without a lock:
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<seawall::db::Db>();
+/// ```
 pub struct Db {
     raw: Connection,
     statements: Statements,

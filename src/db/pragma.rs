@@ -18,13 +18,13 @@ pub enum Sync {
     Full,
 }
 
-struct Pragma {
+pub struct Pragma {
     name: &'static str,
     value: String,
     answer: String,
 }
 
-fn pragma(name: &'static str, value: impl ToString, answer: impl ToString) -> Pragma {
+pub fn pragma(name: &'static str, value: impl ToString, answer: impl ToString) -> Pragma {
     Pragma {
         name,
         value: value.to_string(),
@@ -83,7 +83,7 @@ pub fn leave_wal(connection: &mut Connection) -> Result<bool, Error> {
     }
 }
 
-fn set(connection: &mut Connection, row: &Pragma) -> Result<(), Error> {
+pub fn set(connection: &mut Connection, row: &Pragma) -> Result<(), Error> {
     let Pragma {
         name,
         value,

@@ -73,7 +73,16 @@ impl Connection {
     /// Opens an existing file.
     pub fn open(path: &Path, access: Access) -> Result<Self, Error> {
         let operation = "open";
-        let name = CString::new(path.as_os_str().as_bytes())
+        // SQLite gives some names a meaning of their own (":memory:"); none of them begins with a dot.
+        let place = Path::new(".").join(path);
+        let cannot =
+            |message: String| Err(Error::new(operation, path, ffi::SQLITE_CANTOPEN, message));
+        match std::fs::metadata(&place) {
+            Ok(file) if !file.is_file() => return cannot("it is not a file".into()),
+            Ok(_) => {}
+            Err(e) => return cannot(e.to_string()),
+        }
+        let name = CString::new(place.as_os_str().as_bytes())
             .map_err(|_| Error::new(operation, path, ffi::SQLITE_CANTOPEN, "NUL in the path"))?;
         let access = match access {
             Access::ReadOnly => ffi::SQLITE_OPEN_READONLY,

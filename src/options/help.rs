@@ -7,11 +7,17 @@ const COLUMNS: usize = 80;
 const INDENT: usize = 6;
 const VARIABLE_COLUMN: usize = 30;
 
+const OPTIONS_ARE: &str = "Options. Each may also be set by the variable beside it, shown with its \
+    default. A flag wins over its variable, and a later flag over an earlier one; an empty variable \
+    counts as not set. A switch is turned off by =off.";
+
 /// `seawall --help`.
 pub(super) fn overview() -> String {
     let mut out = String::from("Usage: seawall [record] [OPTIONS]\n");
     out += "       seawall COMMAND [OPTIONS]\n\n";
-    out += "Records sensor readings into one SQLite file and loses nothing that it said it\nhas.\n";
+    let does =
+        "Records sensor readings into one SQLite file and loses nothing that it said it has.";
+    paragraph(&mut out, "", 0, does);
     out += "\nCommands:\n";
     for command in COMMANDS {
         paragraph(
@@ -32,7 +38,9 @@ pub(super) fn overview() -> String {
 pub(super) fn of(command: &Command) -> String {
     let mut out = format!("Usage: {}\n\n", command.usage);
     paragraph(&mut out, "", 0, command.about);
-    out += "\nOptions, and the variables that set them too, with their defaults (a flag wins over\nits variable):\n";
+    out.push('\n');
+    paragraph(&mut out, "", 0, OPTIONS_ARE);
+    out.push('\n');
     for opt in command.options() {
         let flag = format!("  {} {}", opt.flag(), opt.value);
         out += &format!(

@@ -32,14 +32,14 @@ impl<'a> Settings<'a> {
     ) -> Result<Option<Self>, Usage> {
         let mut flags = Vec::new();
         while let Some(arg) = args.next() {
-            if arg == "--help" {
-                return Ok(None);
-            }
             if !arg.as_bytes().starts_with(b"-") {
                 return Err(stray(command, &arg));
             }
             let mut parts = arg.as_bytes().splitn(2, |byte| *byte == b'=');
             let flag = OsStr::from_bytes(parts.next().unwrap_or_default());
+            if flag == "--help" {
+                return Ok(None);
+            }
             let attached = parts.next().map(OsStr::from_bytes);
             let opt = command
                 .options()
@@ -257,9 +257,5 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
             diagonal = std::mem::replace(above, left);
         }
     }
-    if a.is_empty() {
-        b.len()
-    } else {
-        row.last().copied().unwrap_or(a.len())
-    }
+    row.last().copied().unwrap_or_default()
 }

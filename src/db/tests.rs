@@ -1,0 +1,367 @@
+//! The database module by itself: what the recorder could not notice, were it not true.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+
+use super::*;
+use crate::reading::{Kind, Series};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAGES: u32 = 1000;
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("seawall-db-{}-{n}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Dir(path)
+    }
+
+    /// An empty file, as `place` leaves it.
+    fn db(&self) -> PathBuf {
+        let path = self.0.join("x.db");
+        std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .unwrap();
+        path
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn start() -> Start {
+    Start {
+        now_ns: 1,
+        boot_id: Some("b".into()),
+        boot_ns: 2,
+    }
+}
+
+fn open(path: &Path) -> Db {
+    Db::open(path, PATIENCE, PAGES, &start()).unwrap()
+}
+
+fn series(field: &str) -> Series {
+    Series {
+        sensor: "m".into(),
+        field: field.into(),
+        kind: Kind::Float,
+    }
+}
+
+fn batch(rows: usize) -> Batch {
+    let mut batch = Batch::default();
+    batch.define(0, series("f"));
+    for n in 0..rows {
+        batch.push(n as i64, 0, Value::Real(n as f64));
+    }
+    batch
+}
+
+fn answer(path: &Path, sql: &str) -> String {
+    let sql = std::ffi::CString::new(sql).unwrap();
+    let mut raw = Connection::open(path, Access::ReadOnly).unwrap();
+    raw.answer("read", &sql).unwrap()
+}
+
+#[test]
+fn every_pragma_is_as_the_table_says() {
+    let dir = Dir::new();
+    let mut db = open(&dir.db());
+    for (pragma, expected) in [
+        (c"PRAGMA journal_mode", "wal"),
+        (c"PRAGMA synchronous", "2"),
+        (c"PRAGMA busy_timeout", "5000"),
+        (c"PRAGMA temp_store", "2"),
+        (c"PRAGMA journal_size_limit", "8388608"),
+        (c"PRAGMA foreign_keys", "1"),
+        (c"PRAGMA cell_size_check", "1"),
+        (c"PRAGMA trusted_schema", "0"),
+        (c"PRAGMA cache_size", "-1024"),
+        (c"PRAGMA application_id", "1399152983"),
+        (c"PRAGMA user_version", "1"),
+        // SQLite tells 0 because its own hook has made way for ours; see the test of the threshold.
+        (c"PRAGMA wal_autocheckpoint", "0"),
+    ] {
+        assert_eq!(
+            db.raw.answer("read", pragma).unwrap(),
+            expected,
+            "{pragma:?}"
+        );
+    }
+}
+
+#[test]
+fn a_pragma_that_is_not_taken_is_an_error_with_its_name() {
+    let dir = Dir::new();
+    let mut db = open(&dir.db());
+    // SQLite ignores a pragma that it does not know, and one that it cannot follow now.
+    let error = pragma::set(&mut db.raw, &pragma::pragma("no_such", "ON", 1)).unwrap_err();
+    assert_eq!(error.code, error::PRAGMA_REFUSED);
+    db.raw.execute("begin", c"BEGIN").unwrap();
+    let error = pragma::leave_wal(&mut db.raw).unwrap_err();
+    assert!(error.to_string().contains("cannot change"), "{error}");
+}
+
+#[test]
+fn a_checkpoint_says_what_it_did_in_each_mode() {
+    let dir = Dir::new();
+    let path = dir.db();
+    for mode in [
+        CheckpointMode::Passive,
+        CheckpointMode::Full,
+        CheckpointMode::Restart,
+        CheckpointMode::Truncate,
+    ] {
+        let mut db = open(&path);
+        db.commit(&batch(500), Sync::Normal).unwrap();
+        let frames = db.wal_frames();
+        assert!(frames > 3);
+        let done = db.checkpoint(mode).unwrap();
+        assert!(done.is_complete());
+        // TRUNCATE leaves no log to speak of.
+        let expected = if mode == CheckpointMode::Truncate {
+            0
+        } else {
+            frames
+        };
+        assert_eq!(
+            (done.log, done.copied, done.busy),
+            (expected, expected, false),
+            "{mode}"
+        );
+        let wal_bytes = std::fs::metadata(path.with_extension("db-wal"))
+            .unwrap()
+            .len();
+        assert_eq!(wal_bytes == 0, mode == CheckpointMode::Truncate, "{mode}");
+    }
+}
+
+#[test]
+fn a_checkpoint_in_a_readers_way_says_what_had_to_stay() {
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    db.commit(&batch(10), Sync::Normal).unwrap();
+    let mut reader = Connection::open(&path, Access::ReadOnly).unwrap();
+    reader
+        .execute("read", c"BEGIN; SELECT count(*) FROM readings")
+        .unwrap();
+    let pinned = db.wal_frames();
+    db.commit(&batch(500), Sync::Normal).unwrap();
+    db.set_busy_timeout(Duration::ZERO);
+    for (mode, busy) in [
+        (CheckpointMode::Passive, false),
+        (CheckpointMode::Full, true),
+        (CheckpointMode::Restart, true),
+        (CheckpointMode::Truncate, true),
+    ] {
+        let done = db.checkpoint(mode).unwrap();
+        let seen = (done.log, done.copied, done.busy);
+        assert_eq!(seen, (db.wal_frames(), pinned, busy), "{mode}");
+        assert!(!done.is_complete());
+    }
+    drop(reader);
+    assert!(
+        db.checkpoint(CheckpointMode::Truncate)
+            .unwrap()
+            .is_complete()
+    );
+}
+
+/// One owner at a time: the connection goes from thread to thread by value, or behind a lock.
+#[test]
+fn inserts_and_checkpoints_come_from_several_threads() {
+    const THREADS: usize = 4;
+    const COMMITS: usize = 50;
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    db.commit(&batch(1), Sync::Normal).unwrap();
+
+    let db = Arc::new(Mutex::new(db));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|n| {
+            let db = db.clone();
+            thread::spawn(move || {
+                for i in 0..COMMITS {
+                    db.lock().unwrap().commit(&batch(3), Sync::Normal).unwrap();
+                    if i % 7 == n {
+                        let mode = [CheckpointMode::Passive, CheckpointMode::Truncate][i % 2];
+                        db.lock().unwrap().checkpoint(mode).unwrap();
+                    }
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|t| t.join().unwrap());
+
+    let (there, back) = (mpsc::channel(), mpsc::channel());
+    let db = Arc::into_inner(db).unwrap().into_inner().unwrap();
+    there.0.send(db).unwrap();
+    thread::spawn(move || {
+        let mut db: Db = there.1.recv().unwrap();
+        db.commit(&batch(1), Sync::Full).unwrap();
+        back.0.send(db).unwrap();
+    })
+    .join()
+    .unwrap();
+    let mut db = back.1.recv().unwrap();
+    db.end_run(3, "eof").unwrap();
+    assert!(
+        db.checkpoint(CheckpointMode::Truncate)
+            .unwrap()
+            .is_complete()
+    );
+    assert!(db.leave_wal().unwrap());
+    db.close().unwrap();
+
+    let found = audit(&path, true, PATIENCE, || false).unwrap();
+    assert_eq!(found.readings as usize, 2 + THREADS * COMMITS * 3);
+    assert!(
+        found.damaged.is_empty() && found.missing.is_empty(),
+        "{found:?}"
+    );
+    assert!(!path.with_extension("db-wal").exists());
+}
+
+#[test]
+fn a_commit_that_failed_is_tried_again_with_the_same_meaning() {
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    db.set_busy_timeout(Duration::ZERO);
+    db.commit(&batch(1), Sync::Normal).unwrap();
+    // Slot 0 changes its meaning within the batch.
+    let mut second = Batch::default();
+    second.push(1, 0, Value::Real(1.0));
+    second.define(0, series("g"));
+    second.push(2, 0, Value::Real(2.0));
+
+    let mut other = Connection::open(&path, Access::ReadWrite).unwrap();
+    other.execute("lock", c"BEGIN IMMEDIATE").unwrap();
+    let error = db.commit(&second, Sync::Full).unwrap_err();
+    assert_eq!((error.class(), error.operation), (Class::Retry, "lock"));
+    other.execute("unlock", c"ROLLBACK").unwrap();
+    // And once more with the failure in the middle: a trigger lets the second row's series fail.
+    other
+        .execute(
+            "break",
+            c"CREATE TRIGGER no BEFORE INSERT ON series BEGIN SELECT raise(ABORT, 'no'); END",
+        )
+        .unwrap();
+    assert!(db.commit(&second, Sync::Full).is_err());
+    other.execute("mend", c"DROP TRIGGER no").unwrap();
+    db.commit(&second, Sync::Full).unwrap();
+
+    let fields = answer(
+        &path,
+        "SELECT group_concat(field || value, ' ') FROM sensor_readings",
+    );
+    assert_eq!(fields, "f0.0 f1.0 g2.0");
+    assert_eq!(answer(&path, "SELECT committed FROM runs"), "3");
+}
+
+#[test]
+fn an_error_names_path_operation_sqlites_text_and_what_to_do() {
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    db.set_busy_timeout(Duration::ZERO);
+    let mut other = Connection::open(&path, Access::ReadWrite).unwrap();
+    other.execute("lock", c"BEGIN IMMEDIATE").unwrap();
+    let text = db.commit(&batch(1), Sync::Normal).unwrap_err().to_string();
+    let expected = format!(
+        "cannot lock {}: database is locked [SQLite 5]; another process holds the lock, end its transaction",
+        path.display()
+    );
+    assert_eq!(text, expected);
+    let error = Connection::open(&dir.0, Access::ReadWrite).err().unwrap();
+    assert_eq!(error.code, ffi::SQLITE_CANTOPEN);
+    assert!(error.to_string().contains("it is not a file"), "{error}");
+    let sql = c"INSERT INTO series(sensor, field, type) VALUES('a', 'b', 'c'), ('a', 'b', 'c')";
+    other.execute("unlock", c"ROLLBACK").unwrap();
+    // The extended code, not the plain one.
+    let error = other.execute("add twice to", sql).unwrap_err();
+    assert_eq!(error.code, ffi::SQLITE_CONSTRAINT_UNIQUE);
+}
+
+#[test]
+fn ids_go_on_where_retention_has_emptied_the_table() {
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    db.commit(&batch(5), Sync::Normal).unwrap();
+    drop(db);
+    let mut other = Connection::open(&path, Access::ReadWrite).unwrap();
+    other.execute("empty", c"DELETE FROM readings").unwrap();
+    drop(other);
+    let mut db = open(&path);
+    assert_eq!(db.unclean().len(), 1);
+    assert_eq!(db.unclean()[0].committed, 5);
+    db.commit(&batch(1), Sync::Normal).unwrap();
+    assert_eq!(
+        answer(&path, "SELECT id || ' ' || run FROM sensor_readings"),
+        "6 2"
+    );
+}
+
+#[test]
+fn a_reading_of_one_float_costs_at_most_30_bytes() {
+    const ROWS: usize = 400_000;
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    // Up to 100 sensors have a one-byte number; a real time has its full width.
+    let mut batch = Batch::default();
+    for slot in 0..100 {
+        batch.define(slot, series(&format!("f{slot}")));
+    }
+    for n in 0..ROWS {
+        let time_ns = 1_700_000_000_000_000_000 + n as i64;
+        batch.push(time_ns, n as u32 % 100, Value::Real(20.1));
+    }
+    db.commit(&batch, Sync::Normal).unwrap();
+    assert!(
+        db.checkpoint(CheckpointMode::Truncate)
+            .unwrap()
+            .is_complete()
+    );
+    let bytes = std::fs::metadata(&path).unwrap().len();
+    let each = bytes as f64 / ROWS as f64;
+    assert!(each <= 30.0, "{each} bytes a reading");
+}
+
+#[test]
+fn the_view_gives_times_before_1970_and_booleans_and_texts() {
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    let mut batch = batch(0);
+    batch.push(-1, 0, Value::Text("grün"));
+    batch.push(951_782_400_999_999_999, 0, Value::Integer(1));
+    batch.push(i64::MIN, 0, Value::Real(0.5));
+    batch.push(i64::MAX, 0, Value::Real(0.5));
+    db.commit(&batch, Sync::Normal).unwrap();
+    let times = answer(
+        &path,
+        "SELECT group_concat(timestamp || typeof(value), ' ') FROM sensor_readings",
+    );
+    assert_eq!(
+        times,
+        "1969-12-31T23:59:59.999Ztext 2000-02-29T00:00:00.999Zinteger \
+         1677-09-21T00:12:43.145Zreal 2262-04-11T23:47:16.854Zreal"
+    );
+}

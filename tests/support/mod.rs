@@ -1,0 +1,354 @@
+//! What the tests of the built binary share: a folder of their own, a recorder to run and kill, and an
+//! SQLite that is not ours (Python's) to look at the file with.
+#![allow(dead_code)]
+
+pub mod stop;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long a condition may take to come true before a test fails; far more than it needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_seawall");
+
+/// A folder under `target`, removed at the end unless the test fails.
+pub struct Dir(PathBuf);
+
+impl Dir {
+    pub fn new(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let path = base.join(format!("{name}-{}-{n}", std::process::id()));
+        fs::create_dir_all(&path).expect("make a folder for the test");
+        Dir(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// Polls until `condition` gives something, or fails the test.
+pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// One running `seawall`. Its output is read all the time; it is killed if the test gives up.
+pub struct Running {
+    child: Child,
+    pub stdin: Option<ChildStdin>,
+    log: Arc<Mutex<Vec<String>>>,
+    out: Arc<Mutex<Vec<String>>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// What is left of one.
+pub struct Ended {
+    pub status: ExitStatus,
+    pub log: Vec<String>,
+    pub out: Vec<String>,
+}
+
+fn collect(stream: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n') {
+            let Ok(line) = line else { return };
+            let line = String::from_utf8_lossy(&line).into_owned();
+            lines.lock().unwrap().push(line);
+        }
+    })
+}
+
+impl Running {
+    pub fn start(args: &[&str]) -> Self {
+        Self::spawn(Command::new(BINARY).args(args))
+    }
+
+    /// Runs a prepared command, all three streams piped; the environment's settings are not inherited.
+    pub fn spawn(command: &mut Command) -> Self {
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("SEAWALL_") {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start seawall");
+        let (log, out) = <(Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>)>::default();
+        let readers = vec![
+            collect(child.stderr.take().unwrap(), log.clone()),
+            collect(child.stdout.take().unwrap(), out.clone()),
+        ];
+        Running {
+            stdin: child.stdin.take(),
+            child,
+            log,
+            out,
+            readers,
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Log lines so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Lines on stdout so far.
+    pub fn out(&self) -> Vec<String> {
+        self.out.lock().unwrap().clone()
+    }
+
+    /// Waits for an event in the log, and gives its first line.
+    pub fn wait_for(&self, event: &str) -> String {
+        let wanted = format!(" event={event}");
+        until(&format!("event={event} in {:#?}", self.log()), || {
+            let log = self.log.lock().unwrap();
+            let mut found = log.iter().filter(|l| {
+                l.find(&wanted)
+                    .is_some_and(|at| !l[at + wanted.len()..].starts_with(|c| c != ' '))
+            });
+            found.next().cloned()
+        })
+    }
+
+    /// The last `ack N` so far.
+    pub fn acked(&self) -> u64 {
+        last_ack(&self.out.lock().unwrap())
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        let stdin = self.stdin.as_mut().expect("stdin is open");
+        stdin.write_all(bytes).expect("write to seawall");
+    }
+
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    pub fn signal(&self, signal: i32) {
+        assert!(
+            self.try_signal(signal),
+            "signal {signal} to a process that has ended"
+        );
+    }
+
+    /// False when the process has ended.
+    pub fn try_signal(&self, signal: i32) -> bool {
+        // The child is not reaped before `wait`, so that its id cannot have been given to another.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, signal) == 0 }
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("look after seawall").is_some()
+    }
+
+    /// Waits for the end; stdin stays as it is.
+    pub fn wait(mut self) -> Ended {
+        let status = until("seawall ends", || {
+            self.child.try_wait().expect("look after seawall")
+        });
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        Ended {
+            status,
+            log: std::mem::take(&mut self.log.lock().unwrap()),
+            out: std::mem::take(&mut self.out.lock().unwrap()),
+        }
+    }
+
+    pub fn stop(self, signal: i32) -> Ended {
+        self.signal(signal);
+        self.wait()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ended {
+    pub fn code(&self) -> i32 {
+        match self.status.code() {
+            Some(code) => code,
+            None => panic!("killed by {:?}\n{:#?}", self.status.signal(), self.log),
+        }
+    }
+
+    /// The last line, which has to be `event=stopped`, by key.
+    pub fn stopped(&self) -> HashMap<String, String> {
+        let last = self.log.last().expect("a log");
+        assert!(last.contains(" event=stopped "), "last line is {last:?}");
+        fields(last)
+    }
+
+    pub fn acked(&self) -> u64 {
+        last_ack(&self.out)
+    }
+
+    pub fn has(&self, text: &str) -> bool {
+        self.log.iter().any(|line| line.contains(text))
+    }
+}
+
+fn last_ack(out: &[String]) -> u64 {
+    out.iter()
+        .rev()
+        .find_map(|line| line.strip_prefix("ack ")?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// The pairs of a logfmt line. Quoted values come without their quotes.
+pub fn fields(line: &str) -> HashMap<String, String> {
+    let mut fields = HashMap::new();
+    let mut rest = line;
+    while let Some((key, tail)) = rest.split_once('=') {
+        let (value, tail) = if let Some(quoted) = tail.strip_prefix('"') {
+            let mut end = 0;
+            while let Some(at) = quoted[end..].find('"') {
+                end += at;
+                if !quoted[..end].ends_with('\\') {
+                    break;
+                }
+                end += 1;
+            }
+            (quoted[..end].to_owned(), &quoted[end + 1..])
+        } else {
+            let end = tail.find(' ').unwrap_or(tail.len());
+            (tail[..end].to_owned(), &tail[end..])
+        };
+        fields.insert(key.trim_start().to_owned(), value);
+        rest = tail;
+    }
+    fields
+}
+
+/// Runs a command of `seawall` to its end; status, stdout, stderr.
+pub fn seawall(args: &[&str]) -> (i32, String, String) {
+    let output = Command::new(BINARY)
+        .args(args)
+        .output()
+        .expect("run seawall");
+    (
+        output.status.code().expect("seawall was killed"),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// Asks Python's SQLite, which shares no code or build with ours; columns are parted by `|`.
+pub fn sql(db: &Path, query: &str) -> String {
+    let script = "
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
+for row in connection.execute(sys.argv[2]):
+    print('|'.join(str(column) for column in row))
+";
+    let output = Command::new("python3")
+        .args(["-c", script])
+        .arg(db)
+        .arg(query)
+        .output()
+        .expect("run python3");
+    assert!(
+        output.status.success(),
+        "{query}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .trim_end()
+        .to_owned()
+}
+
+pub fn count(db: &Path) -> u64 {
+    sql(db, "SELECT count(*) FROM sensor_readings")
+        .parse()
+        .unwrap()
+}
+
+/// Another process that is in the way: it runs `begin` on the database and keeps that transaction until
+/// it is dropped.
+pub struct Holder(Child);
+
+impl Holder {
+    /// For a reader: `BEGIN; SELECT count(*) FROM readings`. For a writer: `BEGIN IMMEDIATE`.
+    pub fn start(db: &Path, begin: &str) -> Self {
+        let script = "
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
+for statement in sys.argv[2].split(';'):
+    connection.execute(statement).fetchall()
+print('held', flush=True)
+sys.stdin.read()
+";
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .arg(db)
+            .arg(begin)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("run python3");
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n");
+        Holder(child)
+    }
+
+    /// Ends the transaction and the process.
+    pub fn release(self) {}
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Checks that the file is whole, and everything in its ledger true.
+pub fn assert_sound(db: &Path) {
+    let (code, out, err) = seawall(&["check", "--full", "--db", db.to_str().unwrap()]);
+    assert_eq!(code, 0, "{out}{err}");
+}
