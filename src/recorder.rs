@@ -85,7 +85,6 @@ struct Recorder {
     progress: Arc<Progress>,
     sources: Vec<Source>,
     phase: Phase,
-    hurry: bool,
     staged: Batch,
     /// What the streams left unused at their last turn.
     room_left: Room,
@@ -150,7 +149,6 @@ impl Recorder {
             progress,
             sources: Vec::new(),
             phase: Phase::Opening,
-            hurry: false,
             staged: Batch::default(),
             room_left: Room::UNBOUNDED,
             interner: Interner::default(),
@@ -204,7 +202,7 @@ impl Recorder {
             if !sys::take_signal(signal) {
                 continue;
             }
-            match self.phase {
+            match &mut self.phase {
                 Phase::Opening | Phase::Recording => {
                     log::info("stopping", &[("reason", &signal.name())]);
                     let now = Instant::now();
@@ -214,7 +212,7 @@ impl Recorder {
                         source.close();
                     }
                 }
-                Phase::Draining(_) | Phase::Stopping(_) => self.hurry = true,
+                Phase::Draining(stop) | Phase::Stopping(stop) => stop.hurry(),
             }
         }
     }
@@ -239,9 +237,7 @@ impl Recorder {
                 None
             }
             Phase::Draining(stop) | Phase::Stopping(stop) => {
-                let over = step == Step::Closed
-                    || Instant::now() >= stop.deadline
-                    || (self.hurry && step >= Step::Checkpoint);
+                let over = step == Step::Closed || stop.is_over(step, Instant::now());
                 over.then(|| self.leave(step, false))
             }
             _ => None,
@@ -438,7 +434,7 @@ impl Recorder {
         let mut read_stdin = false;
         match &self.phase {
             Phase::Opening => {}
-            Phase::Draining(stop) | Phase::Stopping(stop) => at(stop.deadline),
+            Phase::Draining(stop) | Phase::Stopping(stop) => at(stop.next_look(now)),
             Phase::Recording => {
                 for source in &self.sources {
                     match source {

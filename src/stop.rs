@@ -12,6 +12,10 @@ use crate::sys::Signal;
 /// Kept back from `--stop-timeout` for the last line and the exit itself.
 const RESERVE: Duration = Duration::from_millis(100);
 
+/// timeout(1), and a terminal's Ctrl-C through some wrappers, deliver one signal twice within microseconds.
+/// A stop that is done within this time is done either way.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     Signal(Signal),
@@ -36,6 +40,7 @@ pub struct Stop {
     pub began: Instant,
     /// The process has left by then.
     pub deadline: Instant,
+    hurried_end: Option<Instant>,
 }
 
 impl Stop {
@@ -45,6 +50,27 @@ impl Stop {
             reason,
             began,
             deadline: began + timeout.saturating_sub(reserve),
+            hurried_end: None,
+        }
+    }
+
+    /// After a second signal only the commit is waited for; this is when the process leaves if that is
+    /// done.
+    pub fn hurry(&mut self) {
+        self.hurried_end = Some(self.began + SAME_SIGNAL);
+    }
+
+    /// Whether the process leaves now though the writer, which is at `step`, is not done.
+    pub fn is_over(&self, step: Step, now: Instant) -> bool {
+        let hurried = self.hurried_end.is_some_and(|end| now >= end);
+        now >= self.deadline || (hurried && step >= Step::Checkpoint)
+    }
+
+    /// When to look at `is_over` again.
+    pub fn next_look(&self, now: Instant) -> Instant {
+        match self.hurried_end {
+            Some(end) if end > now => end.min(self.deadline),
+            _ => self.deadline,
         }
     }
 
@@ -156,5 +182,21 @@ mod tests {
         let hasty = Stop::new(Reason::Eof, start, Duration::from_millis(100));
         assert_eq!(hasty.deadline, start + Duration::from_millis(80));
         assert_eq!(stop.patience(stop.deadline), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_second_signal_drops_the_checkpoint_and_never_the_commit() {
+        let start = Instant::now();
+        let mut stop = Stop::new(Reason::Eof, start, Duration::from_secs(5));
+        let soon = start + Duration::from_secs(1);
+        assert!(!stop.is_over(Step::Checkpoint, soon));
+        stop.hurry();
+        assert!(stop.is_over(Step::Checkpoint, soon));
+        assert!(!stop.is_over(Step::EndRun, soon));
+        assert!(stop.is_over(Step::EndRun, stop.deadline));
+        // One signal that came twice.
+        assert!(!stop.is_over(Step::Checkpoint, start));
+        assert_eq!(stop.next_look(start), start + SAME_SIGNAL);
+        assert_eq!(stop.next_look(soon), stop.deadline);
     }
 }

@@ -163,7 +163,7 @@ fn every_file_of_the_program_opens_with_what_it_is_for() {
 }
 
 #[test]
-fn no_file_of_the_program_is_a_thousand_lines() {
+fn no_file_of_the_program_is_too_long_to_be_read_at_once() {
     for (name, text) in sources(&["src"]) {
         assert!(
             text.lines().count() <= 800,

