@@ -359,15 +359,13 @@ impl Recorder {
             self.staged.counts.dropped += dropped;
             self.counts.dropped += dropped;
             if let Some(held_back) = self.drops.pass(now) {
-                log::warn(
-                    "dropped",
-                    &[
-                        ("readings", &dropped),
-                        ("in_all", &self.counts.dropped),
-                        ("lines_held_back", &held_back),
-                        ("reason", &"the queue is full"),
-                    ],
-                );
+                let fields: [log::Field; 4] = [
+                    ("readings", &dropped),
+                    ("in_all", &self.counts.dropped),
+                    ("reason", &"the queue is full"),
+                    ("lines_held_back", &held_back),
+                ];
+                log::warn("dropped", &fields[..3 + usize::from(held_back > 0)]);
             }
         }
     }
@@ -395,15 +393,13 @@ impl Recorder {
                 *arrived_ns,
                 &mut |line, reason| {
                     if let Some(held_back) = limit.pass(Instant::now()) {
-                        log::warn(
-                            "rejected",
-                            &[
-                                ("source", &"stdin"),
-                                ("line", &line),
-                                ("reason", &reason),
-                                ("lines_held_back", &held_back),
-                            ],
-                        );
+                        let fields: [log::Field; 4] = [
+                            ("source", &"stdin"),
+                            ("line", &line),
+                            ("reason", &reason),
+                            ("lines_held_back", &held_back),
+                        ];
+                        log::warn("rejected", &fields[..3 + usize::from(held_back > 0)]);
                     }
                 },
             );

@@ -1,0 +1,203 @@
+//! Guards against readings that are lost, doubled or misnamed between the bytes of a sender and the batch:
+//! wherever a read ends, however little room there is, however many series there are.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use seawall::line::Precision;
+use seawall::queue::Room;
+use seawall::reading::{Batch, Mark};
+use seawall::series::Interner;
+use seawall::stream::{Stream, Taken};
+
+const ROWS_MAX: usize = 1000;
+
+/// What a stream made of its input: readings as text, rejected line numbers, lines settled.
+#[derive(Debug, Default, PartialEq)]
+struct Heard {
+    readings: Vec<String>,
+    rejected: Vec<u64>,
+    lines: u64,
+}
+
+/// Sends `input` in pieces of the given sizes, in turn, with room for `rows` readings at a time.
+fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
+    let mut stream = Stream::new(0, Precision::Ns, true);
+    let mut interner = Interner::default();
+    let mut names: Vec<String> = Vec::new();
+    let mut heard = Heard::default();
+    let mut rest = input;
+    let mut sizes = pieces.iter().cycle();
+    while !stream.ended() {
+        let size = (*sizes.next().unwrap()).min(rest.len());
+        let (piece, tail) = rest.split_at(size);
+        rest = tail;
+        stream
+            .fill(|buffer| {
+                let n = piece.len().min(buffer.len());
+                buffer[..n].copy_from_slice(&piece[..n]);
+                assert_eq!(n, piece.len(), "pieces are small");
+                Ok(n)
+            })
+            .unwrap();
+        loop {
+            let mut batch = Batch::default();
+            let room = Room {
+                rows,
+                text_bytes: 1 << 20,
+            };
+            let taken = stream.take(
+                &mut batch,
+                &mut interner,
+                (room, ROWS_MAX),
+                77,
+                &mut |line, _| {
+                    heard.rejected.push(line);
+                },
+            );
+            assert!(batch.rows().len() <= rows.max(ROWS_MAX));
+            assert_eq!(batch.awaited, !batch.marks().is_empty());
+            let mut definitions = batch.definitions().iter().peekable();
+            for (n, row) in batch.rows().iter().enumerate() {
+                while let Some(d) = definitions.next_if(|d| d.from <= n) {
+                    let name =
+                        format!("{} {} {:?}", d.series.sensor, d.series.field, d.series.kind);
+                    names.resize(names.len().max(d.slot as usize + 1), String::new());
+                    names[d.slot as usize] = name;
+                }
+                let value = batch.value(row);
+                let name = &names[row.slot as usize];
+                heard
+                    .readings
+                    .push(format!("{name} {value:?} {}", row.time_ns));
+            }
+            if let Some(&Mark { lines, .. }) = batch.marks().first() {
+                assert!(lines > heard.lines);
+                heard.lines = lines;
+            }
+            if taken == Taken::All {
+                break;
+            }
+            assert!(!batch.is_empty(), "no room for a line that fits alone");
+        }
+    }
+    heard
+}
+
+const MIXED: &str = "m,b=1,a=2 x=1,y=2i 5\n# comment\n\n  \nbad line\nm,a=2,b=1 x=3\nn s=\"one\ntwo\" 6\r\nq=\nm v=\"open\nm,a=2,b=1 x=4 7\nlast v=true 8";
+
+#[test]
+fn the_same_is_heard_wherever_the_reads_end() {
+    let whole = hear(MIXED.as_bytes(), &[60_000], 100);
+    let expected: Vec<String> = [
+        "m,a=2,b=1 x Float Real(1.0) 5",
+        "m,a=2,b=1 y Integer Integer(2) 5",
+        "m,a=2,b=1 x Float Real(3.0) 77",
+        "n s String Text(\"one\\ntwo\") 6",
+        "m,a=2,b=1 x Float Real(4.0) 7",
+        "last v Boolean Integer(1) 8",
+    ]
+    .map(str::to_owned)
+    .into();
+    assert_eq!(whole.readings, expected);
+    assert_eq!(
+        (whole.rejected.as_slice(), whole.lines),
+        ([5, 9, 10].as_slice(), 12)
+    );
+    for size in 1..MIXED.len() {
+        assert_eq!(
+            hear(MIXED.as_bytes(), &[size], 100),
+            whole,
+            "pieces of {size}"
+        );
+    }
+    for seed in 0..200 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let sizes: Vec<usize> = (0..20).map(|_| rng.usize(1..40)).collect();
+        assert_eq!(hear(MIXED.as_bytes(), &sizes, 100), whole, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_line_waits_for_room_and_is_never_split() {
+    let whole = hear(MIXED.as_bytes(), &[60_000], 100);
+    // The largest line has two readings.
+    for rows in [2, 3, 5] {
+        for size in [1, 7, 60_000] {
+            assert_eq!(
+                hear(MIXED.as_bytes(), &[size], rows),
+                whole,
+                "room for {rows}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_line_with_more_readings_than_the_queue_holds_is_rejected() {
+    let mut line = "m f=1".to_owned();
+    for n in 0..ROWS_MAX {
+        let _ = write!(line, ",f{n}=1");
+    }
+    let heard = hear(format!("{line}\nm f=2 1\n").as_bytes(), &[30_000], ROWS_MAX);
+    assert_eq!(heard.rejected, [1]);
+    assert_eq!(heard.readings, ["m f Float Real(2.0) 1"]);
+}
+
+#[test]
+fn an_endless_line_costs_one_line_and_little_memory() {
+    let mut input = "m f=1 1\n".to_owned();
+    input += &"x".repeat(1_000_000);
+    input += "\nm f=2 2\nm s=\"";
+    input += &"y".repeat(200_000);
+    input += "\nm f=3 3\n";
+    let heard = hear(input.as_bytes(), &[60_000], 100);
+    assert_eq!(
+        (heard.rejected.as_slice(), heard.lines),
+        ([2, 4].as_slice(), 5)
+    );
+    assert_eq!(heard.readings.len(), 3);
+}
+
+#[test]
+fn more_series_than_are_known_at_a_time_keep_their_names() {
+    const SERIES: usize = 20_000;
+    let mut input = String::new();
+    for round in 0..2 {
+        for n in 0..SERIES {
+            let _ = writeln!(input, "m,n={n} f={n} {round}");
+        }
+    }
+    let heard = hear(input.as_bytes(), &[50_000], ROWS_MAX);
+    let distinct: BTreeSet<&String> = heard.readings.iter().collect();
+    assert_eq!(
+        (heard.readings.len(), distinct.len()),
+        (2 * SERIES, 2 * SERIES)
+    );
+    for (n, reading) in heard.readings.iter().enumerate() {
+        let (n, round) = (n % SERIES, n / SERIES);
+        assert_eq!(*reading, format!("m,n={n} f Float Real({n}.0) {round}"));
+    }
+}
+
+#[test]
+fn every_kind_of_value_arrives_as_it_was_sent() {
+    let input = "m a=1,b=2i,c=18446744073709551615u,d=3u,e=f,f=\"\" 1\n";
+    let heard = hear(input.as_bytes(), &[100], 100);
+    let values: Vec<&str> = heard
+        .readings
+        .iter()
+        .map(|r| r.splitn(3, ' ').nth(2).unwrap())
+        .collect();
+    assert_eq!(
+        values,
+        [
+            "Float Real(1.0) 1",
+            "Integer Integer(2) 1",
+            "Unsigned Text(\"18446744073709551615\") 1",
+            "Unsigned Integer(3) 1",
+            "Boolean Integer(0) 1",
+            "String Text(\"\") 1"
+        ]
+    );
+}
