@@ -228,7 +228,7 @@ impl Recorder {
         self.send_acks(Duration::ZERO);
         if let Some(error) = failure {
             log::error("database-failed", &[("error", &error)]);
-            return Some(self.leave(step, true));
+            return Some(self.leave(step, Some(&error)));
         }
         match &self.phase {
             Phase::Opening if step == Step::Record => {
@@ -238,7 +238,7 @@ impl Recorder {
             }
             Phase::Draining(stop) | Phase::Stopping(stop) => {
                 let over = step == Step::Closed || stop.is_over(step, Instant::now());
-                over.then(|| self.leave(step, false))
+                over.then(|| self.leave(step, None))
             }
             _ => None,
         }
@@ -520,7 +520,7 @@ impl Recorder {
             waiting: self.queue.held() as u64,
             dropped: self.counts.dropped,
             rate: self.rate.at(now, news.committed),
-            wal_bytes: wal_bytes(&self.settings.db),
+            wal_bytes: fs::metadata(place::wal_of(&self.settings.db)).map_or(0, |m| m.len()),
             checkpoint_age: news.last_checkpoint.map(|at| now - at),
         };
         drop(news);
@@ -529,10 +529,12 @@ impl Recorder {
     }
 
     /// Says the last word. Gives the status to leave with, whatever the writer is still doing.
-    fn leave(&mut self, step: Step, failed: bool) -> Status {
+    fn leave(&mut self, step: Step, failure: Option<&db::Error>) -> Status {
         self.send_acks(LAST_ACK_WAIT);
         let (reason, began) = match &self.phase {
-            Phase::Draining(stop) | Phase::Stopping(stop) if !failed => (stop.reason, stop.began),
+            Phase::Draining(stop) | Phase::Stopping(stop) if failure.is_none() => {
+                (stop.reason, stop.began)
+            }
             _ => (Reason::Error, Instant::now()),
         };
         // What was read and found no room is accepted too, and has to be owned up to.
@@ -548,7 +550,8 @@ impl Recorder {
             step,
             uncommitted: (self.queue.held() + self.staged.rows().len()) as u64,
             wal_frames: news.wal_frames,
-            failed,
+            failed: failure.is_some(),
+            files_gone: failure.is_some_and(db::Error::is_files_gone),
         };
         say_stopped(
             reason.name(),
@@ -655,12 +658,6 @@ fn tell(notice: &Notice<'_>) -> u64 {
         Notice::None => log::warn("no-sensors", &[source]),
     }
     0
-}
-
-fn wal_bytes(db: &std::path::Path) -> u64 {
-    let mut wal = db.as_os_str().to_owned();
-    wal.push("-wal");
-    fs::metadata(wal).map_or(0, |m| m.len())
 }
 
 fn say_stopped(

@@ -108,11 +108,13 @@ pub struct Outcome {
     pub uncommitted: u64,
     pub wal_frames: u32,
     pub failed: bool,
+    /// The files are no longer where they were, so that what was committed last is nowhere.
+    pub files_gone: bool,
 }
 
 impl Outcome {
     pub fn status(self) -> Status {
-        if self.uncommitted > 0 {
+        if self.uncommitted > 0 || self.files_gone {
             Status::Uncommitted
         } else if self.failed {
             Status::Failed
@@ -135,6 +137,7 @@ mod tests {
             uncommitted: 0,
             wal_frames: 0,
             failed: false,
+            files_gone: false,
         };
         let status = |outcome: Outcome| outcome.status();
         assert_eq!(status(done), Status::Done);

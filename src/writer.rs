@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::ack::Ack;
-use crate::db::{Checkpoint, Class, Db, Error, Start, Sync};
+use crate::db::{self, Checkpoint, Class, Committed, Db, Error, Start, Sync};
 use crate::log;
 use crate::options::{CheckpointMode, Record, Synchronous};
+use crate::place::Identity;
 use crate::queue::{Order, Queue};
 use crate::reading::Batch;
 use crate::stop::{Step, Stop};
@@ -18,6 +19,10 @@ use crate::sys::{self, Bell, Clock};
 
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How often an idle writer looks whether its files are still there.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+/// A WAL that a reader pins is told of again this often.
+const PINNED_TOLD: Duration = Duration::from_secs(60);
 /// A failed commit that is being retried is told again this often.
 const RETRY_TOLD: Duration = Duration::from_secs(10);
 
@@ -142,22 +147,40 @@ impl Writer {
     fn record(&self, db: &mut Db) -> Result<Stop, Error> {
         let mut batch = Batch::default();
         let mut threshold = Threshold::new(self.settings.wal_autocheckpoint);
+        let mut pin = Pin::default();
+        let identity = Identity::of(&self.path).map_err(|_| Error::files_gone(&self.path))?;
         let period = self.settings.checkpoint_interval;
         let mut next_checkpoint = period.map(|p| Instant::now() + p);
         loop {
-            match self.queue.next(&mut batch, next_checkpoint) {
+            let next_look = Instant::now() + LOOK_PERIOD;
+            let wake = next_checkpoint.map_or(next_look, |at| at.min(next_look));
+            match self.queue.next(&mut batch, Some(wake)) {
                 Order::Commit => {
-                    self.commit(db, &mut batch)?;
+                    let committed = self.commit(db, &batch)?;
+                    // Before anybody is told of the commit.
+                    identity
+                        .missing()
+                        .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
+                    self.settle(db, &mut batch, &committed);
                     if threshold.reached(db.wal_frames()) {
-                        self.checkpoint(db, CheckpointMode::Passive, "autocheckpoint")?;
+                        self.checkpoint(db, CheckpointMode::Passive, "autocheckpoint", &mut pin)?;
                     }
                 }
-                Order::Checkpoint => self.checkpoint(db, CheckpointMode::Passive, "signal")?,
+                Order::Checkpoint => {
+                    self.checkpoint(db, CheckpointMode::Passive, "signal", &mut pin)?;
+                }
                 Order::Woken => {
-                    next_checkpoint = period.map(|p| Instant::now() + p);
+                    identity
+                        .missing()
+                        .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
+                    let now = Instant::now();
+                    if next_checkpoint.is_none_or(|at| at > now) {
+                        continue;
+                    }
+                    next_checkpoint = period.map(|p| now + p);
                     // An idle recorder leaves the disk alone.
                     if self.progress.look().wal_frames > 0 {
-                        self.checkpoint(db, self.settings.checkpoint_mode, "interval")?;
+                        self.checkpoint(db, self.settings.checkpoint_mode, "interval", &mut pin)?;
                     }
                 }
                 Order::Stop(stop) => return Ok(stop),
@@ -165,8 +188,8 @@ impl Writer {
         }
     }
 
-    /// Commits the batch, however long that takes, and empties it.
-    fn commit(&self, db: &mut Db, batch: &mut Batch) -> Result<(), Error> {
+    /// Commits the batch, however long that takes.
+    fn commit(&self, db: &mut Db, batch: &Batch) -> Result<Committed, Error> {
         let sync = match self.settings.synchronous {
             Synchronous::Full => Sync::Full,
             Synchronous::Normal => Sync::Normal,
@@ -174,22 +197,28 @@ impl Writer {
             Synchronous::Auto => Sync::Normal,
         };
         let mut retry = Retry::new();
-        let committed = loop {
+        loop {
             match db.commit(batch, sync) {
-                Ok(committed) => break committed,
+                Ok(committed) => {
+                    retry.over("commit-resumed");
+                    return Ok(committed);
+                }
                 Err(e) if e.class() == Class::Retry => {
-                    batch.counts.errors += 1;
+                    db.count_error();
                     retry.wait(&self.queue, "commit-waiting", &e);
                 }
                 Err(e) => return Err(e),
             }
-        };
-        retry.over("commit-resumed");
+        }
+    }
+
+    /// Tells of a commit, and empties the batch.
+    fn settle(&self, db: &Db, batch: &mut Batch, committed: &Committed) {
         let mut news = self.progress.look();
         news.committed = db.committed() as u64;
         news.wal_frames = db.wal_frames();
         for &mark in batch.marks() {
-            let ack = Ack::new(&committed, mark);
+            let ack = Ack::new(committed, mark);
             news.acks.retain(|older| older.stream() != ack.stream());
             news.acks.push(ack);
         }
@@ -199,14 +228,20 @@ impl Writer {
         if self.queue.done() || awaited {
             self.progress.bell.ring();
         }
-        Ok(())
     }
 
     /// One checkpoint, told in the log. One that could not be made is told and made again at its time.
-    fn checkpoint(&self, db: &mut Db, mode: CheckpointMode, cause: &str) -> Result<(), Error> {
+    fn checkpoint(
+        &self,
+        db: &mut Db,
+        mode: CheckpointMode,
+        cause: &str,
+        pin: &mut Pin,
+    ) -> Result<(), Error> {
         match db.checkpoint(mode) {
             Ok(done) => {
                 tell(&done, cause);
+                pin.look(&done, Instant::now());
                 let mut news = self.progress.look();
                 news.last_checkpoint = Some(Instant::now());
                 news.wal_frames = done.log - done.copied.min(done.log);
@@ -294,6 +329,42 @@ fn tell(done: &Checkpoint, cause: &str) {
             ("ms", &format_args!("{:.1}", done.took.as_secs_f64() * 1e3)),
         ],
     );
+}
+
+/// A reader that keeps the WAL from being copied and started again: the recording goes on, the WAL grows.
+#[derive(Default)]
+struct Pin {
+    since: Option<Instant>,
+    told: Option<Instant>,
+}
+
+impl Pin {
+    fn look(&mut self, done: &Checkpoint, now: Instant) {
+        if done.is_complete() {
+            if let Some(since) = self.since.take() {
+                let seconds = now.duration_since(since).as_secs();
+                log::info("wal-released", &[("seconds", &seconds)]);
+            }
+            self.told = None;
+            return;
+        }
+        let since = *self.since.get_or_insert(now);
+        if self.told.is_none_or(|told| now - told >= PINNED_TOLD) {
+            self.told = Some(now);
+            log::warn(
+                "wal-pinned",
+                &[
+                    ("frames", &done.log),
+                    ("bytes", &db::wal_bytes(done.log)),
+                    ("seconds", &now.duration_since(since).as_secs()),
+                    (
+                        "reason",
+                        &"a reader has not ended its transaction, the WAL grows",
+                    ),
+                ],
+            );
+        }
+    }
 }
 
 /// When the WAL has grown by so many frames that it is time to copy them. Counted from the last attempt,

@@ -34,6 +34,7 @@ pub enum Class {
 pub const NOT_SEAWALL: i32 = -1;
 pub const NEWER_LAYOUT: i32 = -2;
 pub const PRAGMA_REFUSED: i32 = -3;
+const FILES_GONE: i32 = -4;
 
 impl Error {
     pub fn new(
@@ -49,6 +50,16 @@ impl Error {
             message: message.into(),
             errno: 0,
         }
+    }
+
+    /// The files of a live database were removed, replaced or moved.
+    pub fn files_gone(path: &Path) -> Self {
+        let message = "it was removed, replaced or moved while recording; what was recorded since is not in it";
+        Self::new("record to", path, FILES_GONE, message)
+    }
+
+    pub fn is_files_gone(&self) -> bool {
+        self.code == FILES_GONE
     }
 
     pub fn class(&self) -> Class {

@@ -227,6 +227,11 @@ impl Db {
         }
     }
 
+    /// A commit failed and will be tried again; the run's row will say so.
+    pub fn count_error(&mut self) {
+        self.counts.errors += 1;
+    }
+
     /// Ends the run in its row, synced.
     pub fn end_run(&mut self, now_ns: i64, reason: &str) -> Result<(), Error> {
         self.synchronous(Sync::Full)?;
@@ -476,6 +481,13 @@ fn begin_run(raw: &mut Connection, is_new: bool, start: &Start) -> Result<Begun,
         run,
         next_id,
     })
+}
+
+/// Bytes of a WAL of so many frames.
+pub fn wal_bytes(frames: u32) -> u64 {
+    const HEADER_BYTES: u64 = 32;
+    const FRAME_BYTES: u64 = 24 + 4096;
+    HEADER_BYTES + u64::from(frames) * FRAME_BYTES
 }
 
 fn random_id() -> Result<String, getrandom::Error> {
