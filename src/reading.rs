@@ -89,6 +89,13 @@ pub struct Mark {
     pub lines: u64,
 }
 
+/// The system clock was set by `step_ns` before row `from` of the batch was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockStep {
+    pub from: usize,
+    pub step_ns: i64,
+}
+
 /// What one run counts besides its readings; travels with the batch into the run's row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -115,6 +122,7 @@ pub struct Batch {
     text: String,
     definitions: Vec<Definition>,
     marks: Vec<Mark>,
+    clock_steps: Vec<ClockStep>,
     pub counts: Counts,
     /// Somebody waits to be told that this is on the disk.
     pub awaited: bool,
@@ -133,6 +141,10 @@ impl Batch {
         &self.marks
     }
 
+    pub fn clock_steps(&self) -> &[ClockStep] {
+        &self.clock_steps
+    }
+
     /// Bytes of text that the rows refer to.
     pub fn text_bytes(&self) -> usize {
         self.text.len()
@@ -140,7 +152,12 @@ impl Batch {
 
     /// Nothing to commit and nobody to tell.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.marks.is_empty() && self.counts == Counts::default()
+        !self.has_data() && self.marks.is_empty()
+    }
+
+    /// Something to commit.
+    pub fn has_data(&self) -> bool {
+        !self.rows.is_empty() || !self.clock_steps.is_empty() || self.counts != Counts::default()
     }
 
     pub fn value(&self, row: &Row) -> Value<'_> {
@@ -158,6 +175,11 @@ impl Batch {
     pub fn define(&mut self, slot: Slot, series: Series) {
         let from = self.rows.len();
         self.definitions.push(Definition { from, slot, series });
+    }
+
+    pub fn clock_step(&mut self, step_ns: i64) {
+        let from = self.rows.len();
+        self.clock_steps.push(ClockStep { from, step_ns });
     }
 
     pub fn push(&mut self, time_ns: i64, slot: Slot, value: Value<'_>) {
@@ -203,6 +225,11 @@ impl Batch {
                 from: d.from + row0,
                 ..d
             }));
+        let steps = more.clock_steps.iter().map(|step| ClockStep {
+            from: step.from + row0,
+            ..*step
+        });
+        self.clock_steps.extend(steps);
         for &mark in &more.marks {
             self.mark(mark);
         }
@@ -216,6 +243,7 @@ impl Batch {
         self.text.clear();
         self.definitions.clear();
         self.marks.clear();
+        self.clock_steps.clear();
         self.counts = Counts::default();
         self.awaited = false;
     }

@@ -26,6 +26,7 @@ use crate::stop::{Outcome, Reason, Step, Stop};
 use crate::stream::{Stream, Taken};
 use crate::sys::{self, Clock, Signal, Watch};
 use crate::terminal;
+use crate::time::ClockWatch;
 use crate::writer::{Progress, Writer};
 
 const STATUS_LINE_PERIOD: Duration = Duration::from_millis(500);
@@ -91,6 +92,7 @@ struct Recorder {
     interner: Interner,
     counts: Counts,
     outbox: Outbox,
+    clock: ClockWatch,
     rejections: Limit,
     drops: Limit,
     rate: terminal::Rate,
@@ -144,6 +146,7 @@ impl Recorder {
             .spawn(|| writer.run())
             .map_err(could_not("start a thread"))?;
         let now = Instant::now();
+        let clock_offset_ns = (0..10).find_map(|_| sys::clock_offset_ns()).unwrap_or(0);
         Ok(Recorder {
             queue,
             progress,
@@ -154,6 +157,7 @@ impl Recorder {
             interner: Interner::default(),
             counts: Counts::default(),
             outbox: Outbox::default(),
+            clock: ClockWatch::new(clock_offset_ns),
             rejections: Limit::default(),
             drops: Limit::default(),
             rate: terminal::Rate::new(now),
@@ -173,6 +177,7 @@ impl Recorder {
             match self.phase {
                 Phase::Opening | Phase::Stopping(_) => {}
                 Phase::Recording => {
+                    self.watch_clock();
                     self.sample(now);
                     self.take_stream();
                     if self.sources.iter().all(Source::is_done) {
@@ -280,6 +285,15 @@ impl Recorder {
                 ("sqlite", &db::version()),
             ],
         );
+    }
+
+    /// Notes where the system clock was set: readings are taken as they come, whatever it says.
+    fn watch_clock(&mut self) {
+        if let Some(step_ns) = sys::clock_offset_ns().and_then(|offset| self.clock.look(offset)) {
+            self.staged.clock_step(step_ns);
+            let seconds = step_ns as f64 / 1e9;
+            log::warn("clock-set", &[("seconds", &format_args!("{seconds:.3}"))]);
+        }
     }
 
     /// Samples what is due.

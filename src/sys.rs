@@ -249,6 +249,15 @@ pub fn clock_ns(clock: Clock) -> i64 {
         .saturating_add(now.tv_nsec)
 }
 
+/// The time of day less the time since boot. None when the thread was held up between the two looks, so
+/// that the difference would mean nothing.
+pub fn clock_offset_ns() -> Option<i64> {
+    const HELD_UP_NS: i64 = 10_000_000;
+    let before = clock_ns(Clock::Boot);
+    let real = clock_ns(Clock::Real);
+    (clock_ns(Clock::Boot) - before < HELD_UP_NS).then(|| real - before)
+}
+
 pub fn is_terminal(fd: RawFd) -> bool {
     // SAFETY: no pointers.
     unsafe { libc::isatty(fd) == 1 }

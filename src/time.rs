@@ -36,9 +36,47 @@ pub fn timestamp(time_ns: i64) -> String {
     )
 }
 
+/// Notices that the system clock was set, by its distance from a clock that nobody can set.
+#[derive(Debug)]
+pub struct ClockWatch {
+    offset_ns: i64,
+}
+
+/// A clock that is slewed moves by half a millisecond a second at most; this much between two looks is a
+/// step.
+const STEP_MIN_NS: u64 = 100_000_000;
+
+impl ClockWatch {
+    /// `offset_ns` is the time of day less the time since boot.
+    pub fn new(offset_ns: i64) -> Self {
+        ClockWatch { offset_ns }
+    }
+
+    /// The step since the last look, if there was one.
+    pub fn look(&mut self, offset_ns: i64) -> Option<i64> {
+        let step = offset_ns.saturating_sub(self.offset_ns);
+        self.offset_ns = offset_ns;
+        (step.unsigned_abs() >= STEP_MIN_NS).then_some(step)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_and_one_that_is_slewed_is_not() {
+        let mut watch = ClockWatch::new(1_000_000_000);
+        assert_eq!(watch.look(1_000_500_000), None);
+        assert_eq!(
+            watch.look(3_600_001_000_500_000),
+            Some(3_600_000_000_000_000)
+        );
+        assert_eq!(watch.look(3_600_001_000_500_000), None);
+        // From a machine without a battery to the real time, and back before 1970.
+        assert_eq!(watch.look(-5_000_000_000), Some(-3_600_006_000_500_000));
+        assert_eq!(watch.look(i64::MAX), Some(i64::MAX));
+    }
 
     #[test]
     fn timestamps_cover_all_that_64_bits_of_nanoseconds_can_say() {

@@ -84,6 +84,7 @@ struct Statements {
     insert_reading: Statement,
     find_series: Statement,
     add_series: Statement,
+    add_clock_step: Statement,
     count_run: Statement,
     end_run: Statement,
 }
@@ -149,6 +150,7 @@ impl Db {
             insert_reading: raw.prepare(schema::INSERT_READING)?,
             find_series: raw.prepare(schema::FIND_SERIES)?,
             add_series: raw.prepare(schema::ADD_SERIES)?,
+            add_clock_step: raw.prepare(schema::ADD_CLOCK_STEP)?,
             count_run: raw.prepare(schema::COUNT_RUN)?,
             end_run: raw.prepare(schema::END_RUN)?,
         };
@@ -194,7 +196,7 @@ impl Db {
 
     /// Commits the batch whole, or leaves the database as it was and the batch to be tried again.
     pub fn commit(&mut self, batch: &Batch, sync: Sync) -> Result<Committed, Error> {
-        if batch.rows().is_empty() && batch.counts == Counts::default() {
+        if !batch.has_data() {
             // Only marks: all that they stand on was committed before.
             return Ok(Committed { _private: () });
         }
@@ -322,6 +324,12 @@ impl Db {
                 series.fingerprint,
                 value,
             ));
+        }
+        for step in batch.clock_steps() {
+            let numbers = [self.run, self.next_id + step.from as i64 - 1, step.step_ns]
+                .map(|n| Some(Value::Integer(n)));
+            let statement = self.statements.add_clock_step;
+            self.raw.run("note a clock step in", statement, &numbers)?;
         }
         // What was defined after the last row is for the batches to come.
         for definition in definitions {

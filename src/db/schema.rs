@@ -82,6 +82,8 @@ pub const ADD_SERIES: &CStr =
 pub const COUNT_RUN: &CStr = c"UPDATE runs SET committed = ?2, dropped = ?3, rejected = ?4,
     errors = ?5, checkpoints = ?6, fingerprint = ?7 WHERE id = ?1";
 pub const END_RUN: &CStr = c"UPDATE runs SET ended_ns = ?2, reason = ?3 WHERE id = ?1";
+pub const ADD_CLOCK_STEP: &CStr =
+    c"INSERT INTO clock_steps(run, after_id, step_ns) VALUES(?1, ?2, ?3)";
 pub const ADD_DEVICE: &CStr = c"INSERT INTO device(id) VALUES(?1)";
 pub const ADD_RUN: &CStr =
     c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id) VALUES(?1, ?2, ?3, ?4) RETURNING id";

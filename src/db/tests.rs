@@ -299,6 +299,28 @@ fn an_error_names_path_operation_sqlites_text_and_what_to_do() {
 }
 
 #[test]
+fn a_step_of_the_clock_is_noted_after_the_last_reading_before_it() {
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    let mut first = batch(3);
+    first.clock_step(-5);
+    first.push(9, 0, Value::Real(1.0));
+    db.commit(&first, Sync::Normal).unwrap();
+    // Alone, and carried along when batches are joined.
+    let mut alone = Batch::default();
+    alone.clock_step(7);
+    db.commit(&alone, Sync::Normal).unwrap();
+    let (mut one, mut other) = (batch(2), batch(1));
+    other.clock_step(11);
+    one.append(&mut other);
+    db.commit(&one, Sync::Normal).unwrap();
+    let sql =
+        "SELECT group_concat(run || ' ' || after_id || ' ' || step_ns, ', ') FROM clock_steps";
+    assert_eq!(answer(&path, sql), "1 3 -5, 1 4 7, 1 7 11");
+}
+
+#[test]
 fn ids_go_on_where_retention_has_emptied_the_table() {
     let dir = Dir::new();
     let path = dir.db();
