@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::Write;
 
+use crate::damage;
 use crate::db;
 use crate::exit::Status;
 use crate::options::{Check, Checkpoint};
@@ -25,10 +26,16 @@ pub fn check(settings: &Check) -> Status {
         settings.busy_timeout,
         sys::stop_requested,
     );
-    let audit = match audit {
+    let mut audit = match audit {
         Ok(audit) => audit,
         Err(e) => return complain(e),
     };
+    for path in damage::still_aside(&settings.db) {
+        let path = path.display();
+        audit.damaged.push(format!(
+            "{path} was found damaged and set aside; take it away when it has been looked at"
+        ));
+    }
     for finding in &audit.damaged {
         print(format_args!("damage: {finding}"));
     }

@@ -9,6 +9,7 @@
 
 pub mod ack;
 pub mod commands;
+pub mod damage;
 pub mod db;
 pub mod exit;
 pub mod ledger;

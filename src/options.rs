@@ -57,6 +57,7 @@ pub struct Record {
     pub wal_autocheckpoint: u32,
     pub busy_timeout: Duration,
     pub stop_timeout: Duration,
+    pub on_damage: OnDamage,
     pub ack: bool,
     pub log_level: Level,
 }
@@ -116,6 +117,7 @@ macro_rules! words {
 }
 
 words!(CheckpointMode: Passive = "passive", Full = "full", Restart = "restart", Truncate = "truncate");
+words!(OnDamage: SetAside = "set-aside", Refuse = "refuse");
 words!(Synchronous: Auto = "auto", Normal = "normal", Full = "full");
 words!(
     /// Ordered: what is logged at `Warn` is logged at `Info` too.
@@ -321,6 +323,16 @@ const OPTIONS: &[Opt] = &[
         help: "the whole stop, from signal to exit, takes no longer than this",
     },
     Opt {
+        name: "on-damage",
+        value: "ACTION",
+        default: "set-aside",
+        kind: Kind::Word(OnDamage::NAMES),
+        of: &[RECORD],
+        help: "a database found damaged at start: set-aside renames its files together, starts a \
+               new one, and says so at every start and in check until they are taken away; \
+               refuse stops with status 1",
+    },
+    Opt {
         name: "ack",
         value: "",
         default: "off",
@@ -368,6 +380,7 @@ fn record(given: &Settings) -> Result<Invocation, Usage> {
         wal_autocheckpoint: given.read("wal-autocheckpoint", whole)? as u32,
         busy_timeout: given.read("busy-timeout", time)?,
         stop_timeout: given.read("stop-timeout", time)?,
+        on_damage: given.read("on-damage", OnDamage::read)?,
         ack: given.read("ack", switch)?,
         log_level: given.read("log-level", Level::read)?,
     }))

@@ -106,7 +106,7 @@ pub fn wal_of(db: &Path) -> PathBuf {
     wal.into()
 }
 
-fn folder_of(db: &Path) -> PathBuf {
+pub fn folder_of(db: &Path) -> PathBuf {
     match db.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
@@ -128,7 +128,8 @@ fn make_folders(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn lock(db: &Path) -> Result<File, String> {
+/// Takes the lock of the file at `db`, which is made if it is not there. To be kept as long as `Place`.
+pub fn lock(db: &Path) -> Result<File, String> {
     let file = File::options()
         .read(true)
         .write(true)

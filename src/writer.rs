@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::ack::Ack;
+use crate::damage;
 use crate::db::{self, Checkpoint, Class, Committed, Db, Error, Start, Sync};
 use crate::log;
-use crate::options::{CheckpointMode, Record, Synchronous};
-use crate::place::Identity;
+use crate::options::{CheckpointMode, OnDamage, Record, Synchronous};
+use crate::place::{self, Identity};
 use crate::queue::{Order, Queue};
 use crate::reading::Batch;
 use crate::stop::{Step, Stop};
@@ -103,6 +104,7 @@ impl Writer {
     fn open(&self) -> Result<Db, Left> {
         let settings = &self.settings;
         let mut retry = Retry::new();
+        let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
         loop {
             let opened = Db::open(
                 &self.path,
@@ -113,6 +115,7 @@ impl Writer {
             match opened {
                 Ok(db) => {
                     retry.over("open-resumed");
+                    self.tell_set_aside();
                     for run in db.unclean() {
                         log::warn(
                             "recovered",
@@ -138,8 +141,43 @@ impl Writer {
                     }
                     retry.wait(&self.queue, "open-waiting", &e);
                 }
+                // Once: a new file that is damaged too means a device that cannot be recorded to.
+                Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
+                    self.set_aside(&e).map_err(Left::Failed)?;
+                }
                 Err(e) => return Err(Left::Failed(e)),
             }
+        }
+    }
+
+    /// Makes way for a new file, and takes its lock.
+    fn set_aside(&self, damage: &Error) -> Result<(), Error> {
+        log::error("database-damaged", &[("error", damage)]);
+        let failed = |message: String| Error {
+            message: format!("{}; and it cannot be set aside: {message}", damage.message),
+            ..damage.clone()
+        };
+        damage::set_aside(&self.path, sys::clock_ns(Clock::Real))
+            .map_err(|e| failed(e.to_string()))?;
+        let lock = place::lock(&self.path).map_err(failed)?;
+        // Held until the process ends, as the first is.
+        std::mem::forget(lock);
+        Ok(())
+    }
+
+    /// Says which databases were set aside and wait for somebody.
+    fn tell_set_aside(&self) {
+        for path in damage::still_aside(&self.path) {
+            log::error(
+                "set-aside",
+                &[
+                    ("path", &path.display()),
+                    (
+                        "reason",
+                        &"it was found damaged; take it away to end this message",
+                    ),
+                ],
+            );
         }
     }
 

@@ -27,8 +27,7 @@ fn recorded(dir: &Dir, rows: u32) -> PathBuf {
         run.send(format!("door,name=front open=true,note=\"n{n}\" {n}\n").as_bytes());
     }
     support::until("all is acknowledged", || (run.acked() == 100).then_some(()));
-    run.signal(libc::SIGKILL);
-    run.wait();
+    run.kill();
     assert_eq!(support::count(&db), u64::from(rows) + 200);
     db
 }

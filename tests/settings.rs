@@ -10,8 +10,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use seawall::line::Precision;
 use seawall::options::{
-    Check, Checkpoint, CheckpointMode, Invocation, Level, Record, Synchronous, Usage, parse,
-    unknown_variables,
+    Check, Checkpoint, CheckpointMode, Invocation, Level, OnDamage, Record, Synchronous, Usage,
+    parse, unknown_variables,
 };
 use seawall::source_spec::{Rate, SimSpec, SourceSpec};
 use seawall::units;
@@ -79,6 +79,7 @@ fn default_record() -> Record {
         wal_autocheckpoint: 1000,
         busy_timeout: Duration::from_secs(5),
         stop_timeout: Duration::from_secs(5),
+        on_damage: OnDamage::SetAside,
         ack: false,
         log_level: Level::Info,
     }
@@ -124,6 +125,10 @@ const RECORD_CASES: &[Case] = &[
     }),
     ("--synchronous", "full", |r| {
         r.synchronous = Synchronous::Full
+    }),
+    ("--on-damage", "refuse", |r| r.on_damage = OnDamage::Refuse),
+    ("--on-damage", "set-aside", |r| {
+        r.on_damage = OnDamage::SetAside
     }),
     ("--checkpoint-interval", "366d", |r| {
         r.checkpoint_interval = Some(Duration::from_secs(366 * 86_400));
@@ -320,6 +325,12 @@ fn a_wrong_value_is_told_with_its_origin_and_what_is_right() {
             "--synchronous",
             "off",
             "one of auto, normal, full",
+        ),
+        (
+            "record",
+            "--on-damage",
+            "delete",
+            "one of set-aside, refuse",
         ),
         ("record", "--checkpoint-interval", "367d", "from 0 to 366d"),
         (
@@ -550,6 +561,7 @@ fn help_lists_every_option_with_its_variable_and_default() {
         ("record", "--wal-autocheckpoint PAGES", "1000"),
         ("record", "--busy-timeout D", "5s"),
         ("record", "--stop-timeout D", "5s"),
+        ("record", "--on-damage ACTION", "set-aside"),
         ("record", "--ack", "off"),
         ("record", "--log-level LEVEL", "info"),
         ("check", "--db PATH", "data/sensor_data.db"),

@@ -126,6 +126,9 @@ impl Db {
         raw.set_busy_timeout(busy_timeout.as_millis().min(u128::from(u32::MAX)) as u32);
         // Before anything is written: the file may be somebody else's.
         let is_new = identify(&mut raw)?;
+        if !is_new {
+            look_where_written(&mut raw)?;
+        }
         pragma::set_all(&mut raw, busy_timeout, wal_autocheckpoint)?;
         raw.count_frames();
 
@@ -430,6 +433,25 @@ fn identify(raw: &mut Connection) -> Result<bool, Error> {
     Ok(false)
 }
 
+/// Damage where the recorder will write is an error, found before the first write. The rest of the file is
+/// `check`'s to look at: a start has to be quick.
+fn look_where_written(raw: &mut Connection) -> Result<(), Error> {
+    let operation = "use";
+    for sql in schema::LOOK_WHERE_WRITTEN {
+        let found = raw.answer(operation, sql)?;
+        if found != "ok" {
+            return Err(Error::new(
+                operation,
+                raw.path(),
+                ffi::SQLITE_CORRUPT,
+                found,
+            ));
+        }
+    }
+    raw.answer(operation, schema::NEXT_ID)?;
+    raw.answer(operation, schema::GET_DEVICE).map(drop)
+}
+
 struct Begun {
     device: String,
     unclean: Vec<Unclean>,
@@ -454,7 +476,7 @@ fn begin_run(raw: &mut Connection, is_new: bool, start: &Start) -> Result<Begun,
         let add = raw.prepare(schema::ADD_DEVICE)?;
         raw.run(operation, add, &[Some(Value::Text(&id))])?;
     }
-    let device = raw.answer(operation, c"SELECT id FROM device")?;
+    let device = raw.answer(operation, schema::GET_DEVICE)?;
     let mut unclean = Vec::new();
     raw.rows(operation, schema::OPEN_RUNS, |row| {
         unclean.push(Unclean {

@@ -99,6 +99,17 @@ impl Connection {
             wal_frames: Box::new(AtomicU32::new(0)),
         };
         connection.check(operation, code)?;
+        // Closing would otherwise checkpoint, swallow the errors of that, and write to a damaged file.
+        // SAFETY: the handle is open; this verb takes an int and a pointer that may be null.
+        let code = unsafe {
+            ffi::sqlite3_db_config(
+                db,
+                ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
+                1 as c_int,
+                ptr::null_mut::<c_int>(),
+            )
+        };
+        connection.check(operation, code)?;
         Ok(connection)
     }
 

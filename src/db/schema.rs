@@ -67,6 +67,14 @@ pub const IS_EMPTY: &CStr = c"SELECT count(*) = 0 FROM sqlite_master";
 pub const GET_APPLICATION_ID: &CStr = c"PRAGMA application_id";
 pub const GET_LAYOUT: &CStr = c"PRAGMA user_version";
 
+/// Where a recorder writes, besides the end of the readings, which `NEXT_ID` reads.
+pub const LOOK_WHERE_WRITTEN: [&CStr; 4] = [
+    c"PRAGMA quick_check('device')",
+    c"PRAGMA quick_check('runs')",
+    c"PRAGMA quick_check('series')",
+    c"PRAGMA quick_check('clock_steps')",
+];
+
 pub const BEGIN: &CStr = c"BEGIN IMMEDIATE";
 /// For readers: the snapshot is taken by the first look.
 pub const BEGIN_READ: &CStr = c"BEGIN";
@@ -85,6 +93,7 @@ pub const END_RUN: &CStr = c"UPDATE runs SET ended_ns = ?2, reason = ?3 WHERE id
 pub const ADD_CLOCK_STEP: &CStr =
     c"INSERT INTO clock_steps(run, after_id, step_ns) VALUES(?1, ?2, ?3)";
 pub const ADD_DEVICE: &CStr = c"INSERT INTO device(id) VALUES(?1)";
+pub const GET_DEVICE: &CStr = c"SELECT id FROM device";
 pub const ADD_RUN: &CStr =
     c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id) VALUES(?1, ?2, ?3, ?4) RETURNING id";
 

@@ -193,6 +193,15 @@ impl Running {
         }
     }
 
+    /// SIGKILL; the log tells how far it was. Fails the test if something else had ended it before.
+    pub fn kill(self) -> Ended {
+        self.signal(libc::SIGKILL);
+        let ended = self.wait();
+        let signal = ended.status.signal();
+        assert_eq!(signal, Some(libc::SIGKILL), "{:#?}", ended.log);
+        ended
+    }
+
     pub fn stop(self, signal: i32) -> Ended {
         self.signal(signal);
         self.wait()

@@ -1,0 +1,66 @@
+//! A database that was found damaged is set aside whole: renamed with its -wal and -shm, never written to,
+//! never deleted, and told of until somebody takes it away.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::place::{folder_of, wal_of};
+use crate::time::timestamp;
+
+const WORD: &str = ".damaged-";
+
+/// Renames the files of a database. Gives the new name of the database itself.
+pub fn set_aside(db: &Path, now_ns: i64) -> io::Result<PathBuf> {
+    // Compact, as colons are not welcome in file names everywhere.
+    let time = timestamp(now_ns).replace(['-', ':'], "");
+    let mut aside = with_end(db, &format!("{WORD}{time}"));
+    // Twice within a millisecond: nothing set aside is overwritten.
+    while aside.exists() || wal_of(&aside).exists() {
+        aside = with_end(&aside, "+");
+    }
+    // The database last: as long as it is at its place it is found damaged again, whereas SQLite would
+    // delete a -wal that it finds beside nothing.
+    for end in ["-wal", "-shm", ""] {
+        match fs::rename(with_end(db, end), with_end(&aside, end)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !end.is_empty() => {}
+            renamed => renamed?,
+        }
+    }
+    File::open(folder_of(db))?.sync_all()?;
+    Ok(aside)
+}
+
+/// The databases that were set aside and are still there.
+pub fn still_aside(db: &Path) -> Vec<PathBuf> {
+    let Some(name) = db.file_name() else {
+        return Vec::new();
+    };
+    let mut start = name.to_owned();
+    start.push(WORD);
+    let folder = folder_of(db);
+    let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.file_name())
+        .filter(|name| {
+            name.as_encoded_bytes()
+                .starts_with(start.as_encoded_bytes())
+        })
+        .filter(|name| !is_companion(name))
+        .map(|name| folder.join(name))
+        .collect();
+    found.sort();
+    found
+}
+
+fn is_companion(name: &OsString) -> bool {
+    let name = name.as_encoded_bytes();
+    name.ends_with(b"-wal") || name.ends_with(b"-shm")
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}

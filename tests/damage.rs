@@ -1,0 +1,217 @@
+//! Guards against a recorder that never starts again after a bad block, and against one that quietly starts
+//! afresh: a damaged database is set aside whole, and somebody is told until it is looked at.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use support::{Dir, Ended, Running, assert_sound, count, seawall, sql, until};
+
+const PAGE_BYTES: usize = 4096;
+
+fn record(db: &Path, more: &[&str]) -> Ended {
+    let mut args = vec![
+        "--db",
+        db.to_str().unwrap(),
+        "--source",
+        "sim:rate=max,count=5000",
+    ];
+    args.extend(more);
+    Running::start(&args).wait()
+}
+
+/// A database after a stop.
+fn recorded(dir: &Dir) -> PathBuf {
+    let db = dir.file("x.db");
+    assert_eq!(record(&db, &[]).code(), 0);
+    db
+}
+
+/// A database after a kill, with a -wal that holds readings, and damaged where the -wal has no newer page.
+fn killed_and_damaged(dir: &Dir) -> PathBuf {
+    let db = recorded(dir);
+    let run = Running::start(&[
+        "--db",
+        db.to_str().unwrap(),
+        "--source",
+        "sim:rate=100",
+        "--commit-interval",
+        "0",
+    ]);
+    run.wait_for("ready");
+    until("more is recorded", || (count(&db) > 5100).then_some(()));
+    let series = root_page(&db, "series");
+    run.kill();
+    assert!(dir.file("x.db-wal").exists());
+    overwrite(&db, (series - 1) * PAGE_BYTES, &NOISE);
+    db
+}
+
+/// All files of the folder but the -shm, which holds nothing.
+fn files(dir: &Dir) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap());
+    entries
+        .map(|e| {
+            (
+                e.file_name().into_string().unwrap(),
+                fs::read(e.path()).unwrap(),
+            )
+        })
+        .filter(|(name, _)| !name.ends_with("-shm"))
+        .collect()
+}
+
+fn root_page(db: &Path, table: &str) -> usize {
+    let sql_text = format!("SELECT rootpage FROM sqlite_master WHERE name = '{table}'");
+    sql(db, &sql_text).parse().unwrap()
+}
+
+fn overwrite(db: &Path, at: usize, bytes: &[u8]) {
+    let mut file = fs::read(db).unwrap();
+    let end = (at + bytes.len()).min(file.len());
+    file[at..end].copy_from_slice(&bytes[..end - at]);
+    fs::write(db, file).unwrap();
+}
+
+const NOISE: [u8; 64] = [0xa5; 64];
+
+type Damage = (&'static str, fn(&Path));
+
+/// What a start must notice. Each works on a file of which everything is in the database itself.
+const DAMAGES: [Damage; 6] = [
+    ("a zeroed header", |db| overwrite(db, 0, &[0; 100])),
+    ("a truncated file", |db| {
+        let whole = fs::read(db).unwrap();
+        fs::write(db, &whole[..whole.len() / 2]).unwrap();
+    }),
+    ("a damaged page of runs", |db| {
+        overwrite(db, (root_page(db, "runs") - 1) * PAGE_BYTES, &NOISE);
+    }),
+    ("a damaged page of series", |db| {
+        overwrite(db, (root_page(db, "series") - 1) * PAGE_BYTES, &NOISE);
+    }),
+    ("a damaged root of the readings", |db| {
+        overwrite(db, (root_page(db, "readings") - 1) * PAGE_BYTES, &NOISE);
+    }),
+    ("text in its place", |db| {
+        fs::write(db, "not a database\n".repeat(1000)).unwrap()
+    }),
+];
+
+fn check_code(db: &Path) -> (i32, String) {
+    let (code, out, err) = seawall(&["check", "--db", db.to_str().unwrap()]);
+    (code, out + &err)
+}
+
+#[test]
+fn a_damaged_database_is_set_aside_whole_and_told_of_until_it_is_taken_away() {
+    for (name, damage) in DAMAGES {
+        let dir = Dir::new("damage");
+        let db = recorded(&dir);
+        damage(&db);
+        let damaged = fs::read(&db).unwrap();
+
+        let ended = record(&db, &[]);
+        assert_eq!(ended.code(), 0, "{name}: {:#?}", ended.log);
+        assert!(ended.has("event=database-damaged"), "{name}");
+        assert_eq!(count(&db), 5000, "{name}");
+        let aside: Vec<_> = files(&dir)
+            .into_keys()
+            .filter(|n| n.contains(".damaged-"))
+            .collect();
+        assert_eq!(aside.len(), 1, "{name}: {aside:?}");
+        let aside = dir.file(&aside[0]);
+        assert!(
+            ended.has(&format!("event=set-aside path={}", aside.display())),
+            "{name}"
+        );
+
+        // At every start, and in check, until somebody has looked.
+        let next = record(&db, &[]);
+        assert!(
+            next.has("event=set-aside") && !next.has("event=database-damaged"),
+            "{name}"
+        );
+        let (code, out) = check_code(&db);
+        assert_eq!(code, 1, "{name}: {out}");
+        assert!(out.contains(aside.to_str().unwrap()), "{name}: {out}");
+        assert_eq!(
+            fs::read(&aside).unwrap(),
+            damaged,
+            "{name}: the file that was set aside changed"
+        );
+        fs::remove_file(&aside).unwrap();
+        assert!(!record(&db, &[]).has("event=set-aside"), "{name}");
+        assert_sound(&db);
+    }
+}
+
+#[test]
+fn the_wal_goes_aside_with_its_database_unchanged() {
+    let dir = Dir::new("damage");
+    let db = killed_and_damaged(&dir);
+    let (main, wal) = (
+        fs::read(&db).unwrap(),
+        fs::read(dir.file("x.db-wal")).unwrap(),
+    );
+    assert!(!wal.is_empty());
+    assert_eq!(record(&db, &[]).code(), 0);
+    let after = files(&dir);
+    let aside = |end: &str| {
+        let mut found = after
+            .iter()
+            .filter(|(n, _)| n.contains(".damaged-") && n.ends_with(end));
+        found.next().map(|(_, bytes)| bytes.clone())
+    };
+    assert_eq!(aside("Z"), Some(main));
+    assert_eq!(aside("Z-wal"), Some(wal));
+}
+
+fn assert_refused(dir: &Dir, db: &Path, name: &str) {
+    let before = files(dir);
+    let ended = record(db, &["--on-damage", "refuse"]);
+    assert_eq!(ended.code(), 1, "{name}: {:#?}", ended.log);
+    assert_eq!(ended.stopped()["reason"], "error");
+    assert!(files(dir) == before, "{name}: something changed");
+}
+
+#[test]
+fn damage_is_refused_where_that_was_asked_for() {
+    for (name, damage) in DAMAGES {
+        let dir = Dir::new("damage");
+        let db = recorded(&dir);
+        damage(&db);
+        assert_refused(&dir, &db, name);
+    }
+    let dir = Dir::new("damage");
+    let db = killed_and_damaged(&dir);
+    assert_refused(&dir, &db, "damage beside a -wal");
+}
+
+#[test]
+fn damage_in_the_middle_does_not_keep_a_recorder_from_starting_and_check_finds_it() {
+    let dir = Dir::new("damage");
+    let db = recorded(&dir);
+    let pages: usize = sql(&db, "PRAGMA page_count").parse().unwrap();
+    overwrite(&db, (pages / 2) * PAGE_BYTES, &NOISE);
+    assert_eq!(record(&db, &[]).code(), 0);
+    let (code, out) = check_code(&db);
+    assert_eq!(code, 1);
+    assert!(out.lines().last().unwrap().starts_with("damaged "), "{out}");
+}
+
+#[test]
+fn an_empty_file_becomes_a_database_and_a_folder_does_not() {
+    let dir = Dir::new("damage");
+    fs::write(dir.file("x.db"), "").unwrap();
+    assert_eq!(record(&dir.file("x.db"), &[]).code(), 0);
+    assert_sound(&dir.file("x.db"));
+    fs::create_dir(dir.file("y.db")).unwrap();
+    let ended = record(&dir.file("y.db"), &[]);
+    assert_eq!(ended.code(), 1);
+    assert!(ended.has("y.db"), "{:#?}", ended.log);
+}
