@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::source_spec::SourceSpec;
-use settings::{Settings, or_none, switch, time, whole};
+use settings::{Settings, or_none, size, switch, time, whole};
 
 pub const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 pub const COMMIT_ROWS_MAX: u64 = 1_000_000;
@@ -57,6 +57,7 @@ pub struct Record {
     pub wal_autocheckpoint: u32,
     pub busy_timeout: Duration,
     pub stop_timeout: Duration,
+    pub min_free_bytes: u64,
     pub on_damage: OnDamage,
     pub ack: bool,
     pub log_level: Level,
@@ -148,6 +149,7 @@ enum Kind {
     Word(&'static [&'static str]),
     Whole(u64, u64),
     Time(Duration, Duration),
+    Size,
     OrNone(&'static Kind),
 }
 
@@ -323,6 +325,15 @@ const OPTIONS: &[Opt] = &[
         help: "the whole stop, from signal to exit, takes no longer than this",
     },
     Opt {
+        name: "min-free",
+        value: "SIZE",
+        default: "16MiB",
+        kind: Kind::Size,
+        of: &[RECORD],
+        help: "treat the disk as full when less than this is free, so that the device keeps \
+               working; the final commit may use it",
+    },
+    Opt {
         name: "on-damage",
         value: "ACTION",
         default: "set-aside",
@@ -380,6 +391,7 @@ fn record(given: &Settings) -> Result<Invocation, Usage> {
         wal_autocheckpoint: given.read("wal-autocheckpoint", whole)? as u32,
         busy_timeout: given.read("busy-timeout", time)?,
         stop_timeout: given.read("stop-timeout", time)?,
+        min_free_bytes: given.read("min-free", size)?,
         on_damage: given.read("on-damage", OnDamage::read)?,
         ack: given.read("ack", switch)?,
         log_level: given.read("log-level", Level::read)?,

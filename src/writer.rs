@@ -236,7 +236,7 @@ impl Writer {
         };
         let mut retry = Retry::new();
         loop {
-            match db.commit(batch, sync) {
+            match self.leave_room().and_then(|()| db.commit(batch, sync)) {
                 Ok(committed) => {
                     retry.over("commit-resumed");
                     return Ok(committed);
@@ -247,6 +247,21 @@ impl Writer {
                 }
                 Err(e) => return Err(e),
             }
+        }
+    }
+
+    /// An error when the disk is as full as `--min-free` lets it be. What is kept is for the last commit.
+    fn leave_room(&self) -> Result<(), Error> {
+        let min = self.settings.min_free_bytes;
+        if min == 0 || self.queue.is_stopping() {
+            return Ok(());
+        }
+        match sys::filesystem(&place::folder_of(&self.path)) {
+            Ok(disk) if disk.free_bytes < min => {
+                Err(Error::little_room(&self.path, disk.free_bytes, min))
+            }
+            // SQLite's own calls tell better of a disk that cannot be asked.
+            _ => Ok(()),
         }
     }
 

@@ -79,6 +79,7 @@ fn default_record() -> Record {
         wal_autocheckpoint: 1000,
         busy_timeout: Duration::from_secs(5),
         stop_timeout: Duration::from_secs(5),
+        min_free_bytes: 16 * 1024 * 1024,
         on_damage: OnDamage::SetAside,
         ack: false,
         log_level: Level::Info,
@@ -126,6 +127,8 @@ const RECORD_CASES: &[Case] = &[
     ("--synchronous", "full", |r| {
         r.synchronous = Synchronous::Full
     }),
+    ("--min-free", "2GiB", |r| r.min_free_bytes = 2 << 30),
+    ("--min-free", "0", |r| r.min_free_bytes = 0),
     ("--on-damage", "refuse", |r| r.on_damage = OnDamage::Refuse),
     ("--on-damage", "set-aside", |r| {
         r.on_damage = OnDamage::SetAside
@@ -561,6 +564,7 @@ fn help_lists_every_option_with_its_variable_and_default() {
         ("record", "--wal-autocheckpoint PAGES", "1000"),
         ("record", "--busy-timeout D", "5s"),
         ("record", "--stop-timeout D", "5s"),
+        ("record", "--min-free SIZE", "16MiB"),
         ("record", "--on-damage ACTION", "set-aside"),
         ("record", "--ack", "off"),
         ("record", "--log-level LEVEL", "info"),

@@ -58,6 +58,12 @@ impl Error {
         Self::new("record to", path, FILES_GONE, message)
     }
 
+    /// Less is free than is to be left to the rest of the device.
+    pub fn little_room(path: &Path, free_bytes: u64, min_free_bytes: u64) -> Self {
+        let message = format!("{free_bytes} bytes are free, --min-free keeps {min_free_bytes}");
+        Self::new("commit to", path, ffi::SQLITE_FULL, message)
+    }
+
     pub fn is_files_gone(&self) -> bool {
         self.code == FILES_GONE
     }

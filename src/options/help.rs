@@ -65,8 +65,9 @@ pub(super) fn of(command: &Command) -> String {
         }
     }
     out += &format!(
-        "\nDurations: {}; a bare number is seconds.\n",
-        units::DURATION_EXAMPLES
+        "\nDurations: {}; a bare number is seconds.\nSizes: {}; a bare number is bytes.\n",
+        units::DURATION_EXAMPLES,
+        units::SIZE_EXAMPLES
     );
     statuses(&mut out);
     out

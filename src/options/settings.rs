@@ -149,6 +149,13 @@ pub(super) fn time(kind: &Kind, text: &str) -> Option<Duration> {
     }
 }
 
+pub(super) fn size(kind: &Kind, text: &str) -> Option<u64> {
+    match kind {
+        Kind::Size => units::parse_size(text).ok(),
+        _ => None,
+    }
+}
+
 pub(super) fn or_none<T>(
     read: impl Fn(&Kind, &str) -> Option<T>,
 ) -> impl Fn(&Kind, &str) -> Option<Option<T>> {
@@ -185,6 +192,7 @@ impl Kind {
                 "a duration from {limits}, such as {}",
                 units::DURATION_EXAMPLES
             ),
+            Kind::Size => format!("a size, such as {}", units::SIZE_EXAMPLES),
             Kind::OrNone(kind) => format!("{}, or {NONE}", kind.right()),
         }
     }

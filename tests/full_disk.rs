@@ -1,0 +1,242 @@
+//! Guards against a recorder that drops what it accepted when the disk is full, or that needs somebody to
+//! start it again afterwards.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{Dir, Running, assert_sound, count, fields, sql, until};
+
+/// More than any disk has, so that it counts as full from the start.
+const MORE_THAN_ANY: &str = "1000000000GiB";
+
+#[test]
+fn the_last_commit_may_use_what_is_kept_free() {
+    let dir = Dir::new("min-free");
+    let db = dir.file("x.db");
+    let mut run = Running::start(&[
+        "--db",
+        db.to_str().unwrap(),
+        "--source",
+        "stdin",
+        "--ack",
+        "--min-free",
+        MORE_THAN_ANY,
+        "--commit-interval",
+        "0",
+    ]);
+    run.wait_for("ready");
+    run.send(b"m f=1 1\nm f=2 2\n");
+    let line = run.wait_for("commit-waiting");
+    assert!(line.contains("--min-free keeps"), "{line}");
+    assert_eq!((run.acked(), count(&db)), (0, 0));
+    let ended = run.stop(libc::SIGTERM);
+    assert_eq!((ended.code(), ended.acked(), count(&db)), (0, 2, 2));
+    let errors: u64 = sql(&db, "SELECT errors FROM runs").parse().unwrap();
+    assert!(errors > 0);
+    assert_sound(&db);
+}
+
+/// A filesystem of a few megabytes in a file, unmounted at the end.
+struct SmallDisk {
+    dir: Dir,
+    at: PathBuf,
+}
+
+impl SmallDisk {
+    /// None, with a word of why, where this user may not mount.
+    fn new(megabytes: u64) -> Option<Self> {
+        let dir = Dir::new("small-disk");
+        let image = dir.file("image");
+        let at = dir.file("mnt");
+        File::create(&image)
+            .unwrap()
+            .set_len(megabytes << 20)
+            .unwrap();
+        fs::create_dir(&at).unwrap();
+        let run = |program: &str, args: &[&str]| {
+            let output = Command::new(program).args(args).output();
+            output.map_err(|e| format!("{program}: {e}")).and_then(|o| {
+                let said = String::from_utf8_lossy(&o.stderr).into_owned();
+                o.status
+                    .success()
+                    .then_some(())
+                    .ok_or(format!("{program}: {said}"))
+            })
+        };
+        let (image, mount) = (image.to_str().unwrap(), at.to_str().unwrap());
+        let made = run("mkfs.ext4", &["-q", "-m", "0", image])
+            .and_then(|()| run("mount", &["-o", "loop", image, mount]));
+        match made {
+            Ok(()) => Some(SmallDisk { dir, at }),
+            Err(why) if std::env::var_os("CI").is_some() => panic!("no small disk: {why}"),
+            Err(why) => {
+                println!("skipped: no small disk: {why}");
+                None
+            }
+        }
+    }
+
+    fn fill(&self) -> PathBuf {
+        let path = self.at.join("filler");
+        let mut file = File::create(&path).unwrap();
+        for size in [1 << 16, 4096, 1] {
+            while file.write_all(&vec![7; size]).is_ok() {}
+        }
+        let _ = file.sync_all();
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.at).status();
+        assert!(unmounted.is_ok_and(|s| s.success()) || std::thread::panicking());
+        let _ = self.dir.path();
+    }
+}
+
+fn recorder(db: &Path, more: &[&str]) -> Running {
+    let mut args = vec![
+        "--db",
+        db.to_str().unwrap(),
+        "--source",
+        "stdin",
+        "--ack",
+        "--commit-interval",
+        "0",
+    ];
+    args.extend(more);
+    let run = Running::start(&args);
+    run.wait_for("ready");
+    run
+}
+
+#[test]
+fn what_was_accepted_waits_for_room_and_recording_goes_on() {
+    let Some(disk) = SmallDisk::new(24) else {
+        return;
+    };
+    let db = disk.at.join("x.db");
+    // Nothing is kept free, so that SQLite itself meets the full disk, in the middle of a commit.
+    let mut run = recorder(&db, &["--min-free", "0"]);
+    run.send(b"m f=0 0\n");
+    until("the first line is acknowledged", || {
+        (run.acked() == 1).then_some(())
+    });
+    let filler = disk.fill();
+    let mut sent = 1;
+    while !run.log().iter().any(|l| l.contains("event=commit-waiting")) {
+        assert!(sent < 1_000_000, "the disk is not full");
+        let lines: String = (0..100)
+            .map(|n| format!("m f={} {}\n", sent + n, sent + n))
+            .collect();
+        run.send(lines.as_bytes());
+        sent += 100;
+    }
+    assert!(run.wait_for("commit-waiting").contains("disk is full"));
+    let before = run.acked();
+    assert!(before < sent);
+    fs::remove_file(filler).unwrap();
+    until("all is acknowledged", || {
+        (run.acked() == sent).then_some(())
+    });
+    run.wait_for("commit-resumed");
+    run.close_stdin();
+    let ended = run.wait();
+    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+    assert_eq!(count(&db), sent);
+    assert_eq!(
+        sql(&db, "SELECT count(DISTINCT value) FROM readings"),
+        sent.to_string()
+    );
+    assert_sound(&db);
+}
+
+#[test]
+fn a_stop_while_the_disk_is_full_says_exactly_what_it_left() {
+    let Some(disk) = SmallDisk::new(24) else {
+        return;
+    };
+    let db = disk.at.join("x.db");
+    let mut run = recorder(
+        &db,
+        &[
+            "--min-free",
+            "0",
+            "--stop-timeout",
+            "1s",
+            "--source",
+            "sim:sensors=10,rate=1000",
+        ],
+    );
+    until("something is recorded", || {
+        (db.exists() && count(&db) > 0).then_some(())
+    });
+    let filler = disk.fill();
+    run.send(b"m f=1 1\n");
+    run.wait_for("commit-waiting");
+    let acked = run.acked();
+    let ended = run.stop(libc::SIGTERM);
+    assert_eq!(ended.code(), 4, "{:#?}", ended.log);
+    let stopped = ended.stopped();
+    let number = |key: &str| stopped[key].parse::<u64>().unwrap();
+    assert!(number("uncommitted") > 0);
+    assert_eq!(ended.acked(), acked);
+    fs::remove_file(filler).unwrap();
+    // What the last line says is there is there, and the next start needs no help.
+    assert_eq!(count(&db), number("committed"));
+    let next = Running::start(&[
+        "--db",
+        db.to_str().unwrap(),
+        "--source",
+        "sim:count=1",
+        "--min-free",
+        "0",
+    ])
+    .wait();
+    assert_eq!(next.code(), 0);
+    assert_eq!(count(&db), number("committed") + 1);
+    assert_sound(&db);
+}
+
+#[test]
+fn the_device_keeps_what_is_to_be_free() {
+    let Some(disk) = SmallDisk::new(32) else {
+        return;
+    };
+    let db = disk.at.join("x.db");
+    let run = Running::start(&[
+        "--db",
+        db.to_str().unwrap(),
+        "--source",
+        "sim:rate=max",
+        "--min-free",
+        "12MiB",
+    ]);
+    let line = run.wait_for("commit-waiting");
+    let held = fields(&line)["held"].parse::<u64>().unwrap();
+    assert!(held > 0, "{line}");
+    let ended = run.stop(libc::SIGTERM);
+    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+    let free = Command::new("df")
+        .args(["--output=avail", "-B1"])
+        .arg(&disk.at)
+        .output()
+        .unwrap();
+    let free: u64 = String::from_utf8(free.stdout)
+        .unwrap()
+        .lines()
+        .nth(1)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    // The last commit and the checkpoint took from it; the device still has room.
+    assert!(free > 4 << 20, "{free}");
+    assert_eq!(count(&db).to_string(), ended.stopped()["committed"]);
+    assert_sound(&db);
+}
