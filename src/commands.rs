@@ -7,11 +7,15 @@ use crate::damage;
 use crate::db;
 use crate::exit::Status;
 use crate::options::{Check, Checkpoint};
-use crate::sys;
 
-/// Prints to stdout; a reader that went away is no error.
-fn print(text: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// Prints to stdout. A reader that went away is no error; a report that is lost is.
+pub fn print(text: impl Display) -> Status {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            complain(format_args!("cannot write to stdout: {e}"))
+        }
+        _ => Status::Done,
+    }
 }
 
 fn complain(error: impl Display) -> Status {
@@ -20,12 +24,7 @@ fn complain(error: impl Display) -> Status {
 }
 
 pub fn check(settings: &Check) -> Status {
-    let audit = db::audit(
-        &settings.db,
-        settings.full,
-        settings.busy_timeout,
-        sys::stop_requested,
-    );
+    let audit = db::audit(&settings.db, settings.full, settings.busy_timeout);
     let mut audit = match audit {
         Ok(audit) => audit,
         Err(e) => return complain(e),
@@ -57,8 +56,7 @@ pub fn check(settings: &Check) -> Status {
     } else if (audit.readings as u64) < wanted {
         print(format_args!("missing {counted} at_least={wanted}"));
     } else {
-        print(format_args!("sound {counted}"));
-        return Status::Done;
+        return print(format_args!("sound {counted}"));
     }
     Status::Failed
 }
@@ -66,14 +64,14 @@ pub fn check(settings: &Check) -> Status {
 pub fn checkpoint(settings: &Checkpoint) -> Status {
     match db::checkpoint_file(&settings.db, settings.mode, settings.busy_timeout) {
         Ok(done) => {
-            print(format_args!(
+            let told = print(format_args!(
                 "busy={} log={} checkpointed={}",
                 u8::from(done.busy),
                 done.log,
                 done.copied
             ));
             if done.is_complete() {
-                Status::Done
+                told
             } else {
                 Status::FramesRemain
             }

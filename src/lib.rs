@@ -17,6 +17,7 @@ pub mod line;
 pub mod log;
 pub mod number;
 pub mod options;
+pub mod output;
 pub mod place;
 pub mod queue;
 pub mod reading;

@@ -4,22 +4,27 @@
 //! next one that gets through says how many were lost.
 
 use std::fmt::{Display, Write as _};
+use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use crate::options::Level;
+use crate::output::Output;
 use crate::sys;
 use crate::time::timestamp;
 
 /// A line longer than a pipe takes at once could block halfway.
 const LINE_BYTES_MAX: usize = sys::PIPE_BUF_BYTES;
 const VALUE_BYTES_MAX: usize = 512;
-/// What the last line may wait for a stderr that is full.
-const LAST_LINE_WAIT: Duration = Duration::from_millis(100);
 
 pub type Field<'a> = (&'a str, &'a dyn Display);
 
 struct Log {
+    stderr: Output,
+    /// Under the same lock, as it may be the same pipe.
+    stdout: Output,
+    /// The last word is said.
+    is_over: bool,
     level: Level,
     line: String,
     status: String,
@@ -27,6 +32,9 @@ struct Log {
 }
 
 static LOG: Mutex<Log> = Mutex::new(Log {
+    stderr: Output::new(sys::STDERR),
+    stdout: Output::new(sys::STDOUT),
+    is_over: false,
     level: Level::Info,
     line: String::new(),
     status: String::new(),
@@ -57,12 +65,25 @@ pub fn debug(event: &str, fields: &[Field]) {
     lock().event(Level::Debug, event, fields, Duration::ZERO);
 }
 
-/// The last line of a recorder, written at every level; takes the status line off the terminal.
-pub fn last(event: &str, fields: &[Field]) {
+/// The last line of a recorder, written at every level; takes the status line off the terminal. `wait` is
+/// how long a stderr that is full is waited for.
+pub fn last(event: &str, fields: &[Field], wait: Duration) {
     let mut log = lock();
     log.level = log.level.max(Level::Info);
     log.show_status("");
-    log.event(Level::Info, event, fields, LAST_LINE_WAIT);
+    log.event(Level::Info, event, fields, wait);
+    log.is_over = true;
+}
+
+/// Writes to stdout what is not of the log, all of it or nothing; waits no longer than told.
+pub fn write_stdout(bytes: &[u8], wait: Duration) -> std::io::Result<()> {
+    let mut log = lock();
+    match log.stdout.write(bytes) {
+        Err(e) if e.kind() == ErrorKind::WouldBlock && log.stdout.wait(wait) => {
+            log.stdout.write(bytes)
+        }
+        written => written,
+    }
 }
 
 /// Replaces the status line. Only for a terminal.
@@ -72,7 +93,7 @@ pub fn status(line: &str) {
 
 impl Log {
     fn event(&mut self, level: Level, event: &str, fields: &[Field], wait: Duration) {
-        if level > self.level {
+        if level > self.level || self.is_over {
             return;
         }
         let now = timestamp(sys::clock_ns(sys::Clock::Real));
@@ -93,12 +114,11 @@ impl Log {
         truncate(&mut self.line, LINE_BYTES_MAX - 1 - self.status.len());
         self.line.push('\n');
         self.line.push_str(&self.status);
-        if sys::is_writable(sys::STDERR, wait) {
-            let _ = sys::write(sys::STDERR, self.line.as_bytes());
-            self.lost = 0;
-        } else {
-            self.lost += 1;
+        let mut written = self.stderr.write(self.line.as_bytes());
+        if is_full(&written) && self.stderr.wait(wait) {
+            written = self.stderr.write(self.line.as_bytes());
         }
+        self.lost = if is_full(&written) { lost + 1 } else { 0 };
     }
 
     fn show_status(&mut self, line: &str) {
@@ -107,10 +127,15 @@ impl Log {
         }
         self.status.clear();
         self.status.push_str(line);
-        if sys::is_writable(sys::STDERR, Duration::ZERO) {
-            let _ = sys::write(sys::STDERR, format!("\r\x1b[K{line}").as_bytes());
-        }
+        // A status that finds no room is replaced by the next.
+        let _ = self.stderr.write(format!("\r\x1b[K{line}").as_bytes());
     }
+}
+
+fn is_full(written: &std::io::Result<()>) -> bool {
+    written
+        .as_ref()
+        .is_err_and(|e| e.kind() == ErrorKind::WouldBlock)
 }
 
 /// Writes a logfmt value: bare if it can be, quoted where a reader would misread it.

@@ -20,19 +20,21 @@ fn main() -> std::process::ExitCode {
             return Status::Usage.into();
         }
     };
+    if !matches!(invocation, Invocation::Record(_))
+        && let Err(e) = sys::give_up_on_signals()
+    {
+        eprintln!("seawall: cannot handle signals: {e}");
+        return Status::Failed.into();
+    }
     let status = match invocation {
-        Invocation::Help(text) => say(&text),
-        Invocation::Version => say(&format!("seawall {VERSION} sqlite {}\n", db::version())),
+        Invocation::Help(text) => commands::print(text.trim_end()),
+        Invocation::Version => {
+            commands::print(format_args!("seawall {VERSION} sqlite {}", db::version()))
+        }
         Invocation::Check(settings) => commands::check(&settings),
         Invocation::Checkpoint(settings) => commands::checkpoint(&settings),
         // The writer may hang in a disk that stalls; nobody waits for it here.
         Invocation::Record(settings) => sys::leave(recorder::record(settings) as u8),
     };
     status.into()
-}
-
-/// A reader that went away is no error.
-fn say(text: &str) -> Status {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Status::Done
 }

@@ -11,6 +11,8 @@ use crate::sys;
 /// A place that the recorder may have, held for as long as the value lives.
 #[derive(Debug)]
 pub struct Place {
+    /// Where the file really is: SQLite puts its -wal beside what a link points to.
+    pub path: PathBuf,
     /// Never closed while SQLite has the file open: closing any descriptor of a file drops the process's
     /// POSIX locks on it, and SQLite's are of that kind. The recorder keeps it to its end.
     _lock: File,
@@ -50,6 +52,7 @@ fn judge(magic: u64) -> Verdict {
 /// Makes the folders that are missing, refuses a place where a recording would be lost or in the way of
 /// another, and takes the lock. The message of a refusal says all that the user needs.
 pub fn prepare(db: &Path) -> Result<Place, String> {
+    let db = &follow_links(db);
     let folder = folder_of(db);
     make_folders(&folder).map_err(|e| refused("make the folder", &folder, &e))?;
     let filesystem = sys::filesystem(&folder).map_err(|e| refused("look at", &folder, &e))?;
@@ -66,6 +69,7 @@ pub fn prepare(db: &Path) -> Result<Place, String> {
     // SQLite makes its -wal and -shm beside the file.
     sys::may_write(&folder).map_err(|e| refused("write in", &folder, &e))?;
     Ok(Place {
+        path: db.clone(),
         _lock: lock(db)?,
         warning,
     })
@@ -111,6 +115,19 @@ pub fn folder_of(db: &Path) -> PathBuf {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
     }
+}
+
+/// The path that links lead to, whether there is a file yet or not.
+fn follow_links(db: &Path) -> PathBuf {
+    const LINKS_MAX: usize = 40;
+    let mut path = db.to_owned();
+    for _ in 0..LINKS_MAX {
+        match fs::read_link(&path) {
+            Ok(target) => path = folder_of(&path).join(target),
+            Err(_) => break,
+        }
+    }
+    path
 }
 
 /// Makes a folder and those above it, each on the disk before the next.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::reading::Batch;
 use crate::stop::Stop;
 
-/// Text that readings in memory may refer to; a string reading can be as long as a line.
+/// Text of readings in memory, and names of series that are new in them; either can be as long as a line.
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 /// A stream can wait, so no more is taken from it than keeps the writer busy: what is taken has to be
 /// committed before a stop is done.
@@ -76,6 +76,8 @@ struct Inner {
     in_hand_rows: usize,
     in_hand_text: usize,
     room_wanted: bool,
+    /// The last order was not a commit, so that the next is one if it is due.
+    commit_is_next: bool,
     checkpoint_wanted: bool,
     stop: Option<Stop>,
 }
@@ -190,16 +192,24 @@ impl Queue {
         let mut inner = self.lock();
         loop {
             let now = Instant::now();
-            if std::mem::take(&mut inner.checkpoint_wanted) {
-                return Order::Checkpoint;
-            }
             let stopping = inner.stop.is_some();
-            if !stopping && wake.is_some_and(|wake| wake <= now) {
-                return Order::Woken;
-            }
             let rows = inner.pending.rows().len();
             let due = due(now, inner.oldest, rows, self.policy);
-            if due.is_some_and(|due| due <= now || stopping || inner.room_wanted) {
+            let is_due = due.is_some_and(|due| due <= now || stopping || inner.room_wanted);
+            // In turn: neither keeps the other waiting, however often it comes.
+            if !is_due || !inner.commit_is_next {
+                let wanted = std::mem::take(&mut inner.checkpoint_wanted);
+                let woken = !stopping && wake.is_some_and(|wake| wake <= now);
+                inner.commit_is_next = wanted || woken;
+                if wanted {
+                    return Order::Checkpoint;
+                }
+                if woken {
+                    return Order::Woken;
+                }
+            }
+            if is_due {
+                inner.commit_is_next = false;
                 std::mem::swap(&mut inner.pending, batch);
                 inner.oldest = None;
                 inner.in_hand_rows = batch.rows().len();
@@ -308,6 +318,27 @@ mod tests {
         assert!(matches!(queue.next(&mut batch, None), Order::Commit));
         batch.clear();
         assert!(matches!(queue.next(&mut batch, None), Order::Stop(_)));
+    }
+
+    #[test]
+    fn commits_and_checkpoints_take_turns() {
+        let queue = Queue::new(20, Policy { rows: 1, ..POLICY });
+        let past = Some(Instant::now());
+        let mut batch = Batch::default();
+        let mut orders = String::new();
+        for _ in 0..3 {
+            queue.push(&mut rows(1), Instant::now());
+            for _ in 0..2 {
+                match queue.next(&mut batch, past) {
+                    Order::Commit => {
+                        batch.clear();
+                        orders.push('c');
+                    }
+                    _ => orders.push('w'),
+                }
+            }
+        }
+        assert_eq!(orders, "wcwcwc");
     }
 
     #[test]

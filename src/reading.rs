@@ -121,6 +121,8 @@ pub struct Batch {
     rows: Vec<Row>,
     text: String,
     definitions: Vec<Definition>,
+    /// Of the series defined.
+    name_bytes: usize,
     marks: Vec<Mark>,
     clock_steps: Vec<ClockStep>,
     pub counts: Counts,
@@ -145,9 +147,9 @@ impl Batch {
         &self.clock_steps
     }
 
-    /// Bytes of text that the rows refer to.
+    /// Bytes of text in it: string values, and the names of series that are new.
     pub fn text_bytes(&self) -> usize {
-        self.text.len()
+        self.text.len() + self.name_bytes
     }
 
     /// Nothing to commit and nobody to tell.
@@ -174,6 +176,7 @@ impl Batch {
 
     pub fn define(&mut self, slot: Slot, series: Series) {
         let from = self.rows.len();
+        self.name_bytes += series.sensor.len() + series.field.len();
         self.definitions.push(Definition { from, slot, series });
     }
 
@@ -220,6 +223,7 @@ impl Batch {
             _ => *row,
         }));
         self.text.push_str(&more.text);
+        self.name_bytes += more.name_bytes;
         self.definitions
             .extend(more.definitions.drain(..).map(|d| Definition {
                 from: d.from + row0,
@@ -242,6 +246,7 @@ impl Batch {
         self.rows.clear();
         self.text.clear();
         self.definitions.clear();
+        self.name_bytes = 0;
         self.marks.clear();
         self.clock_steps.clear();
         self.counts = Counts::default();

@@ -31,8 +31,8 @@ use crate::writer::{Progress, Writer};
 
 const STATUS_LINE_PERIOD: Duration = Duration::from_millis(500);
 const SYSFS_RESCAN_PERIOD: Duration = Duration::from_secs(60);
-/// What the last acks may wait for a stdout that is full.
-const LAST_ACK_WAIT: Duration = Duration::from_millis(100);
+/// What the outputs may be waited for when the recorder leaves for another reason than a stop.
+const LAST_WAIT: Duration = Duration::from_millis(30);
 
 const STDIN_STREAM: u32 = 0;
 
@@ -44,7 +44,8 @@ pub fn record(settings: Record) -> Status {
         Ok(mut recorder) => recorder.run(),
         Err(message) => {
             log::error("cannot-record", &[("error", &message)]);
-            say_stopped(Reason::Error.name(), 0, Counts::default(), 0, 0, began);
+            let reason = Reason::Error.name();
+            say_stopped(reason, 0, Counts::default(), 0, 0, began, LAST_WAIT);
             Status::Failed
         }
     }
@@ -92,6 +93,8 @@ struct Recorder {
     interner: Interner,
     counts: Counts,
     outbox: Outbox,
+    /// A source ended that should not have.
+    source_failed: bool,
     clock: ClockWatch,
     rejections: Limit,
     drops: Limit,
@@ -101,12 +104,13 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn start(settings: Record) -> Result<Self, String> {
+    fn start(mut settings: Record) -> Result<Self, String> {
         let names = std::env::vars_os().map(|(name, _)| name);
         for name in crate::options::unknown_variables(names) {
             log::warn("unknown-variable", &[("name", &name)]);
         }
         let place = place::prepare(&settings.db)?;
+        settings.db.clone_from(&place.path);
         if let Some(warning) = place.warning {
             log::warn(
                 "not-lasting",
@@ -122,7 +126,8 @@ impl Recorder {
         };
         let policy = Policy {
             interval: settings.commit_interval,
-            rows: settings.commit_rows.min(settings.queue_rows),
+            // Before the queue is full, so that a source which cannot wait finds room meanwhile.
+            rows: settings.commit_rows.min((settings.queue_rows / 2).max(1)),
         };
         let queue = Arc::new(Queue::new(settings.queue_rows, policy));
         let progress = Arc::new(Progress::new().map_err(could_not("make an eventfd"))?);
@@ -157,6 +162,7 @@ impl Recorder {
             interner: Interner::default(),
             counts: Counts::default(),
             outbox: Outbox::default(),
+            source_failed: false,
             clock: ClockWatch::new(clock_offset_ns),
             rejections: Limit::default(),
             drops: Limit::default(),
@@ -181,7 +187,12 @@ impl Recorder {
                     self.sample(now);
                     self.take_stream();
                     if self.sources.iter().all(Source::is_done) {
-                        let stop = Stop::new(Reason::Eof, now, self.settings.stop_timeout);
+                        let reason = if self.source_failed {
+                            Reason::Error
+                        } else {
+                            Reason::Eof
+                        };
+                        let stop = Stop::new(reason, now, self.settings.stop_timeout);
                         self.phase = Phase::Draining(stop);
                     }
                 }
@@ -217,7 +228,7 @@ impl Recorder {
                         source.close();
                     }
                 }
-                Phase::Draining(stop) | Phase::Stopping(stop) => stop.hurry(),
+                Phase::Draining(stop) | Phase::Stopping(stop) => stop.signal(Instant::now()),
             }
         }
     }
@@ -230,7 +241,7 @@ impl Recorder {
             news.acks.drain(..).for_each(|ack| self.outbox.put(ack));
             (news.step, news.failure.take())
         };
-        self.send_acks(Duration::ZERO);
+        self.send_ack(Duration::ZERO);
         if let Some(error) = failure {
             log::error("database-failed", &[("error", &error)]);
             return Some(self.leave(step, Some(&error)));
@@ -444,7 +455,9 @@ impl Recorder {
         let mut read_stdin = false;
         match &self.phase {
             Phase::Opening => {}
-            Phase::Draining(stop) | Phase::Stopping(stop) => at(stop.next_look(now)),
+            Phase::Draining(stop) | Phase::Stopping(stop) => {
+                stop.next_look(now).into_iter().for_each(&mut at);
+            }
             Phase::Recording => {
                 for source in &self.sources {
                     match source {
@@ -477,15 +490,13 @@ impl Recorder {
         }
         let mut watches = vec![self.progress.bell.watch()];
         let stdin = read_stdin.then(|| push(&mut watches, Watch::readable(sys::STDIN)));
-        let stdout =
-            (!self.outbox.is_empty()).then(|| push(&mut watches, Watch::writable(sys::STDOUT)));
+        if !self.outbox.is_empty() {
+            watches.push(Watch::writable(sys::STDOUT));
+        }
         let timeout = until.map(|until| until.saturating_duration_since(now));
         sys::wait(&mut watches, timeout)?;
         if stdin.is_some_and(|n| watches[n].ready()) {
             self.read_stdin();
-        }
-        if stdout.is_some_and(|n| watches[n].broken()) {
-            self.outbox.close();
         }
         Ok(())
     }
@@ -510,17 +521,16 @@ impl Recorder {
                     log::error("source-failed", &[("source", &"stdin"), ("error", &e)]);
                     self.staged.counts.errors += 1;
                     self.counts.errors += 1;
+                    self.source_failed = true;
                     *closed = true;
                 }
             }
         }
     }
 
-    /// Writes acks while stdout takes them.
-    fn send_acks(&mut self, wait: Duration) {
-        while !self.outbox.is_empty() && sys::is_writable(sys::STDOUT, wait) {
-            self.outbox.flush(|bytes| sys::write(sys::STDOUT, bytes));
-        }
+    /// Writes the newest ack, if stdout takes it.
+    fn send_ack(&mut self, wait: Duration) {
+        self.outbox.flush(|bytes| log::write_stdout(bytes, wait));
     }
 
     fn show_status(&mut self, now: Instant) {
@@ -534,7 +544,7 @@ impl Recorder {
             waiting: self.queue.held() as u64,
             dropped: self.counts.dropped,
             rate: self.rate.at(now, news.committed),
-            wal_bytes: fs::metadata(place::wal_of(&self.settings.db)).map_or(0, |m| m.len()),
+            wal_bytes: db::wal_bytes(news.wal_frames),
             checkpoint_age: news.last_checkpoint.map(|at| now - at),
         };
         drop(news);
@@ -544,13 +554,16 @@ impl Recorder {
 
     /// Says the last word. Gives the status to leave with, whatever the writer is still doing.
     fn leave(&mut self, step: Step, failure: Option<&db::Error>) -> Status {
-        self.send_acks(LAST_ACK_WAIT);
-        let (reason, began) = match &self.phase {
-            Phase::Draining(stop) | Phase::Stopping(stop) if failure.is_none() => {
-                (stop.reason, stop.began)
+        let (mut reason, began, last_wait) = match &self.phase {
+            Phase::Draining(stop) | Phase::Stopping(stop) => {
+                (stop.reason, stop.began, stop.last_wait())
             }
-            _ => (Reason::Error, Instant::now()),
+            Phase::Opening | Phase::Recording => (Reason::Error, Instant::now(), LAST_WAIT),
         };
+        self.send_ack(last_wait);
+        if failure.is_some() {
+            reason = Reason::Error;
+        }
         // What was read and found no room is accepted too, and has to be owned up to.
         for source in &mut self.sources {
             if let Source::Stdin { stream, .. } = source {
@@ -564,7 +577,7 @@ impl Recorder {
             step,
             uncommitted: (self.queue.held() + self.staged.rows().len()) as u64,
             wal_frames: news.wal_frames,
-            failed: failure.is_some(),
+            failed: reason == Reason::Error,
             files_gone: failure.is_some_and(db::Error::is_files_gone),
         };
         say_stopped(
@@ -574,6 +587,7 @@ impl Recorder {
             outcome.uncommitted,
             outcome.wal_frames,
             began,
+            last_wait,
         );
         outcome.status()
     }
@@ -681,6 +695,7 @@ fn say_stopped(
     uncommitted: u64,
     wal_frames: u32,
     began: Instant,
+    wait: Duration,
 ) {
     log::last(
         "stopped",
@@ -693,5 +708,6 @@ fn say_stopped(
             ("wal_frames", &wal_frames),
             ("stop_ms", &began.elapsed().as_millis()),
         ],
+        wait,
     );
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::exit::Status;
 use crate::sys::Signal;
 
-/// Kept back from `--stop-timeout` for the last line and the exit itself.
+/// Kept back from `--stop-timeout` for the last acks, the last line and the exit itself: a third for each.
 const RESERVE: Duration = Duration::from_millis(100);
 
 /// timeout(1), and a terminal's Ctrl-C through some wrappers, deliver one signal twice within microseconds.
@@ -38,51 +38,76 @@ impl Reason {
 pub struct Stop {
     pub reason: Reason,
     pub began: Instant,
-    /// The process has left by then.
-    pub deadline: Instant,
+    timeout: Duration,
+    /// The process has left by then. None at the end of input: nobody is about to kill the process, so
+    /// that a lock or a full disk is waited out as at any other time.
+    deadline: Option<Instant>,
     hurried_end: Option<Instant>,
 }
 
 impl Stop {
     pub fn new(reason: Reason, began: Instant, timeout: Duration) -> Self {
-        let reserve = RESERVE.min(timeout / 5);
-        Stop {
+        let mut stop = Stop {
             reason,
             began,
-            deadline: began + timeout.saturating_sub(reserve),
+            timeout,
+            deadline: None,
             hurried_end: None,
+        };
+        if let Reason::Signal(_) = reason {
+            stop.signal(began);
         }
+        stop
     }
 
-    /// After a second signal only the commit is waited for; this is when the process leaves if that is
-    /// done.
-    pub fn hurry(&mut self) {
-        self.hurried_end = Some(self.began + SAME_SIGNAL);
+    /// The first signal sets the deadline. After a second one only the commit is waited for.
+    pub fn signal(&mut self, now: Instant) {
+        if self.deadline.is_some() {
+            let same_until = self.began + SAME_SIGNAL;
+            self.hurried_end.get_or_insert(now.max(same_until));
+            return;
+        }
+        self.deadline = Some(now + self.timeout.saturating_sub(self.reserve()));
+    }
+
+    fn reserve(&self) -> Duration {
+        RESERVE.min(self.timeout / 5)
+    }
+
+    /// What an output that is full may be waited for at the end.
+    pub fn last_wait(&self) -> Duration {
+        self.reserve() / 3
+    }
+
+    /// How long the checkpoint may wait for a reader: half of what is left, so that there is time to copy
+    /// and close whatever comes.
+    pub fn patience(&self, now: Instant) -> Duration {
+        match self.deadline {
+            Some(deadline) => deadline.saturating_duration_since(now) / 2,
+            None => self.timeout / 2,
+        }
     }
 
     /// Whether the process leaves now though the writer, which is at `step`, is not done.
     pub fn is_over(&self, step: Step, now: Instant) -> bool {
-        let hurried = self.hurried_end.is_some_and(|end| now >= end);
-        now >= self.deadline || (hurried && step >= Step::Checkpoint)
+        let passed = |end: Option<Instant>| end.is_some_and(|end| now >= end);
+        // Before the file is open nothing was accepted; closing is too short to be cut off.
+        let may_be_dropped = matches!(step, Step::Open | Step::Checkpoint);
+        passed(self.deadline) || (passed(self.hurried_end) && may_be_dropped)
     }
 
     /// When to look at `is_over` again.
-    pub fn next_look(&self, now: Instant) -> Instant {
-        match self.hurried_end {
-            Some(end) if end > now => end.min(self.deadline),
-            _ => self.deadline,
+    pub fn next_look(&self, now: Instant) -> Option<Instant> {
+        let hurried_end = self.hurried_end.filter(|&end| end > now);
+        match (hurried_end, self.deadline) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
         }
     }
 
     #[cfg(test)]
     pub fn now_for_tests() -> Self {
         Self::new(Reason::Eof, Instant::now(), Duration::from_secs(5))
-    }
-
-    /// How long the checkpoint may wait for a reader: half of what is left, so that there is time to copy
-    /// and close whatever comes.
-    pub fn patience(&self, now: Instant) -> Duration {
-        self.deadline.saturating_duration_since(now) / 2
     }
 }
 
@@ -95,7 +120,7 @@ pub enum Step {
     Record,
     /// All that was accepted is committed, the run's row is being ended.
     EndRun,
-    /// From here on a second signal ends the process at once.
+    /// A second signal ends the process at once.
     Checkpoint,
     Close,
     Closed,
@@ -116,7 +141,7 @@ impl Outcome {
     pub fn status(self) -> Status {
         if self.uncommitted > 0 || self.files_gone {
             Status::Uncommitted
-        } else if self.failed {
+        } else if self.failed || self.step == Step::Open {
             Status::Failed
         } else if self.step < Step::Closed || self.wal_frames > 0 {
             Status::FramesRemain
@@ -153,6 +178,11 @@ mod tests {
             ..done
         };
         assert_eq!(status(cut), Status::FramesRemain);
+        let unopened = Outcome {
+            step: Step::Open,
+            ..done
+        };
+        assert_eq!(status(unopened), Status::Failed);
         assert_eq!(
             status(Outcome {
                 failed: true,
@@ -177,29 +207,58 @@ mod tests {
         );
     }
 
+    const TIMEOUT: Duration = Duration::from_secs(5);
+
+    fn signalled(start: Instant, timeout: Duration) -> Stop {
+        Stop::new(Reason::Signal(Signal::Term), start, timeout)
+    }
+
     #[test]
     fn the_deadline_leaves_time_to_say_so() {
         let start = Instant::now();
-        let stop = Stop::new(Reason::Eof, start, Duration::from_secs(5));
-        assert_eq!(stop.deadline, start + Duration::from_millis(4900));
-        let hasty = Stop::new(Reason::Eof, start, Duration::from_millis(100));
-        assert_eq!(hasty.deadline, start + Duration::from_millis(80));
-        assert_eq!(stop.patience(stop.deadline), Duration::ZERO);
+        let stop = signalled(start, TIMEOUT);
+        let deadline = start + Duration::from_millis(4900);
+        assert_eq!(stop.next_look(start), Some(deadline));
+        assert!(!stop.is_over(Step::EndRun, start) && stop.is_over(Step::EndRun, deadline));
+        assert_eq!(stop.patience(deadline), Duration::ZERO);
+        let hasty = signalled(start, Duration::from_millis(100));
+        assert_eq!(
+            hasty.next_look(start),
+            Some(start + Duration::from_millis(80))
+        );
+    }
+
+    #[test]
+    fn the_end_of_input_waits_for_the_commit_until_a_signal_comes() {
+        let start = Instant::now();
+        let mut stop = Stop::new(Reason::Eof, start, TIMEOUT);
+        let later = start + Duration::from_secs(3600);
+        assert!(!stop.is_over(Step::Record, later));
+        assert_eq!(stop.next_look(later), None);
+        assert_eq!(stop.patience(later), TIMEOUT / 2);
+        stop.signal(later);
+        assert!(!stop.is_over(Step::Record, later));
+        assert!(stop.is_over(Step::Record, later + TIMEOUT));
     }
 
     #[test]
     fn a_second_signal_drops_the_checkpoint_and_never_the_commit() {
         let start = Instant::now();
-        let mut stop = Stop::new(Reason::Eof, start, Duration::from_secs(5));
         let soon = start + Duration::from_secs(1);
+        let mut stop = signalled(start, TIMEOUT);
         assert!(!stop.is_over(Step::Checkpoint, soon));
-        stop.hurry();
+        stop.signal(soon);
         assert!(stop.is_over(Step::Checkpoint, soon));
         assert!(!stop.is_over(Step::EndRun, soon));
-        assert!(stop.is_over(Step::EndRun, stop.deadline));
-        // One signal that came twice.
+        assert!(stop.is_over(Step::EndRun, start + TIMEOUT));
+    }
+
+    #[test]
+    fn one_signal_that_comes_twice_is_one_signal() {
+        let start = Instant::now();
+        let mut stop = signalled(start, TIMEOUT);
+        stop.signal(start);
         assert!(!stop.is_over(Step::Checkpoint, start));
-        assert_eq!(stop.next_look(start), start + SAME_SIGNAL);
-        assert_eq!(stop.next_look(soon), stop.deadline);
+        assert_eq!(stop.next_look(start), Some(start + SAME_SIGNAL));
     }
 }

@@ -6,8 +6,9 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -58,29 +59,43 @@ pub fn take_signal(signal: Signal) -> bool {
     ARRIVED[signal as usize].swap(false, Ordering::SeqCst)
 }
 
-/// Whether a signal that stops has come; leaves it in place.
-pub fn stop_requested() -> bool {
-    Signal::STOPPING
-        .iter()
-        .any(|&s| ARRIVED[s as usize].load(Ordering::SeqCst))
+/// For the commands that can be cut off anywhere; process 1 would not die of a signal by itself.
+extern "C" fn give_up(_signal: libc::c_int) {
+    let _ = write(STDERR, b"seawall: interrupted\n");
+    leave(crate::exit::Status::Failed as u8);
 }
 
-/// Installs the handlers. SIGPIPE is ignored: a closed pipe is an error of `write`, not a death.
+/// Installs the handlers. A closed pipe and a limit on file sizes are errors of `write`, not deaths.
 pub fn handle_signals() -> io::Result<()> {
     for (_, number, _) in SIGNALS {
-        // SAFETY: an all-zero sigaction is valid: no flags, an empty mask.
-        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-        action.sa_sigaction = note as extern "C" fn(libc::c_int) as usize;
-        // No half-done write is disturbed, and SQLite does not retry fdatasync after EINTR.
-        action.sa_flags = libc::SA_RESTART;
-        // SAFETY: `action` is initialised, and `note` only stores an atomic, which is async-signal-safe.
-        check(unsafe { libc::sigaction(number, &action, std::ptr::null_mut()) })?;
+        handle(number, note)?;
     }
-    // SAFETY: SIG_IGN is a valid disposition and touches no memory of ours.
-    if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) } == libc::SIG_ERR {
-        return Err(io::Error::last_os_error());
+    for number in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: SIG_IGN is a valid disposition and touches no memory of ours.
+        if unsafe { libc::signal(number, libc::SIG_IGN) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
     }
     Ok(())
+}
+
+/// Lets a signal that stops end the process at once, with status 1.
+pub fn give_up_on_signals() -> io::Result<()> {
+    for signal in Signal::STOPPING {
+        handle(SIGNALS[signal as usize].1, give_up)?;
+    }
+    Ok(())
+}
+
+fn handle(number: libc::c_int, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
+    // SAFETY: an all-zero sigaction is valid: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = handler as usize;
+    // No half-done write is disturbed, and SQLite does not retry fdatasync after EINTR.
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: `action` is initialised; both handlers do only what is async-signal-safe: `note` stores an
+    // atomic, `give_up` calls write(2) and _exit(2).
+    check(unsafe { libc::sigaction(number, &action, std::ptr::null_mut()) }).map(drop)
 }
 
 /// Keeps the handled signals from this thread, and from those that it starts, until `wait` lets them in.
@@ -109,7 +124,8 @@ pub fn stop_pending() -> bool {
                 .iter()
                 .any(|&s| libc::sigismember(set.as_ptr(), SIGNALS[s as usize].1) == 1)
     };
-    held || stop_requested()
+    let come = |s: &Signal| ARRIVED[*s as usize].load(Ordering::SeqCst);
+    held || Signal::STOPPING.iter().any(come)
 }
 
 /// One descriptor to wait for.
@@ -148,6 +164,16 @@ impl Watch {
 /// Waits until a descriptor is ready, a signal comes or the time is over. Signals come in here and
 /// nowhere else, so that none is lost between the look at the flags and the sleep.
 pub fn wait(watches: &mut [Watch], timeout: Option<Duration>) -> io::Result<()> {
+    if poll(watches, timeout)? > 0 {
+        // The kernel lets a signal in only where ppoll would have nothing to report, so that one that came
+        // to a busy input would never be heard.
+        poll(&mut [], Some(Duration::ZERO))?;
+    }
+    Ok(())
+}
+
+/// How many descriptors are ready; none after a signal.
+fn poll(watches: &mut [Watch], timeout: Option<Duration>) -> io::Result<usize> {
     let timeout = timeout.map(timespec);
     let timeout = timeout.as_ref().map_or(std::ptr::null(), |t| t as *const _);
     // SAFETY: `Watch` is a transparent pollfd, so pointer and length describe `watches`; the timeout is
@@ -165,9 +191,9 @@ pub fn wait(watches: &mut [Watch], timeout: Option<Duration>) -> io::Result<()> 
     match check(result) {
         Err(e) if e.kind() == io::ErrorKind::Interrupted => {
             watches.iter_mut().for_each(|w| w.0.revents = 0);
-            Ok(())
+            Ok(0)
         }
-        other => other.map(drop),
+        other => other.map(|n| n as usize),
     }
 }
 
@@ -226,8 +252,6 @@ impl Bell {
 pub enum Clock {
     /// The time of day; may be set.
     Real,
-    /// Since boot, without the time that the machine was suspended.
-    Monotonic,
     /// Since boot.
     Boot,
 }
@@ -235,7 +259,6 @@ pub enum Clock {
 pub fn clock_ns(clock: Clock) -> i64 {
     let id = match clock {
         Clock::Real => libc::CLOCK_REALTIME,
-        Clock::Monotonic => libc::CLOCK_MONOTONIC,
         Clock::Boot => libc::CLOCK_BOOTTIME,
     };
     let mut now = libc::timespec {
@@ -303,6 +326,7 @@ pub struct Filesystem {
     pub magic: u64,
     /// Bytes that this user may still write.
     pub free_bytes: u64,
+    pub block_bytes: u64,
 }
 
 pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
@@ -316,6 +340,7 @@ pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
     Ok(Filesystem {
         magic: stat.f_type as u64 & 0xffff_ffff,
         free_bytes: (stat.f_bavail as u64).saturating_mul(stat.f_bsize as u64),
+        block_bytes: stat.f_bsize as u64,
     })
 }
 
@@ -334,10 +359,25 @@ pub fn may_write(folder: &Path) -> io::Result<()> {
     .map(drop)
 }
 
-/// A descriptor that stays open for as long as the process does.
-pub fn stdio(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: called with 0, 1 or 2, which this program never closes.
-    unsafe { BorrowedFd::borrow_raw(fd) }
+/// A description of our own of a terminal or a pipe, which may be made non-blocking without doing so to the
+/// processes that share it. None where there is no way to one.
+pub fn reopen_nonblocking(fd: RawFd) -> Option<OwnedFd> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat fills the struct when it returns 0, and only then is it read.
+    let mode = unsafe {
+        check(libc::fstat(fd, stat.as_mut_ptr())).ok()?;
+        stat.assume_init().st_mode
+    };
+    // A file would be written from its beginning.
+    if mode & libc::S_IFMT != libc::S_IFIFO && !is_terminal(fd) {
+        return None;
+    }
+    File::options()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(format!("/proc/self/fd/{fd}"))
+        .ok()
+        .map(OwnedFd::from)
 }
 
 fn timespec(d: Duration) -> libc::timespec {

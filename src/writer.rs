@@ -3,7 +3,8 @@
 //! It commits what the queue gives, checkpoints, and tells the input thread how far it is. An error that
 //! may pass is waited out with the batch in hand; after any other nothing is committed or synced again.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,9 @@ use crate::stop::{Step, Stop};
 use crate::sys::{self, Bell, Clock};
 
 const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(2);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+/// Between two tries of the stop's checkpoint.
+const CHECKPOINT_AGAIN: Duration = Duration::from_millis(100);
 /// How often an idle writer looks whether its files are still there.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// A WAL that a reader pins is told of again this often.
@@ -72,13 +75,6 @@ pub struct Writer {
     pub progress: Arc<Progress>,
 }
 
-/// Why the loop was left before its end.
-enum Left {
-    Failed(Error),
-    /// Asked to stop before the file was open, so that nothing was accepted.
-    BeforeOpen,
-}
-
 impl Writer {
     /// The whole life of the thread.
     pub fn run(self) {
@@ -86,32 +82,29 @@ impl Writer {
             let stop = self.record(&mut db);
             match stop.and_then(|stop| self.finish(&mut db, &stop)) {
                 Ok(wal_frames) => self.close(db, wal_frames),
-                Err(e) => {
-                    // Closing would checkpoint, and so sync a file on which a sync may have failed.
-                    std::mem::forget(db);
-                    Err(Left::Failed(e))
-                }
+                // Closing syncs nothing, so that a sync that failed is not tried again.
+                Err(e) => Err(e),
             }
         });
-        match end {
-            Ok(()) => {}
-            Err(Left::BeforeOpen) => self.progress.look().step = Step::Closed,
-            Err(Left::Failed(e)) => self.progress.look().failure = Some(e),
+        if let Err(e) = end {
+            self.progress.look().failure = Some(e);
         }
         self.progress.bell.ring();
     }
 
-    fn open(&self) -> Result<Db, Left> {
+    fn open(&self) -> Result<Db, Error> {
         let settings = &self.settings;
         let mut retry = Retry::new();
         let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
         loop {
-            let opened = Db::open(
-                &self.path,
-                settings.busy_timeout,
-                settings.wal_autocheckpoint,
-                &self.start,
-            );
+            let opened = self.refuse_orphan().and_then(|()| {
+                Db::open(
+                    &self.path,
+                    settings.busy_timeout,
+                    settings.wal_autocheckpoint,
+                    &self.start,
+                )
+            });
             match opened {
                 Ok(db) => {
                     retry.over("open-resumed");
@@ -135,19 +128,25 @@ impl Writer {
                     self.progress.bell.ring();
                     return Ok(db);
                 }
-                Err(e) if e.class() == Class::Retry => {
-                    if self.queue.is_stopping() {
-                        return Err(Left::BeforeOpen);
-                    }
+                Err(e) if e.class() == Class::Retry && !self.queue.is_stopping() => {
                     retry.wait(&self.queue, "open-waiting", &e);
                 }
                 // Once: a new file that is damaged too means a device that cannot be recorded to.
                 Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
-                    self.set_aside(&e).map_err(Left::Failed)?;
+                    self.set_aside(&e)?;
                 }
-                Err(e) => return Err(Left::Failed(e)),
+                Err(e) => return Err(e),
             }
         }
+    }
+
+    /// SQLite deletes a -wal that it finds beside an empty database, with all that is in it.
+    fn refuse_orphan(&self) -> Result<(), Error> {
+        let bytes = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
+        if bytes(&self.path) == 0 && bytes(&place::wal_of(&self.path)) > 0 {
+            return Err(Error::orphaned(&self.path));
+        }
+        Ok(())
     }
 
     /// Makes way for a new file, and takes its lock.
@@ -215,11 +214,11 @@ impl Writer {
                     if next_checkpoint.is_none_or(|at| at > now) {
                         continue;
                     }
-                    next_checkpoint = period.map(|p| now + p);
                     // An idle recorder leaves the disk alone.
                     if self.progress.look().wal_frames > 0 {
                         self.checkpoint(db, self.settings.checkpoint_mode, "interval", &mut pin)?;
                     }
+                    next_checkpoint = period.map(|p| Instant::now() + p);
                 }
                 Order::Stop(stop) => return Ok(stop),
             }
@@ -252,6 +251,7 @@ impl Writer {
 
     /// An error when the disk is as full as `--min-free` lets it be. What is kept is for the last commit.
     fn leave_room(&self) -> Result<(), Error> {
+        db::room_for_shared_memory(&self.path)?;
         let min = self.settings.min_free_bytes;
         if min == 0 || self.queue.is_stopping() {
             return Ok(());
@@ -267,18 +267,23 @@ impl Writer {
 
     /// Tells of a commit, and empties the batch.
     fn settle(&self, db: &Db, batch: &mut Batch, committed: &Committed) {
+        log::debug(
+            "commit",
+            &[
+                ("rows", &batch.rows().len()),
+                ("wal_frames", &db.wal_frames()),
+            ],
+        );
+        batch.clear();
         let mut news = self.progress.look();
         news.committed = db.committed() as u64;
         news.wal_frames = db.wal_frames();
-        for &mark in batch.marks() {
-            let ack = Ack::new(committed, mark);
+        for ack in Ack::all(committed) {
             news.acks.retain(|older| older.stream() != ack.stream());
             news.acks.push(ack);
         }
-        let awaited = !news.acks.is_empty();
-        drop(news);
-        batch.clear();
-        if self.queue.done() || awaited {
+        // Under the same lock, so that a batch is never both committed and held.
+        if self.queue.done() || !news.acks.is_empty() {
             self.progress.bell.ring();
         }
     }
@@ -291,7 +296,8 @@ impl Writer {
         cause: &str,
         pin: &mut Pin,
     ) -> Result<(), Error> {
-        match db.checkpoint(mode) {
+        // Waiting for a reader here would hold up the commits.
+        match db.checkpoint(mode, Duration::ZERO) {
             Ok(done) => {
                 tell(&done, cause);
                 pin.look(&done, Instant::now());
@@ -301,6 +307,7 @@ impl Writer {
                 Ok(())
             }
             Err(e) if e.class() == Class::Retry => {
+                db.count_error();
                 log::warn("checkpoint-failed", &[("cause", &cause), ("error", &e)]);
                 Ok(())
             }
@@ -319,6 +326,18 @@ impl Writer {
             }
             retry.wait(&self.queue, "commit-waiting", &e);
         }
+        let (committed, counts, checkpoints) = db.ledger();
+        log::info(
+            "run",
+            &[
+                ("run", &db.run()),
+                ("committed", &committed),
+                ("dropped", &counts.dropped),
+                ("rejected", &counts.rejected),
+                ("errors", &counts.errors),
+                ("checkpoints", &checkpoints),
+            ],
+        );
         let mut news = self.progress.look();
         news.step = Step::Checkpoint;
         news.wal_frames = db.wal_frames();
@@ -326,45 +345,55 @@ impl Writer {
         self.progress.bell.ring();
 
         // First without waiting for anybody, so that what can be copied is, whatever a reader does.
-        let passive = db.checkpoint(CheckpointMode::Passive)?;
-        let mut frames = passive.log;
+        let until = Instant::now() + stop.patience(Instant::now());
+        let mut frames = self.last_checkpoint(db, CheckpointMode::Passive, Duration::ZERO)?;
         self.progress.look().wal_frames = frames;
-        db.set_busy_timeout(stop.patience(Instant::now()));
-        match db.checkpoint(CheckpointMode::Truncate) {
+        loop {
+            let patience = until.saturating_duration_since(Instant::now());
+            frames = self.last_checkpoint(db, CheckpointMode::Truncate, patience)?;
+            self.progress.look().wal_frames = frames;
+            // SQLite waits for readers, but not for another process's checkpoint.
+            if frames == 0 || Instant::now() >= until {
+                return Ok(frames);
+            }
+            std::thread::sleep(CHECKPOINT_AGAIN);
+        }
+    }
+
+    /// One of the stop's checkpoints. Gives the frames that have to stay with the file.
+    fn last_checkpoint(
+        &self,
+        db: &mut Db,
+        mode: CheckpointMode,
+        patience: Duration,
+    ) -> Result<u32, Error> {
+        let frames = db.wal_frames();
+        match db.checkpoint(mode, patience) {
             Ok(done) => {
-                tell(
-                    &Checkpoint {
-                        log: passive.log,
-                        copied: passive.copied.max(done.copied),
-                        ..done
-                    },
-                    "stop",
-                );
-                if done.is_complete() {
-                    frames = 0;
-                }
+                tell(&done, "stop");
+                Ok(if done.is_truncated() {
+                    0
+                } else {
+                    frames.max(done.log)
+                })
             }
             Err(e) if e.class() == Class::Retry => {
                 log::warn("checkpoint-failed", &[("cause", &"stop"), ("error", &e)]);
+                Ok(frames)
             }
-            Err(e) => return Err(e),
+            Err(e) => Err(e),
         }
-        self.progress.look().wal_frames = frames;
-        Ok(frames)
     }
 
-    fn close(&self, mut db: Db, wal_frames: u32) -> Result<(), Left> {
+    fn close(&self, mut db: Db, wal_frames: u32) -> Result<(), Error> {
         self.progress.look().step = Step::Close;
-        if wal_frames == 0 {
-            db.set_busy_timeout(Duration::ZERO);
-            if !db.leave_wal().map_err(Left::Failed)? {
-                log::info(
-                    "kept-in-wal-mode",
-                    &[("reason", &"another process has the file open")],
-                );
-            }
+        if wal_frames == 0 && !db.leave_wal()? {
+            log::info(
+                "kept-in-wal-mode",
+                &[("reason", &"another process has the file open")],
+            );
         }
-        db.close().map_err(Left::Failed)?;
+        db.close()?;
         self.progress.look().step = Step::Closed;
         Ok(())
     }

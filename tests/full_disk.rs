@@ -31,7 +31,7 @@ fn the_last_commit_may_use_what_is_kept_free() {
     run.wait_for("ready");
     run.send(b"m f=1 1\nm f=2 2\n");
     let line = run.wait_for("commit-waiting");
-    assert!(line.contains("--min-free keeps"), "{line}");
+    assert!(line.contains("are to be kept so"), "{line}");
     assert_eq!((run.acked(), count(&db)), (0, 0));
     let ended = run.stop(libc::SIGTERM);
     assert_eq!((ended.code(), ended.acked(), count(&db)), (0, 2, 2));

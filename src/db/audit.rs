@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::raw::{Access, Connection};
-use super::{Class, Error, error, identify, schema};
+use super::{Class, Error, error, identify, room_for_shared_memory, schema};
 use crate::ledger;
 use crate::reading::{Kind, Value};
 
@@ -26,6 +26,7 @@ pub struct Audit {
 }
 
 struct Run {
+    is_open: bool,
     id: i64,
     first_id: i64,
     committed: i64,
@@ -58,14 +59,15 @@ impl Audit {
 }
 
 /// Looks at everything. An error means that the look could not be taken; damage is a finding.
-pub fn audit(
-    path: &Path,
-    full: bool,
-    busy_timeout: Duration,
-    halt: fn() -> bool,
-) -> Result<Audit, Error> {
+pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, Error> {
     let mut audit = Audit::default();
-    match examine(path, full, busy_timeout, halt, &mut audit) {
+    let mut result = examine(path, full, busy_timeout, Access::ReadOnly, &mut audit);
+    if result.as_ref().is_err_and(Error::is_read_only) {
+        // What a kill left half done has to be rolled back before anybody can read, as a start would.
+        audit = Audit::default();
+        result = examine(path, full, busy_timeout, Access::ReadWrite, &mut audit);
+    }
+    match result {
         Err(e) if e.class() == Class::Damaged => audit.damage(e.to_string()),
         other => other?,
     }
@@ -76,13 +78,13 @@ fn examine(
     path: &Path,
     full: bool,
     busy_timeout: Duration,
-    halt: fn() -> bool,
+    access: Access,
     audit: &mut Audit,
 ) -> Result<(), Error> {
     let operation = "check";
-    let mut raw = Connection::open(path, Access::ReadOnly)?;
-    raw.set_busy_timeout(busy_timeout.as_millis().min(u128::from(u32::MAX)) as u32);
-    raw.interrupt_when(halt);
+    room_for_shared_memory(path)?;
+    let mut raw = Connection::open(path, access)?;
+    raw.set_busy_timeout(busy_timeout);
     // One snapshot, so that a recorder that goes on cannot look like damage.
     raw.execute(operation, schema::BEGIN_READ)?;
     if identify(&mut raw)? {
@@ -105,9 +107,11 @@ fn examine(
         }
     }
 
+    examine_schema(&mut raw, audit)?;
     let mut runs: Vec<Run> = Vec::new();
     raw.rows(operation, schema::LIST_RUNS, |row| {
         runs.push(Run {
+            is_open: row.text(4).is_empty(),
             id: row.integer(0),
             first_id: row.integer(1),
             committed: row.integer(2),
@@ -137,6 +141,44 @@ fn examine(
 
     examine_readings(&mut raw, &mut runs, &series, audit)?;
     examine_runs(&runs, audit);
+    Ok(())
+}
+
+/// Everything that the layout has is there, and as it was made; what others added is theirs.
+fn examine_schema(raw: &mut Connection, audit: &mut Audit) -> Result<(), Error> {
+    let operation = "check";
+    let mut pristine = Connection::in_memory()?;
+    pristine.execute("make a layout in", schema::CREATE)?;
+    let mut expected = Vec::new();
+    pristine.rows(operation, schema::LIST_SCHEMA, |row| {
+        expected.push((row.text(0).into_owned(), row.text(1).into_owned()));
+        true
+    })?;
+    let mut found = HashMap::new();
+    raw.rows(operation, schema::LIST_SCHEMA, |row| {
+        found.insert(row.text(0).into_owned(), row.text(1).into_owned());
+        true
+    })?;
+    for (name, sql) in expected {
+        match found.get(&name) {
+            None => audit.miss(format!("{name} of the layout")),
+            Some(have) if *have != sql => audit.damage(format!("{name} is not as it was made")),
+            Some(_) => {}
+        }
+    }
+    let mut devices = 0;
+    let mut is_good = true;
+    if found.contains_key("device") {
+        raw.rows(operation, schema::GET_DEVICE, |row| {
+            let id = row.text(0);
+            devices += 1;
+            is_good &= id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+            true
+        })?;
+        if devices != 1 || !is_good {
+            audit.damage("device does not hold one id of 32 hex digits".into());
+        }
+    }
     Ok(())
 }
 
@@ -198,7 +240,18 @@ fn examine_readings(
 
 fn examine_runs(runs: &[Run], audit: &mut Audit) {
     let mut next_id = None;
+    let mut next_run = 1;
     for run in runs {
+        if run.id != next_run {
+            audit.miss(format!("runs {next_run} to {}", run.id.wrapping_sub(1)));
+        }
+        next_run = run.id.wrapping_add(1);
+        if run.is_open && runs.last().is_some_and(|last| last.id != run.id) {
+            audit.damage(format!(
+                "run {} has not ended, and others came after it",
+                run.id
+            ));
+        }
         if let Some(next) = next_id
             && run.first_id != next
         {

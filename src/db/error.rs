@@ -35,6 +35,7 @@ pub const NOT_SEAWALL: i32 = -1;
 pub const NEWER_LAYOUT: i32 = -2;
 pub const PRAGMA_REFUSED: i32 = -3;
 const FILES_GONE: i32 = -4;
+const ORPHANED: i32 = -5;
 
 impl Error {
     pub fn new(
@@ -60,8 +61,24 @@ impl Error {
 
     /// Less is free than is to be left to the rest of the device.
     pub fn little_room(path: &Path, free_bytes: u64, min_free_bytes: u64) -> Self {
-        let message = format!("{free_bytes} bytes are free, --min-free keeps {min_free_bytes}");
+        let message = format!("{free_bytes} bytes are free, {min_free_bytes} are to be kept so");
         Self::new("commit to", path, ffi::SQLITE_FULL, message)
+    }
+
+    /// There is a -wal with data in it, and no database that it could belong to.
+    pub fn orphaned(path: &Path) -> Self {
+        let message = "it is empty, and there is a -wal beside it that is not";
+        Self::new("use", path, ORPHANED, message)
+    }
+
+    /// Something would have to be written first, on a connection that may not.
+    pub fn is_read_only(&self) -> bool {
+        self.code & 0xff == ffi::SQLITE_READONLY
+    }
+
+    /// Another process was in the way.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.code & 0xff, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED)
     }
 
     pub fn is_files_gone(&self) -> bool {
@@ -71,7 +88,16 @@ impl Error {
     pub fn class(&self) -> Class {
         match (self.code, self.code & 0xff) {
             (NOT_SEAWALL | NEWER_LAYOUT, _) => Class::Foreign,
-            (ffi::SQLITE_IOERR_NOMEM, _) => Class::Retry,
+            (ORPHANED, _) => Class::Damaged,
+            (ffi::SQLITE_IOERR_NOMEM | ffi::SQLITE_IOERR_SHMSIZE, _) => Class::Retry,
+            // A quota, or a disk that fills up under something else than a page. A sync that says so is as
+            // bad as any that failed.
+            (code, ffi::SQLITE_IOERR)
+                if matches!(self.errno, libc::ENOSPC | libc::EDQUOT)
+                    && !matches!(code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) =>
+            {
+                Class::Retry
+            }
             (
                 _,
                 ffi::SQLITE_BUSY

@@ -25,17 +25,26 @@ pub use raw::version;
 
 use crate::ledger;
 use crate::options::CheckpointMode;
-use crate::reading::{Batch, Counts, Definition, Value};
+use crate::place;
+use crate::reading::{Batch, Counts, Definition, Mark, Value};
+use crate::sys;
 use raw::{Access, Connection, Statement};
 
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
 ///
 /// ```compile_fail,E0451
-/// let early = seawall::db::Committed { _private: () };
+/// let early = seawall::db::Committed { marks: Vec::new() };
 /// ```
 #[derive(Debug)]
 pub struct Committed {
-    _private: (),
+    marks: Vec<Mark>,
+}
+
+impl Committed {
+    /// How far the streams are settled.
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
 }
 
 /// What one checkpoint did.
@@ -54,6 +63,11 @@ impl Checkpoint {
     /// Nothing in the WAL is still needed.
     pub fn is_complete(&self) -> bool {
         !self.busy && self.log == self.copied
+    }
+
+    /// There is nothing in the WAL.
+    pub fn is_truncated(&self) -> bool {
+        self.mode == CheckpointMode::Truncate && self.is_complete()
     }
 }
 
@@ -89,6 +103,21 @@ struct Statements {
     end_run: Statement,
 }
 
+impl Statements {
+    fn prepare(raw: &mut Connection) -> Result<Self, Error> {
+        Ok(Statements {
+            begin: raw.prepare(schema::BEGIN)?,
+            commit: raw.prepare(schema::COMMIT)?,
+            insert_reading: raw.prepare(schema::INSERT_READING)?,
+            find_series: raw.prepare(schema::FIND_SERIES)?,
+            add_series: raw.prepare(schema::ADD_SERIES)?,
+            add_clock_step: raw.prepare(schema::ADD_CLOCK_STEP)?,
+            count_run: raw.prepare(schema::COUNT_RUN)?,
+            end_run: raw.prepare(schema::END_RUN)?,
+        })
+    }
+}
+
 /// A seawall database, open for recording, with a run of its own.
 ///
 /// It may move between threads, but two threads cannot share it without a lock:
@@ -100,7 +129,9 @@ struct Statements {
 pub struct Db {
     raw: Connection,
     statements: Statements,
-    sync: Sync,
+    busy_timeout: Duration,
+    /// Unknown after a pragma that failed.
+    sync: Option<Sync>,
     device: String,
     unclean: Vec<Unclean>,
     run: i64,
@@ -122,8 +153,9 @@ impl Db {
         wal_autocheckpoint: u32,
         start: &Start,
     ) -> Result<Self, Error> {
+        room_for_shared_memory(path)?;
         let mut raw = Connection::open(path, Access::ReadWrite)?;
-        raw.set_busy_timeout(busy_timeout.as_millis().min(u128::from(u32::MAX)) as u32);
+        raw.set_busy_timeout(busy_timeout);
         // Before anything is written: the file may be somebody else's.
         let is_new = identify(&mut raw)?;
         if !is_new {
@@ -133,34 +165,25 @@ impl Db {
         raw.count_frames();
 
         raw.execute("lock", schema::BEGIN)?;
-        match begin_run(&mut raw, is_new, start) {
-            Ok(begun) => {
-                raw.execute("commit to", schema::COMMIT)?;
-                Self::with_run(raw, begun)
-            }
+        let begun = begin_run(&mut raw, is_new, start).and_then(|begun| {
+            // Within the transaction: after it nothing may fail, or the run would be there twice.
+            let statements = Statements::prepare(&mut raw)?;
+            raw.execute("commit to", schema::COMMIT)?;
+            Ok((begun, statements))
+        });
+        let (begun, statements) = match begun {
+            Ok(begun) => begun,
             Err(e) => {
                 // Where this fails too, SQLite has rolled back already.
                 let _ = raw.execute("roll back", schema::ROLLBACK);
-                Err(e)
+                return Err(e);
             }
-        }
-    }
-
-    fn with_run(mut raw: Connection, begun: Begun) -> Result<Self, Error> {
-        let statements = Statements {
-            begin: raw.prepare(schema::BEGIN)?,
-            commit: raw.prepare(schema::COMMIT)?,
-            insert_reading: raw.prepare(schema::INSERT_READING)?,
-            find_series: raw.prepare(schema::FIND_SERIES)?,
-            add_series: raw.prepare(schema::ADD_SERIES)?,
-            add_clock_step: raw.prepare(schema::ADD_CLOCK_STEP)?,
-            count_run: raw.prepare(schema::COUNT_RUN)?,
-            end_run: raw.prepare(schema::END_RUN)?,
         };
         Ok(Db {
             raw,
             statements,
-            sync: Sync::Full,
+            busy_timeout,
+            sync: Some(Sync::Full),
             device: begun.device,
             unclean: begun.unclean,
             run: begun.run,
@@ -201,7 +224,9 @@ impl Db {
     pub fn commit(&mut self, batch: &Batch, sync: Sync) -> Result<Committed, Error> {
         if !batch.has_data() {
             // Only marks: all that they stand on was committed before.
-            return Ok(Committed { _private: () });
+            return Ok(Committed {
+                marks: batch.marks().to_vec(),
+            });
         }
         self.synchronous(sync)?;
         // A slot may be given to another series within the batch; should the commit fail, the next try
@@ -221,7 +246,9 @@ impl Db {
                 self.committed = committed;
                 self.counts = counts;
                 self.fingerprint = fingerprint;
-                Ok(Committed { _private: () })
+                Ok(Committed {
+                    marks: batch.marks().to_vec(),
+                })
             }
             Err(e) => {
                 if let Some(known) = known {
@@ -254,22 +281,29 @@ impl Db {
         })
     }
 
-    /// One checkpoint. Frames that had to stay, for a reader or a writer, are an answer and no error.
-    pub fn checkpoint(&mut self, mode: CheckpointMode) -> Result<Checkpoint, Error> {
-        let done = checkpoint(&mut self.raw, mode)?;
-        self.checkpoints += 1;
-        Ok(done)
+    /// One checkpoint, which waits no longer than `patience` for readers. Frames that had to stay are an
+    /// answer and no error.
+    pub fn checkpoint(
+        &mut self,
+        mode: CheckpointMode,
+        patience: Duration,
+    ) -> Result<Checkpoint, Error> {
+        self.raw.set_busy_timeout(patience);
+        let done = checkpoint(&mut self.raw, mode);
+        self.raw.set_busy_timeout(self.busy_timeout);
+        self.checkpoints += i64::from(done.is_ok());
+        done
     }
 
-    /// How long the next calls wait for another process's lock.
-    pub fn set_busy_timeout(&mut self, timeout: Duration) {
-        self.raw
-            .set_busy_timeout(timeout.as_millis().min(u128::from(u32::MAX)) as u32);
+    /// What the run's row says, and its log.
+    pub fn ledger(&self) -> (i64, Counts, i64) {
+        (self.committed, self.counts, self.checkpoints)
     }
 
     /// Takes the file out of WAL mode, so that it is one file; false where another process has it open.
     /// Only after a complete checkpoint.
     pub fn leave_wal(&mut self) -> Result<bool, Error> {
+        self.raw.set_busy_timeout(Duration::ZERO);
         pragma::leave_wal(&mut self.raw)
     }
 
@@ -278,9 +312,10 @@ impl Db {
     }
 
     fn synchronous(&mut self, sync: Sync) -> Result<(), Error> {
-        if self.sync != sync {
+        if self.sync != Some(sync) {
+            self.sync = None;
             pragma::set_synchronous(&mut self.raw, sync)?;
-            self.sync = sync;
+            self.sync = Some(sync);
         }
         Ok(())
     }
@@ -420,10 +455,17 @@ fn identify(raw: &mut Connection) -> Result<bool, Error> {
         ));
     }
     if layout != schema::LAYOUT.to_string() {
+        let is_newer = layout
+            .parse::<i64>()
+            .is_ok_and(|layout| layout > schema::LAYOUT);
         return Err(Error::new(
             "use",
             raw.path(),
-            error::NEWER_LAYOUT,
+            if is_newer {
+                error::NEWER_LAYOUT
+            } else {
+                error::NOT_SEAWALL
+            },
             format!(
                 "its layout is version {layout}, this seawall knows version {}",
                 schema::LAYOUT
@@ -513,6 +555,22 @@ fn begin_run(raw: &mut Connection, is_new: bool, start: &Start) -> Result<Begun,
     })
 }
 
+/// An error where the disk is so full that SQLite's shared memory could end the process: SQLite makes sure
+/// of one block for each 4096 bytes of the -shm, and where blocks are smaller, writing to the others through
+/// the map is a SIGBUS when the disk is full.
+pub fn room_for_shared_memory(path: &Path) -> Result<(), Error> {
+    const SHM_PAGE_BYTES: u64 = 4096;
+    /// The -shm of a WAL of 16,000 frames.
+    const SHM_BYTES: u64 = 128 * 1024;
+    match sys::filesystem(&place::folder_of(path)) {
+        Ok(disk) if disk.block_bytes < SHM_PAGE_BYTES && disk.free_bytes < SHM_BYTES => {
+            Err(Error::little_room(path, disk.free_bytes, SHM_BYTES))
+        }
+        // SQLite's own calls tell better of a disk that cannot be asked.
+        _ => Ok(()),
+    }
+}
+
 /// Bytes of a WAL of so many frames.
 pub fn wal_bytes(frames: u32) -> u64 {
     const HEADER_BYTES: u64 = 32;
@@ -551,8 +609,9 @@ pub fn checkpoint_file(
     mode: CheckpointMode,
     busy_timeout: Duration,
 ) -> Result<Checkpoint, Error> {
+    room_for_shared_memory(path)?;
     let mut raw = Connection::open(path, Access::ReadWrite)?;
-    raw.set_busy_timeout(busy_timeout.as_millis().min(u128::from(u32::MAX)) as u32);
+    raw.set_busy_timeout(busy_timeout);
     if identify(&mut raw)? {
         return Err(Error::new(
             "checkpoint",
@@ -564,7 +623,7 @@ pub fn checkpoint_file(
     pragma::set_synchronous(&mut raw, Sync::Full)?;
     let done = checkpoint(&mut raw, mode)?;
     if done.is_complete() {
-        raw.set_busy_timeout(0);
+        raw.set_busy_timeout(Duration::ZERO);
         pragma::leave_wal(&mut raw)?;
     }
     raw.close()?;

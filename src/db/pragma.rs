@@ -78,7 +78,7 @@ pub fn leave_wal(connection: &mut Connection) -> Result<bool, Error> {
     let operation = "take out of WAL mode";
     match connection.answer(operation, c"PRAGMA journal_mode = DELETE") {
         Ok(mode) => Ok(mode == "delete"),
-        Err(e) if e.class() == super::error::Class::Retry => Ok(false),
+        Err(e) if e.is_busy() => Ok(false),
         Err(e) => Err(e),
     }
 }

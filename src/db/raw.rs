@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use libsqlite3_sys as ffi;
 
@@ -56,12 +57,6 @@ extern "C" fn note_frames(
     ffi::SQLITE_OK
 }
 
-extern "C" fn ask(target: *mut c_void) -> c_int {
-    // SAFETY: `target` is the `fn() -> bool` that `interrupt_when` was given.
-    let asked = unsafe { std::mem::transmute::<*mut c_void, fn() -> bool>(target) };
-    c_int::from(asked())
-}
-
 /// SQLite's version, as `--version` prints it.
 pub fn version() -> &'static str {
     // SAFETY: returns a static string.
@@ -70,6 +65,12 @@ pub fn version() -> &'static str {
 }
 
 impl Connection {
+    /// A database in memory, to compare with.
+    pub fn in_memory() -> Result<Self, Error> {
+        let flags = ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_MEMORY;
+        Self::open_with(Path::new("memory"), c"", flags)
+    }
+
     /// Opens an existing file.
     pub fn open(path: &Path, access: Access) -> Result<Self, Error> {
         let operation = "open";
@@ -88,7 +89,12 @@ impl Connection {
             Access::ReadOnly => ffi::SQLITE_OPEN_READONLY,
             Access::ReadWrite => ffi::SQLITE_OPEN_READWRITE,
         };
-        let flags = access | ffi::SQLITE_OPEN_NOMUTEX | ffi::SQLITE_OPEN_EXRESCODE;
+        Self::open_with(path, &name, access)
+    }
+
+    fn open_with(path: &Path, name: &CStr, flags: c_int) -> Result<Self, Error> {
+        let operation = "open";
+        let flags = flags | ffi::SQLITE_OPEN_NOMUTEX | ffi::SQLITE_OPEN_EXRESCODE;
         let mut db = ptr::null_mut();
         // SAFETY: `name` ends in NUL, `db` is a local; the handle is closed by Drop even if this fails.
         let code = unsafe { ffi::sqlite3_open_v2(name.as_ptr(), &mut db, flags, ptr::null()) };
@@ -99,17 +105,17 @@ impl Connection {
             wal_frames: Box::new(AtomicU32::new(0)),
         };
         connection.check(operation, code)?;
-        // Closing would otherwise checkpoint, swallow the errors of that, and write to a damaged file.
-        // SAFETY: the handle is open; this verb takes an int and a pointer that may be null.
-        let code = unsafe {
-            ffi::sqlite3_db_config(
-                db,
-                ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
-                1 as c_int,
-                ptr::null_mut::<c_int>(),
-            )
-        };
-        connection.check(operation, code)?;
+        for (verb, on) in [
+            // Closing would otherwise checkpoint, swallow the errors of that, and write to a damaged file.
+            (ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1),
+            // What somebody else put into the file must not decide what becomes of a reading.
+            (ffi::SQLITE_DBCONFIG_ENABLE_TRIGGER, 0),
+        ] {
+            let none = ptr::null_mut::<c_int>();
+            // SAFETY: the handle is open; both verbs take an int and a pointer that may be null.
+            let code = unsafe { ffi::sqlite3_db_config(db, verb, on as c_int, none) };
+            connection.check(operation, code)?;
+        }
         Ok(connection)
     }
 
@@ -183,12 +189,12 @@ impl Connection {
         Ok(Statement(self.statements.len() - 1))
     }
 
-    /// Binds a text without copying it: the caller steps and resets before the text changes, which the
-    /// two methods that call this do within one borrow of it.
+    /// Binds a text without copying it. The two methods that call this bind, step and reset within one
+    /// borrow of the text, and no statement is stepped again without its texts being bound anew.
     fn bind_text(&mut self, statement: Statement, place: i32, text: &str) -> c_int {
         let len = c_int::try_from(text.len()).unwrap_or(c_int::MAX);
-        // SAFETY: pointer and length describe `text`; a null destructor is SQLITE_STATIC, and the binding
-        // is replaced or cleared before `text` goes, see above.
+        // SAFETY: pointer and length describe `text`; a null destructor is SQLITE_STATIC: SQLite reads the
+        // bytes in a step only, and none comes after `text` has gone, see above.
         unsafe {
             ffi::sqlite3_bind_text(
                 self.statements[statement.0],
@@ -307,16 +313,21 @@ impl Connection {
         };
         self.statements.pop();
         // SAFETY: just taken off the list, so that nobody uses it again.
-        unsafe { ffi::sqlite3_finalize(raw) };
-        result
+        let code = unsafe { ffi::sqlite3_finalize(raw) };
+        // A pragma may do its last writes, and fail, only here.
+        result.and_then(|()| self.check(operation, code))
     }
 
-    /// The only answer of a query, as text.
+    /// The first answer of a query, as text; the query is run to its end.
     pub fn answer(&mut self, operation: &'static str, sql: &CStr) -> Result<String, Error> {
         let mut answer = String::new();
+        let mut rows = 0;
         self.rows(operation, sql, |row| {
-            answer = row.text(0).into_owned();
-            false
+            rows += 1;
+            if rows == 1 {
+                answer = row.text(0).into_owned();
+            }
+            true
         })?;
         Ok(answer)
     }
@@ -327,9 +338,10 @@ impl Connection {
         unsafe { ffi::sqlite3_get_autocommit(self.db) != 0 }
     }
 
-    pub fn set_busy_timeout(&mut self, ms: u32) {
+    pub fn set_busy_timeout(&mut self, timeout: Duration) {
+        let ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: the handle is open; cannot fail.
-        unsafe { ffi::sqlite3_busy_timeout(self.db, c_int::try_from(ms).unwrap_or(c_int::MAX)) };
+        unsafe { ffi::sqlite3_busy_timeout(self.db, ms) };
     }
 
     /// Counts the WAL's frames from here on, in place of SQLite's own automatic checkpoint.
@@ -344,15 +356,6 @@ impl Connection {
         self.wal_frames.load(Ordering::Relaxed)
     }
 
-    /// Lets a statement end with SQLITE_INTERRUPT soon after `asked` is true.
-    pub fn interrupt_when(&mut self, asked: fn() -> bool) {
-        const STEPS: c_int = 10_000;
-        // SAFETY: the handle is open; a fn pointer is valid for ever, and `ask` turns it back.
-        unsafe {
-            ffi::sqlite3_progress_handler(self.db, STEPS, Some(ask), asked as *mut c_void);
-        }
-    }
-
     /// One checkpoint. Busy is an answer and not an error: it says that some frames had to stay.
     pub fn checkpoint(&mut self, mode: c_int) -> Result<Frames, Error> {
         let (mut log, mut copied) = (-1, -1);
@@ -364,7 +367,11 @@ impl Connection {
         if !busy {
             self.check("checkpoint", code)?;
         }
-        // Both are -1 when the file is not in WAL mode or nothing was looked at.
+        // Both are -1 when the file is not in WAL mode, and when another process's checkpoint kept us out:
+        // then all frames may still be needed.
+        if log < 0 && busy {
+            log = self.wal_frames() as c_int;
+        }
         Ok(Frames {
             log: log.max(0) as u32,
             copied: copied.max(0) as u32,

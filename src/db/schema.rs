@@ -28,7 +28,7 @@ CREATE TABLE runs(
   boot_id TEXT,                    -- the kernel's
   boot_ns INTEGER NOT NULL,        -- CLOCK_BOOTTIME at the start
   errors INTEGER NOT NULL DEFAULT 0,      -- failures of sources and of commits
-  checkpoints INTEGER NOT NULL DEFAULT 0,
+  checkpoints INTEGER NOT NULL DEFAULT 0, -- without those of the stop itself
   first_id INTEGER NOT NULL,       -- of the readings of this run
   fingerprint INTEGER NOT NULL DEFAULT 0  -- sum over its readings, see `seawall check`
 );
@@ -110,5 +110,7 @@ pub const LIST_RUNS: &CStr =
     c"SELECT id, first_id, committed, fingerprint, ended_ns, reason FROM runs ORDER BY id";
 pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
 pub const LIST_READINGS: &CStr = c"SELECT id, time_ns, series, value FROM readings ORDER BY id";
+pub const LIST_SCHEMA: &CStr =
+    c"SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name";
 pub const QUICK_CHECK: &CStr = c"PRAGMA quick_check(20)";
 pub const INTEGRITY_CHECK: &CStr = c"PRAGMA integrity_check(20)";
