@@ -84,6 +84,10 @@ pub fn give_up_on_signals() -> io::Result<()> {
     for signal in Signal::STOPPING {
         handle(SIGNALS[signal as usize].1, give_up)?;
     }
+    // One that came before this was only noted.
+    if Signal::STOPPING.into_iter().any(take_signal) {
+        give_up(libc::SIGTERM);
+    }
     Ok(())
 }
 
