@@ -51,8 +51,18 @@ fn judge(magic: u64) -> Verdict {
 
 /// Makes the folders that are missing, refuses a place where a recording would be lost or in the way of
 /// another, and takes the lock. The message of a refusal says all that the user needs.
-pub fn prepare(db: &Path) -> Result<Place, String> {
-    let db = &follow_links(db);
+pub fn prepare(given: &Path) -> Result<Place, String> {
+    let real = follow_links(given);
+    prepare_real(&real).map_err(|message| {
+        if real == given {
+            message
+        } else {
+            format!("{message} (given as {})", given.display())
+        }
+    })
+}
+
+fn prepare_real(db: &Path) -> Result<Place, String> {
     let folder = folder_of(db);
     make_folders(&folder).map_err(|e| refused("make the folder", &folder, &e))?;
     let filesystem = sys::filesystem(&folder).map_err(|e| refused("look at", &folder, &e))?;
@@ -69,7 +79,7 @@ pub fn prepare(db: &Path) -> Result<Place, String> {
     // SQLite makes its -wal and -shm beside the file.
     sys::may_write(&folder).map_err(|e| refused("write in", &folder, &e))?;
     Ok(Place {
-        path: db.clone(),
+        path: db.to_owned(),
         _lock: lock(db)?,
         warning,
     })

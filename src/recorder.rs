@@ -5,6 +5,7 @@
 //! This thread waits in one `ppoll` and touches no disk, so that a disk that stalls costs no sample and
 //! no stop its deadline.
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::sync::Arc;
@@ -310,20 +311,18 @@ impl Recorder {
     /// Samples what is due.
     fn sample(&mut self, now: Instant) {
         let now_ns = sys::clock_ns(Clock::Real);
-        let mut room = self
-            .queue
-            .room()
-            .rows
-            .saturating_sub(self.staged.rows().len());
+        let staged = self.staged.rows().len();
+        let room = self.queue.room().rows.saturating_sub(staged);
+        let taken = Cell::new(0);
         let stream_room = self.queue.stream_room().rows;
         let mut dropped = 0;
         let (batch, interner) = (&mut self.staged, &mut self.interner);
         let mut put = |time_ns: i64, sensor: &str, field: &str, value: f64| {
-            if room == 0 {
+            if taken.get() >= room {
                 dropped += 1;
                 return;
             }
-            room -= 1;
+            taken.set(taken.get() + 1);
             let slot = interner.slot(
                 batch,
                 sensor.as_bytes(),
@@ -337,7 +336,10 @@ impl Recorder {
         for source in &mut self.sources {
             match source {
                 Source::Sim(sim) if sim.is_unpaced() => {
-                    sim.sample_unpaced(stream_room, now_ns, &mut |t, sensor, v| {
+                    let left = stream_room
+                        .saturating_sub(taken.get())
+                        .min(room - taken.get());
+                    sim.sample_unpaced(left, now_ns, &mut |t, sensor, v| {
                         put(t, sensor, sim::FIELD, v);
                     });
                 }
@@ -561,7 +563,8 @@ impl Recorder {
             Phase::Opening | Phase::Recording => (Reason::Error, Instant::now(), LAST_WAIT),
         };
         self.send_ack(last_wait);
-        if failure.is_some() {
+        // Asked to stop before the file could be opened, it has failed at nothing that was accepted.
+        if failure.is_some() && !(step == Step::Open && matches!(reason, Reason::Signal(_))) {
             reason = Reason::Error;
         }
         // What was read and found no room is accepted too, and has to be owned up to.

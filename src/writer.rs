@@ -344,44 +344,42 @@ impl Writer {
         drop(news);
         self.progress.bell.ring();
 
-        // First without waiting for anybody, so that what can be copied is, whatever a reader does.
         let until = Instant::now() + stop.patience(Instant::now());
-        let mut frames = self.last_checkpoint(db, CheckpointMode::Passive, Duration::ZERO)?;
-        self.progress.look().wal_frames = frames;
+        // First without waiting for anybody, so that what can be copied is, whatever a reader does.
+        let mut whole = self.last_checkpoint(db, CheckpointMode::Passive, Duration::ZERO)?;
         loop {
             let patience = until.saturating_duration_since(Instant::now());
-            frames = self.last_checkpoint(db, CheckpointMode::Truncate, patience)?;
+            let done = self.last_checkpoint(db, CheckpointMode::Truncate, patience)?;
+            whole = Checkpoint {
+                log: whole.log.max(done.log),
+                copied: whole.copied.max(done.copied),
+                took: whole.took + done.took,
+                ..done
+            };
+            let frames = if done.is_truncated() { 0 } else { whole.log };
             self.progress.look().wal_frames = frames;
             // SQLite waits for readers, but not for another process's checkpoint.
             if frames == 0 || Instant::now() >= until {
+                tell(&whole, "stop");
                 return Ok(frames);
             }
             std::thread::sleep(CHECKPOINT_AGAIN);
         }
     }
 
-    /// One of the stop's checkpoints. Gives the frames that have to stay with the file.
+    /// One of the stop's checkpoints; one that found no room counts as one in which nothing was copied.
     fn last_checkpoint(
         &self,
         db: &mut Db,
         mode: CheckpointMode,
         patience: Duration,
-    ) -> Result<u32, Error> {
-        let frames = db.wal_frames();
+    ) -> Result<Checkpoint, Error> {
         match db.checkpoint(mode, patience) {
-            Ok(done) => {
-                tell(&done, "stop");
-                Ok(if done.is_truncated() {
-                    0
-                } else {
-                    frames.max(done.log)
-                })
-            }
             Err(e) if e.class() == Class::Retry => {
                 log::warn("checkpoint-failed", &[("cause", &"stop"), ("error", &e)]);
-                Ok(frames)
+                Ok(Checkpoint::not_made(mode, db.wal_frames()))
             }
-            Err(e) => Err(e),
+            done => done,
         }
     }
 

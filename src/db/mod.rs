@@ -65,6 +65,17 @@ impl Checkpoint {
         !self.busy && self.log == self.copied
     }
 
+    /// What is known where it failed.
+    pub fn not_made(mode: CheckpointMode, log: u32) -> Self {
+        Checkpoint {
+            mode,
+            log,
+            copied: 0,
+            busy: true,
+            took: Duration::ZERO,
+        }
+    }
+
     /// There is nothing in the WAL.
     pub fn is_truncated(&self) -> bool {
         self.mode == CheckpointMode::Truncate && self.is_complete()
@@ -157,7 +168,10 @@ impl Db {
         let mut raw = Connection::open(path, Access::ReadWrite)?;
         raw.set_busy_timeout(busy_timeout);
         // Before anything is written: the file may be somebody else's.
-        let is_new = identify(&mut raw)?;
+        let is_new = match identify(&mut raw) {
+            Ok(is_new) => is_new,
+            Err(e) => return Err(raw.leave_as_found(e)),
+        };
         if !is_new {
             look_where_written(&mut raw)?;
         }
@@ -612,13 +626,17 @@ pub fn checkpoint_file(
     room_for_shared_memory(path)?;
     let mut raw = Connection::open(path, Access::ReadWrite)?;
     raw.set_busy_timeout(busy_timeout);
-    if identify(&mut raw)? {
-        return Err(Error::new(
-            "checkpoint",
-            path,
-            error::NOT_SEAWALL,
-            "it is empty",
-        ));
+    match identify(&mut raw) {
+        Ok(false) => {}
+        Ok(true) => {
+            return Err(Error::new(
+                "checkpoint",
+                path,
+                error::NOT_SEAWALL,
+                "it is empty",
+            ));
+        }
+        Err(e) => return Err(raw.leave_as_found(e)),
     }
     pragma::set_synchronous(&mut raw, Sync::Full)?;
     let done = checkpoint(&mut raw, mode)?;

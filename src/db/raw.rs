@@ -13,12 +13,15 @@ use std::time::Duration;
 use libsqlite3_sys as ffi;
 
 use super::error::Error;
+use crate::place::wal_of;
 use crate::reading::Value;
 
 pub struct Connection {
     db: *mut ffi::sqlite3,
     statements: Vec<*mut ffi::sqlite3_stmt>,
     path: PathBuf,
+    /// There was a -wal with something in it before this was opened.
+    had_wal: bool,
     /// Frames in the WAL after the last commit; boxed because SQLite keeps its address.
     wal_frames: Box<AtomicU32>,
 }
@@ -95,28 +98,42 @@ impl Connection {
     fn open_with(path: &Path, name: &CStr, flags: c_int) -> Result<Self, Error> {
         let operation = "open";
         let flags = flags | ffi::SQLITE_OPEN_NOMUTEX | ffi::SQLITE_OPEN_EXRESCODE;
+        let had_wal = std::fs::metadata(wal_of(path)).is_ok_and(|wal| wal.len() > 0);
         let mut db = ptr::null_mut();
         // SAFETY: `name` ends in NUL, `db` is a local; the handle is closed by Drop even if this fails.
         let code = unsafe { ffi::sqlite3_open_v2(name.as_ptr(), &mut db, flags, ptr::null()) };
-        let connection = Connection {
+        let mut connection = Connection {
             db,
             statements: Vec::new(),
             path: path.to_owned(),
+            had_wal,
             wal_frames: Box::new(AtomicU32::new(0)),
         };
         connection.check(operation, code)?;
-        for (verb, on) in [
+        // What somebody else put into the file must not decide what becomes of a reading.
+        connection.configure(ffi::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        if flags & ffi::SQLITE_OPEN_READWRITE != 0 {
             // Closing would otherwise checkpoint, swallow the errors of that, and write to a damaged file.
-            (ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1),
-            // What somebody else put into the file must not decide what becomes of a reading.
-            (ffi::SQLITE_DBCONFIG_ENABLE_TRIGGER, 0),
-        ] {
-            let none = ptr::null_mut::<c_int>();
-            // SAFETY: the handle is open; both verbs take an int and a pointer that may be null.
-            let code = unsafe { ffi::sqlite3_db_config(db, verb, on as c_int, none) };
-            connection.check(operation, code)?;
+            connection.configure(ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         }
         Ok(connection)
+    }
+
+    fn configure(&mut self, verb: c_int, on: bool) -> Result<(), Error> {
+        let none = ptr::null_mut::<c_int>();
+        // SAFETY: the handle is open; the verbs that we use take an int and a pointer that may be null.
+        let code = unsafe { ffi::sqlite3_db_config(self.db, verb, c_int::from(on), none) };
+        self.check("open", code)
+    }
+
+    /// Closes a file that is not ours, on which nothing was written. SQLite takes away the -wal and -shm
+    /// that it made to read it; if there was a -wal before, all stays, because closing would bring it in.
+    pub fn leave_as_found(mut self, error: Error) -> Error {
+        if !self.had_wal {
+            // If this fails two empty files stay behind.
+            let _ = self.configure(ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        }
+        error
     }
 
     pub fn path(&self) -> &Path {

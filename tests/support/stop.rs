@@ -22,16 +22,19 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub const NOBODY: u32 = 65534;
 
 /// Starts a recorder and waits until it records.
-pub fn record(db: &Path, more: &[&str]) -> Running {
-    let running = record_at_once(db, more);
+pub fn record(db: &Path, options: &str) -> Running {
+    let running = record_at_once(db, options);
     running.wait_for("ready");
     running
 }
 
-pub fn record_at_once(db: &Path, more: &[&str]) -> Running {
-    let mut args = vec!["record", "--db", text(db)];
-    args.extend(more);
-    Running::start(&args)
+/// Starts a recorder. Its options are parted by spaces.
+pub fn record_at_once(db: &Path, options: &str) -> Running {
+    Running::on(
+        db,
+        options,
+        [Stdio::piped(), Stdio::piped(), Stdio::piped()],
+    )
 }
 
 pub fn text(path: &Path) -> &str {
@@ -78,9 +81,10 @@ pub fn unread(fd: RawFd) -> usize {
 
 impl Running {
     /// A recorder with streams of the test's own; those that are piped are read as usual.
-    pub fn on(db: &Path, more: &[&str], [stdin, stdout, stderr]: [Stdio; 3]) -> Self {
+    pub fn on(db: &Path, options: &str, [stdin, stdout, stderr]: [Stdio; 3]) -> Self {
         let mut command = Command::new(BINARY);
-        command.args(["record", "--db", text(db)]).args(more);
+        command.args(["record", "--db", text(db)]);
+        command.args(options.split_whitespace());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SEAWALL_") {
                 command.env_remove(name);
@@ -191,6 +195,9 @@ pub struct Stopped {
     pub stop_ms: u64,
 }
 
+/// A page and its header in the `-wal`.
+pub const FRAME_BYTES: u64 = 4096 + 24;
+
 const LAST_LINE: [&str; 7] = [
     "reason",
     "committed",
@@ -250,7 +257,7 @@ pub fn assert_stopped(db: &Path, ended: &Ended, status: i32, reason: &str) -> St
     if status == 3 {
         assert!(last.wal_frames > 0, "{}", context());
         let wal = fs::metadata(beside(db, "-wal")).expect("a -wal");
-        assert!(wal.len() > 0);
+        assert!(last.wal_frames <= wal.len() / FRAME_BYTES, "{}", context());
     }
     let row = ledger(db);
     assert_eq!(row.readings, row.committed, "count(*) and sum(committed)");
@@ -422,9 +429,9 @@ pub fn copy_with_wal(db: &Path, to: &Path) {
 }
 
 /// `seawall checkpoint`; its status, and what it says of the frames.
-pub fn checkpoint(db: &Path, more: &[&str]) -> (i32, Frames) {
+pub fn checkpoint(db: &Path, options: &str) -> (i32, Frames) {
     let mut args = vec!["checkpoint", "--db", text(db)];
-    args.extend(more);
+    args.extend(options.split_whitespace());
     let (status, out, err) = seawall(&args);
     let keys: Vec<_> = out
         .split_whitespace()
