@@ -27,6 +27,45 @@ enum Verdict {
     Fleeting(&'static str),
 }
 
+const OWN_LAYER: Verdict = Verdict::Fleeting(
+    "this is the container's own layer, gone when the container is removed; mount a volume: docker run -v seawall-data:/app/data",
+);
+
+/// FUSE, of which statfs(2) does not say what is behind it.
+const FUSE_MAGIC: u64 = 0x6573_5546;
+
+/// By the filesystem's type as the kernel mounts it.
+fn judge_fuse(name: &str) -> Verdict {
+    const NETWORK: [&str; 10] = [
+        "sshfs",
+        "s3fs",
+        "rclone",
+        "glusterfs",
+        "ceph",
+        "gcsfuse",
+        "davfs",
+        "curlftpfs",
+        "smbnetfs",
+        "juicefs",
+    ];
+    let name = name.strip_prefix("fuse.").unwrap_or(name);
+    if name == "fuse-overlayfs" {
+        return OWN_LAYER;
+    }
+    let known = NETWORK.into_iter().find(|known| name.contains(known));
+    known.map_or(Verdict::Good, Verdict::Network)
+}
+
+/// The type of the filesystem on a device, from the text of /proc/self/mountinfo.
+fn mounted_type(mountinfo: &str, (major, minor): (u32, u32)) -> Option<&str> {
+    let device = format!("{major}:{minor}");
+    let mut lines = mountinfo.lines();
+    lines.find_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        (mount.split(' ').nth(2)? == device).then(|| filesystem.split(' ').next())?
+    })
+}
+
 /// By the numbers of statfs(2).
 fn judge(magic: u64) -> Verdict {
     match magic {
@@ -39,9 +78,7 @@ fn judge(magic: u64) -> Verdict {
         0x5346_414f => Verdict::Network("AFS"),
         0x7375_7245 => Verdict::Network("Coda"),
         0x564c => Verdict::Network("NCP"),
-        0x794c_7630 => Verdict::Fleeting(
-            "this is the container's own layer, gone when the container is removed; mount a volume: docker run -v seawall-data:/app/data",
-        ),
+        0x794c_7630 => OWN_LAYER,
         0x0102_1994 | 0x8584_58f6 => Verdict::Fleeting(
             "this is memory (tmpfs), gone with the power; give a --db on a disk, or mount a volume: docker run -v seawall-data:/app/data",
         ),
@@ -66,7 +103,16 @@ fn prepare_real(db: &Path) -> Result<Place, String> {
     let folder = folder_of(db);
     make_folders(&folder).map_err(|e| refused("make the folder", &folder, &e))?;
     let filesystem = sys::filesystem(&folder).map_err(|e| refused("look at", &folder, &e))?;
-    let warning = match judge(filesystem.magic) {
+    let verdict = if filesystem.magic == FUSE_MAGIC {
+        let device = fs::metadata(&folder)
+            .map_err(|e| refused("look at", &folder, &e))?
+            .dev();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        mounted_type(&mounts, sys::device_numbers(device)).map_or(Verdict::Good, judge_fuse)
+    } else {
+        judge(filesystem.magic)
+    };
+    let warning = match verdict {
         Verdict::Good => None,
         Verdict::Fleeting(warning) => Some(warning),
         Verdict::Network(name) => {
@@ -231,6 +277,22 @@ mod tests {
         assert_eq!(judge(0xff53_4d42), Verdict::Network("CIFS"));
         assert_eq!(judge(0xef53), Verdict::Good);
         assert!(matches!(judge(0x794c_7630), Verdict::Fleeting(_)));
+    }
+
+    #[test]
+    fn what_is_behind_fuse_is_told_by_the_mount() {
+        let mountinfo = "\
+36 35 254:1 / / rw,noatime - ext4 /dev/vda rw
+81 36 0:53 / /mnt/far rw,nosuid - fuse.sshfs me@host:/ rw,user_id=0
+82 36 0:54 / /app rw master:3 - fuse.fuse-overlayfs fuse-overlayfs rw
+83 36 0:55 / /mnt/near rw - fuse.ntfs-3g /dev/sdb1 rw
+";
+        let judged = |minor| judge_fuse(mounted_type(mountinfo, (0, minor)).unwrap());
+        assert_eq!(judged(53), Verdict::Network("sshfs"));
+        assert_eq!(judged(54), OWN_LAYER);
+        assert_eq!(judged(55), Verdict::Good);
+        assert_eq!(mounted_type(mountinfo, (254, 1)), Some("ext4"));
+        assert_eq!(mounted_type(mountinfo, (9, 9)), None);
     }
 
     #[test]

@@ -348,6 +348,11 @@ pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
     })
 }
 
+/// Major and minor number of a device, as /proc/self/mountinfo has them.
+pub fn device_numbers(device: u64) -> (u32, u32) {
+    (libc::major(device), libc::minor(device))
+}
+
 /// Whether the effective user may make files in a folder.
 pub fn may_write(folder: &Path) -> io::Result<()> {
     let path = CString::new(folder.as_os_str().as_bytes())?;
