@@ -18,11 +18,11 @@ build:
     cargo build --release --locked
 
 # Run every test; those in containers are skipped where there is no Docker, but never on CI
-test: setup fmt clippy
+test: setup fmt-check clippy
     #!/bin/sh
     set -eu
     if [ "${CI:-}" = true ] || docker version >/dev/null 2>&1; then
-        '{{ just_executable() }}' image
+        '{{ just_executable() }}' --no-deps image
     fi
     cargo test --locked --no-fail-fast
 
@@ -60,10 +60,14 @@ image arch=native: setup
 
 # Measure what the README's figures come from
 bench:
-    cargo bench --locked
+    cargo bench --locked --bench yardsticks
 
-# Check the formatting
+# Format the sources
 fmt:
+    cargo fmt
+
+[private]
+fmt-check:
     cargo fmt --check
 
 # Check with clippy, all warnings denied

@@ -234,7 +234,7 @@ fn send(
                 return false;
             }
             if rng.u8(..) < 64 {
-                thread::sleep(Duration::from_micros(rng.u64(0..3000)));
+                thread::sleep(Duration::from_micros(rng.u64(0..3000))); // the pause is the test
             }
         }
         // Held open: the end of the input would be a stop.
@@ -306,10 +306,10 @@ impl Kills {
         } else {
             60_000
         };
-        thread::sleep(Duration::from_micros(self.rng.u64(0..most_us)));
+        thread::sleep(Duration::from_micros(self.rng.u64(0..most_us))); // the pause is the test
         if moment == Moment::Stopping {
             running.signal(libc::SIGTERM);
-            thread::sleep(Duration::from_micros(self.rng.u64(0..6_000)));
+            thread::sleep(Duration::from_micros(self.rng.u64(0..6_000))); // the pause is the test
         }
         running.try_signal(libc::SIGKILL);
         let ended = running.wait();

@@ -281,8 +281,7 @@ fn a_database_that_stalls_costs_no_sample() {
     until("it records", || (count(&db) > 0).then_some(()));
     let writer = Holder::start(&db, WRITER);
     let before = count(&db);
-    // The stall itself.
-    thread::sleep(Duration::from_secs(3));
+    thread::sleep(Duration::from_secs(3)); // the pause is the test
     assert_eq!(count(&db), before);
     writer.release();
     until("it has caught up", || {
@@ -362,11 +361,7 @@ fn a_full_queue_makes_the_sender_wait_and_loses_no_line() {
     let sender = thread::spawn(move || {
         stdin.write_all(&lines(0..LINES)).unwrap();
     });
-    until("the sender waits", || {
-        let before = unread(fd);
-        thread::sleep(Duration::from_millis(50));
-        (before > 32_768 && unread(fd) == before).then_some(())
-    });
+    wait_until_stuck(fd);
     assert!(!sender.is_finished());
     assert_eq!((running.acked(), count(&db)), (0, 0));
     writer.release();
@@ -596,14 +591,14 @@ fn an_idle_recorder_leaves_the_disk_alone() {
     let told = |running: &Running| checkpoints(&running.log(), "interval").len();
     let settled = until("it is at rest", || {
         let before = told(&running);
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(Duration::from_millis(200)); // the pause is the test
         (before > 0 && told(&running) == before).then_some(before)
     });
     let stamps =
         || [&db, &beside(&db, "-wal")].map(|path| fs::metadata(path).unwrap().modified().unwrap());
     let before = stamps();
     // Twenty intervals in which nothing is to happen.
-    thread::sleep(Duration::from_secs(1));
+    thread::sleep(Duration::from_secs(1)); // the pause is the test
     assert_eq!(told(&running), settled, "{:#?}", running.log());
     assert_eq!(stamps(), before);
     // A reading ends the rest.

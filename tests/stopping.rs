@@ -171,7 +171,7 @@ fn a_stop_at_any_moment_of_the_start_leaves_a_whole_file() {
         let (signal, name) = SIGNALS[round as usize % SIGNALS.len()];
         let running = record_at_once(&db, "--source stdin");
         running.wait_until_handled(signal);
-        thread::sleep(Duration::from_micros(rng.u64(0..15_000)));
+        thread::sleep(Duration::from_micros(rng.u64(0..15_000))); // the pause is the test
         let ended = running.stop_within(signal, STOP_TIMEOUT);
         before_ready += u32::from(!ended.has(" event=ready "));
         assert_eq!(ended.code(), 0, "{:#?}", ended.log);
@@ -220,7 +220,7 @@ fn a_stop_while_a_large_wal_is_recovered_loses_nothing() {
         copy_with_wal(&killed, &db);
         let running = record_at_once(&db, "--source stdin --stop-timeout 60s");
         running.wait_until_handled(libc::SIGTERM);
-        thread::sleep(Duration::from_micros(rng.u64(0..60_000)));
+        thread::sleep(Duration::from_micros(rng.u64(0..60_000))); // the pause is the test
         let ended = running.stop_within(libc::SIGTERM, Duration::from_secs(60));
         before_ready += u32::from(!ended.has(" event=ready "));
         assert_stopped(&db, &ended, 0, "SIGTERM");
@@ -276,7 +276,8 @@ fn a_second_signal_ends_the_wait_for_a_reader() {
     running.signal(libc::SIGTERM);
     until("the run has ended in the file", || run_has_ended(&db));
     let ended = running.stop_within(libc::SIGINT, STOP_TIMEOUT);
-    assert_stopped(&db, &ended, 3, "SIGTERM");
+    let last = assert_stopped(&db, &ended, 3, "SIGTERM");
+    assert_frames_remain(&db, &last);
     assert_eq!(ended.acked(), 200);
     assert_holds_first(&db, 200);
     reader.release();
@@ -317,13 +318,17 @@ fn a_second_signal_at_any_moment_of_the_stop_loses_nothing() {
     let mut hurried = 0;
     for round in 0..ROUNDS {
         let mut running = record(&db, AWAITED_WITHOUT_COMMITS);
+        // Beside a reader a stop takes as long as it may.
+        let reader = (round % 4 == 0).then(|| Holder::start(&db, READER));
+        let most_us = if reader.is_some() { 300_000 } else { 8_000 };
         running.send(&lines(round * 50..(round + 1) * 50));
         running.wait_until_read();
         running.signal(libc::SIGTERM);
-        thread::sleep(Duration::from_micros(rng.u64(0..8_000)));
+        thread::sleep(Duration::from_micros(rng.u64(0..most_us))); // the pause is the test
         running.try_signal(libc::SIGTERM);
         let (ended, took) = running.wait_timed();
-        assert!(took <= STOP_TIMEOUT + SCHEDULING, "{took:?}");
+        // A second signal that seems to be the first, which came twice, is given a moment.
+        assert!(took <= STOP_TIMEOUT / 2, "{took:?}");
         assert_eq!(ended.acked(), 50);
         let status = ended.code();
         assert!([0, 3].contains(&status), "{status} {:#?}", ended.log);
@@ -341,9 +346,11 @@ fn a_second_signal_at_any_moment_of_the_stop_loses_nothing() {
             assert!(last.wal_frames > 0, "{:#?}", ended.log);
         }
         hurried += u32::from(status == 3);
-        // The next start finishes the job of this one.
+        drop(reader);
     }
     println!("{hurried} of {ROUNDS} left before the end of the checkpoint");
+    assert!(hurried > 0);
+    // The next start finishes their job.
     let ended = record(&db, "--source stdin").stop_within(libc::SIGTERM, STOP_TIMEOUT);
     assert_stopped(&db, &ended, 0, "SIGTERM");
     assert_holds_first(&db, ROUNDS * 50);
@@ -363,7 +370,8 @@ fn stopped_beside_a_reader(db: &Path, timeout: Duration) -> Holder {
     running.send(&lines(100..200));
     running.wait_for_ack(200);
     let ended = running.stop_within(libc::SIGTERM, timeout);
-    assert_stopped(db, &ended, 3, "SIGTERM");
+    let last = assert_stopped(db, &ended, 3, "SIGTERM");
+    assert_frames_remain(db, &last);
     reader
 }
 
@@ -518,6 +526,51 @@ fn a_lock_held_through_the_stop_of_an_idle_recorder_costs_only_the_checkpoint() 
     assert_holds_first(&db, 100);
 }
 
+/// A recorder whose input has ended while another process has the lock, so that 100 lines wait.
+fn ended_input_beside_a_lock(db: &Path) -> (Running, Holder) {
+    let mut running = record(
+        db,
+        &format!("{AWAITED_WITHOUT_COMMITS} --stop-timeout 1s --busy-timeout 50ms"),
+    );
+    let writer = Holder::start(db, WRITER);
+    running.send(&lines(0..100));
+    running.close_stdin();
+    running.wait_for("commit-waiting");
+    (running, writer)
+}
+
+#[test]
+fn the_end_of_the_input_waits_for_the_lock_that_its_commit_needs() {
+    let dir = Dir::new("eof-lock");
+    let db = dir.file("eof-lock.db");
+    let (mut running, writer) = ended_input_beside_a_lock(&db);
+    // Longer than --stop-timeout, which is for those whom somebody is about to kill.
+    thread::sleep(Duration::from_millis(1500)); // the pause is the test
+    assert!(!running.has_ended());
+    writer.release();
+    let ended = running.wait();
+    assert_stopped(&db, &ended, 0, "eof");
+    assert_eq!(ended.acked(), 100);
+    assert_holds_first(&db, 100);
+}
+
+#[test]
+fn a_signal_after_the_end_of_the_input_has_its_deadline() {
+    let dir = Dir::new("eof-signal");
+    let db = dir.file("eof-signal.db");
+    let (running, writer) = ended_input_beside_a_lock(&db);
+    let ended = running.stop_within(libc::SIGTERM, Duration::from_secs(1));
+    assert_eq!(ended.code(), 4, "{:#?}", ended.log);
+    let told = ended.stopped();
+    assert_eq!(
+        (&*told["committed"], &*told["uncommitted"]),
+        ("0", "100"),
+        "{told:?}"
+    );
+    writer.release();
+    assert_holds_first(&db, 0);
+}
+
 #[test]
 fn lines_that_were_read_and_found_no_room_are_counted_as_uncommitted() {
     let dir = Dir::new("no-room");
@@ -539,11 +592,7 @@ fn lines_that_were_read_and_found_no_room_are_counted_as_uncommitted() {
         // Held open, so that the stop is the signal's.
         (sent, sender)
     });
-    until("the pipe is full and no longer read", || {
-        let before = unread(left.as_raw_fd());
-        thread::sleep(Duration::from_millis(50));
-        (before > 32_768 && unread(left.as_raw_fd()) == before).then_some(())
-    });
+    wait_until_stuck(left.as_raw_fd());
     let ended = running.stop_within(libc::SIGTERM, Duration::from_secs(1));
     let last = assert_stopped(&db, &ended, 4, "SIGTERM");
     writer.release();
@@ -834,7 +883,7 @@ fn streams_that_are_closed_at_the_start_do_not_become_the_database() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_a_read_or_a_sleep() {
+fn a_stop_does_not_wait_for_a_read_or_for_the_next_sample() {
     let dir = Dir::new("blocked");
     let fifo = dir.file("fifo");
     let path = std::ffi::CString::new(text(&fifo)).unwrap();

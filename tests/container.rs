@@ -1,0 +1,766 @@
+//! Guards against the failure that seawall was written for: `docker stop` sent SIGTERM to process 1, which
+//! died of it or never heard it; the WAL was never checkpointed, and what people found in the volume
+//! afterwards, or after `docker rm`, was not what had been recorded. Every way in which Docker ends a
+//! container is gone through here, idle and under load, in the image as it is meant to run.
+//!
+//! `just image` builds the image. Whatever is made in Docker here has the label `seawall-test` with the
+//! process id of the test, and is removed by it or, if it was killed, by the next one.
+
+mod support;
+
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use support::stop::*;
+use support::*;
+
+const IMAGE: &str = "seawall";
+const LABEL: &str = "seawall-test";
+/// How the image is meant to run.
+const CONFINED: &str = "--read-only --cap-drop ALL --network none --memory 6m";
+const STOP_SIGNALS: [&str; 4] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
+/// Acknowledged before a recorder under load is ended: many commits.
+const MANY_LINES: u64 = 20_000;
+
+/// Whether containers can be run here.
+fn can_run() -> bool {
+    static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
+    let why_not = WHY_NOT.get_or_init(|| {
+        let looked = docker(&["version", "--format", "{{.Server.Version}}"])
+            .and_then(|_| docker(&["image", "inspect", IMAGE]));
+        if looked.is_ok() {
+            sweep();
+        }
+        looked.err()
+    });
+    why_not.as_ref().map(|why| skip(why)).is_none()
+}
+
+/// Tells that a test cannot run here, which on CI is a failure.
+fn skip(why: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
+    // What a test prints by println is shown only if it fails.
+    let line = format!("skipped: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// Removes what tests that were killed left behind.
+fn sweep() {
+    let filter = format!("label={LABEL}");
+    let label = format!("{{{{.Label \"{LABEL}\"}}}}");
+    for (list, remove, name) in [
+        ("ps -a", "rm -f", "{{.Names}}"),
+        ("volume ls", "volume rm", "{{.Name}}"),
+    ] {
+        let format = format!("{label} {name}");
+        let mut args: Vec<&str> = list.split(' ').collect();
+        args.extend(["--filter", &filter, "--format", &format]);
+        for line in docker(&args).unwrap().lines() {
+            let (pid, name) = line.split_once(' ').unwrap();
+            let is_left = pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists();
+            if is_left {
+                let mut args: Vec<&str> = remove.split(' ').collect();
+                args.push(name);
+                let _ = docker(&args);
+            }
+        }
+    }
+}
+
+/// Runs a docker command: what it printed, or what it said was wrong.
+fn docker(args: &[&str]) -> Result<String, String> {
+    let output = Command::new("docker")
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("cannot run docker: {e}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    let error = String::from_utf8_lossy(&output.stderr);
+    Err(format!("docker {}: {}", args.join(" "), error.trim()))
+}
+
+fn label() -> String {
+    format!("{LABEL}={}", std::process::id())
+}
+
+fn new_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let n = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{LABEL}-{}-{n}", std::process::id())
+}
+
+/// Who runs in the container: somebody without rights, whose files the test may remove.
+fn user_and_group() -> (u32, u32) {
+    // SAFETY: these two cannot fail and touch no memory.
+    match unsafe { (libc::geteuid(), libc::getegid()) } {
+        (0, _) => (1000, 1000),
+        ids => ids,
+    }
+}
+
+/// A folder of the host in which the container's user may write.
+struct Data(Dir);
+
+impl Data {
+    fn new(name: &str) -> Self {
+        Self::with_mode(name, 0o777)
+    }
+
+    fn with_mode(name: &str, mode: u32) -> Self {
+        let dir = Dir::new(name);
+        fs::create_dir(dir.file("data")).unwrap();
+        fs::set_permissions(dir.file("data"), fs::Permissions::from_mode(mode)).unwrap();
+        Data(dir)
+    }
+
+    fn db(&self) -> PathBuf {
+        self.0.file("data/sensor_data.db")
+    }
+
+    fn mount(&self) -> String {
+        format!("{}:/app/data", text(&self.0.file("data")))
+    }
+}
+
+/// A container, removed with the value.
+struct Container {
+    name: String,
+}
+
+impl Container {
+    fn command(&self, options: &str, mount: &str, args: &str) -> Command {
+        let mut command = Command::new("docker");
+        let (user, group) = user_and_group();
+        command.args(["run", "--name", &self.name, "--label", &label()]);
+        command.args(options.split_whitespace());
+        command.args(CONFINED.split_whitespace());
+        command.args(["--user", &format!("{user}:{group}"), "-v", mount, IMAGE]);
+        command.args(args.split_whitespace());
+        command
+    }
+
+    /// Runs seawall in the background.
+    fn start(mount: &str, args: &str) -> Self {
+        let container = Container { name: new_name() };
+        let output = container.command("-d", mount, args).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error}");
+        container
+    }
+
+    /// Runs seawall with its three streams here, and waits until it records.
+    fn attach(mount: &str, args: &str) -> (Self, Running) {
+        let container = Container { name: new_name() };
+        let running = Running::spawn(&mut container.command("-i", mount, args));
+        running.wait_for("ready");
+        (container, running)
+    }
+
+    /// Runs a docker command on it.
+    fn docker(&self, command: &str) -> String {
+        let mut args: Vec<&str> = command.split_whitespace().collect();
+        args.push(&self.name);
+        docker(&args).unwrap()
+    }
+
+    fn inspect(&self, format: &str) -> String {
+        docker(&["inspect", "--format", format, &self.name]).unwrap()
+    }
+
+    /// What it wrote so far.
+    fn output(&self) -> (Vec<String>, Vec<String>) {
+        let output = Command::new("docker").args(["logs", &self.name]).output();
+        let output = output.unwrap();
+        let lines = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            text.lines().map(str::to_owned).collect()
+        };
+        (lines(&output.stdout), lines(&output.stderr))
+    }
+
+    /// Waits until so many lines of its log have the event.
+    fn wait_for(&self, event: &str, times: usize) {
+        let wanted = format!(" event={event} ");
+        until(
+            &format!("{times} × {wanted} in {:?}", self.output()),
+            || {
+                let (_, log) = self.output();
+                let found = log.iter().filter(|line| line.contains(&wanted));
+                (found.count() >= times).then_some(())
+            },
+        );
+    }
+
+    /// Waits until it has ended by itself or by a command that was given.
+    fn ended(&self) -> Ended {
+        until("the container ends", || {
+            (self.inspect("{{.State.Running}}") == "false").then_some(())
+        });
+        let code: i32 = self.inspect("{{.State.ExitCode}}").parse().unwrap();
+        let (out, log) = self.output();
+        Ended {
+            status: ExitStatus::from_raw(code << 8),
+            log,
+            out,
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Where the test fails early there may be none.
+        let _ = docker(&["rm", "-f", &self.name]);
+    }
+}
+
+fn assert_image(format: &str, wanted: &str) {
+    let is = docker(&["image", "inspect", "--format", format, IMAGE]).unwrap();
+    assert_eq!(is, wanted, "{format}");
+}
+
+#[test]
+fn the_image_says_what_it_is() {
+    if !can_run() {
+        return;
+    }
+    assert_image("{{json .Config.Entrypoint}}", "[\"/seawall\"]");
+    assert_image("{{.Config.WorkingDir}}", "/app");
+    assert_image("{{.Config.StopSignal}}", "SIGTERM");
+    assert_image("{{json .Config.Volumes}}", "null");
+    let native = docker(&["version", "--format", "{{.Server.Arch}}"]).unwrap();
+    assert_image("{{.Os}}/{{.Architecture}}", &format!("linux/{native}"));
+    assert_image(
+        "{{index .Config.Labels \"org.opencontainers.image.version\"}}",
+        env!("CARGO_PKG_VERSION"),
+    );
+}
+
+#[test]
+fn the_program_in_the_image_is_static_and_position_independent() {
+    if !can_run() {
+        return;
+    }
+    const ET_DYN: u16 = 3;
+    const PT_INTERP: u32 = 3;
+    let data = Data::new("binary");
+    let container = Container::start(&data.mount(), "--version");
+    let copy = data.0.file("seawall");
+    container.ended();
+    let from = format!("{}:/seawall", container.name);
+    docker(&["cp", &from, text(&copy)]).unwrap();
+    let elf = fs::read(copy).unwrap();
+    let number = |at: usize, bytes: usize| {
+        let bytes = &elf[at..at + bytes];
+        bytes.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b)) as usize
+    };
+    assert_eq!(number(16, 2) as u16, ET_DYN);
+    let (headers, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    let interpreter = (0..count).any(|n| number(headers + n * size, 4) as u32 == PT_INTERP);
+    assert!(count > 0 && !interpreter, "it needs a dynamic linker");
+}
+
+#[test]
+fn process_1_is_seawall_and_there_is_no_other() {
+    if !can_run() {
+        return;
+    }
+    let data = Data::new("process-1");
+    let container = Container::start(&data.mount(), "");
+    container.wait_for("ready", 1);
+    let pid = container.inspect("{{.State.Pid}}");
+    let processes = docker(&["top", &container.name, "-o", "pid,args"]).unwrap();
+    let rows: Vec<Vec<&str>> = processes
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[1..], [[pid.as_str(), "/seawall"]], "{processes}");
+    container.docker("stop");
+    assert_stopped(&data.db(), &container.ended(), 0, "SIGTERM");
+}
+
+#[test]
+fn each_stop_signal_ends_an_idle_recorder_with_all_saved() {
+    if !can_run() {
+        return;
+    }
+    for signal in STOP_SIGNALS {
+        let data = Data::new("idle");
+        let (container, mut running) =
+            Container::attach(&data.mount(), "--source stdin --ack --commit-interval 0");
+        running.send(&lines(0..3));
+        running.wait_for_ack(3);
+        container.docker(&format!("kill --signal {signal}"));
+        let ended = running.wait();
+        assert_eq!(
+            assert_stopped(&data.db(), &ended, 0, signal).committed,
+            3,
+            "{signal}"
+        );
+    }
+}
+
+#[test]
+fn each_stop_signal_ends_a_recorder_at_full_load_with_all_saved() {
+    if !can_run() {
+        return;
+    }
+    for signal in STOP_SIGNALS {
+        let data = Data::new("load");
+        let container = Container::start(&data.mount(), "--source sim:rate=max");
+        container.wait_for("checkpoint", 1);
+        container.docker(&format!("kill --signal {signal}"));
+        let last = assert_stopped(&data.db(), &container.ended(), 0, signal);
+        assert!(last.committed > MANY_LINES, "{last:?}");
+        assert_eq!(last.dropped, 0, "{last:?}");
+    }
+}
+
+#[test]
+fn docker_stop_at_full_load_settles_and_acknowledges_all_that_was_accepted() {
+    if !can_run() {
+        return;
+    }
+    let data = Data::new("stop");
+    let (container, mut running) = Container::attach(&data.mount(), "--source stdin --ack");
+    let flood = Flood::start(running.stdin.take().unwrap());
+    running.wait_for_ack(MANY_LINES);
+    container.docker("stop");
+    let ended = running.wait();
+    let sent = flood.end();
+    let last = assert_stopped(&data.db(), &ended, 0, "SIGTERM");
+    assert_eq!(ended.acked(), last.committed);
+    assert!(last.committed <= sent);
+    assert_eq!(held(&data.db()), last.committed);
+}
+
+/// Lines of a flood in the file, which have to be the first of it.
+fn held(db: &Path) -> u64 {
+    let row = sql(
+        db,
+        "SELECT count(*), count(DISTINCT value), coalesce(min(value), 0), coalesce(max(value) + 1, 0)
+         FROM sensor_readings WHERE sensor = 'm,k=a'",
+    );
+    let [count, different, first, after_last] = row
+        .split('|')
+        .map(|n| n.parse().unwrap())
+        .collect::<Vec<u64>>()[..]
+    else {
+        panic!("{row}")
+    };
+    assert_eq!((different, first, after_last), (count, 0, count), "{row}");
+    count
+}
+
+/// A new container finds on the volume all that was acknowledged in one that is gone, and goes on.
+fn assert_next_goes_on(data: &Data, ended: &Ended) {
+    const MORE: u64 = 100;
+    let next = Container::start(&data.mount(), &format!("--source sim:count={MORE}"));
+    let next = next.ended();
+    let last = assert_stopped(&data.db(), &next, 0, "eof");
+    assert_eq!(last.committed, MORE);
+    let held = held(&data.db());
+    assert!(held >= ended.acked(), "{} acked, {held}", ended.acked());
+    let reason = sql(&data.db(), "SELECT reason FROM runs WHERE id = 1");
+    if reason == "unclean" {
+        let recovered = format!(" event=recovered run=1 reason=unclean readings={held}");
+        assert!(next.has(&recovered), "{recovered}: {:#?}", next.log);
+    } else {
+        // Killed in the last checkpoint, or not at all.
+        assert_eq!(reason, "SIGTERM");
+    }
+    let ids = sql(
+        &data.db(),
+        "SELECT run, min(id), max(id) FROM sensor_readings GROUP BY run",
+    );
+    let wanted = format!("1|1|{held}\n2|{}|{}", held + 1, held + MORE);
+    assert_eq!(ids, wanted);
+}
+
+/// What was acknowledged survives the command that ends the container.
+fn assert_acked_survives(command: &str) {
+    let data = Data::new("killed");
+    let (container, mut running) = Container::attach(&data.mount(), "--source stdin --ack");
+    let flood = Flood::start(running.stdin.take().unwrap());
+    running.wait_for_ack(MANY_LINES);
+    container.docker(command);
+    let ended = running.wait();
+    flood.end();
+    drop(container);
+    assert_next_goes_on(&data, &ended);
+}
+
+#[test]
+fn acked_readings_survive_docker_kill_and_a_new_container_goes_on() {
+    if can_run() {
+        assert_acked_survives("kill");
+    }
+}
+
+#[test]
+fn acked_readings_survive_docker_stop_without_a_grace_period() {
+    if can_run() {
+        assert_acked_survives("stop -t 0");
+    }
+}
+
+#[test]
+fn acked_readings_survive_docker_rm_of_a_running_container() {
+    if can_run() {
+        assert_acked_survives("rm -f");
+    }
+}
+
+#[test]
+fn docker_restart_at_full_load_saves_all_and_goes_on() {
+    if !can_run() {
+        return;
+    }
+    let data = Data::new("restart");
+    let container = Container::start(&data.mount(), "--source sim:rate=max");
+    container.wait_for("checkpoint", 1);
+    container.docker("restart");
+    container.wait_for("ready", 2);
+    container.docker("stop");
+    let mut ended = container.ended();
+    let first_end = ended
+        .log
+        .iter()
+        .position(|line| line.contains(" event=stopped "))
+        .unwrap();
+    let second = ended.log.split_off(first_end + 1);
+    let first = assert_last_line(&ended.log, "SIGTERM");
+    ended.log = second;
+    let second = assert_stopped(&data.db(), &ended, 0, "SIGTERM");
+    let ledger = ledger(&data.db());
+    assert_eq!(ledger.runs, 2);
+    assert_eq!(ledger.readings, first.committed + second.committed);
+    assert_eq!(first.uncommitted, 0);
+}
+
+#[test]
+fn docker_stop_of_a_paused_container_saves_all() {
+    if !can_run() {
+        return;
+    }
+    let data = Data::new("pause");
+    let container = Container::start(&data.mount(), "--source sim:rate=max");
+    container.wait_for("checkpoint", 1);
+    container.docker("pause");
+    assert_eq!(container.inspect("{{.State.Paused}}"), "true");
+    container.docker("stop");
+    assert_stopped(&data.db(), &container.ended(), 0, "SIGTERM");
+}
+
+#[test]
+fn acked_readings_survive_an_out_of_memory_kill() {
+    if !can_run() {
+        return;
+    }
+    if docker(&["info", "--format", "{{.MemoryLimit}}"]).unwrap() != "true" {
+        return skip("the kernel does not limit a container's memory");
+    }
+    // A lock that is never let go, and a queue that may grow over the container's memory.
+    let options = "--source stdin --source sim:sensors=8,rate=10000 --ack --queue-rows 16000000";
+    let data = Data::new("oom");
+    let (container, mut running) = Container::attach(&data.mount(), options);
+    running.send(&lines(0..MANY_LINES));
+    running.wait_for_ack(MANY_LINES);
+    let lock = Holder::start(&data.db(), "BEGIN IMMEDIATE");
+    let ended = running.wait();
+    assert_eq!(ended.code(), 128 + libc::SIGKILL, "{:#?}", ended.log);
+    until("Docker knows of the kill", || {
+        (container.inspect("{{.State.OOMKilled}}") == "true").then_some(())
+    });
+    // A holder that closed the file would do the recovery.
+    lock.kill();
+    drop(container);
+
+    let next = Container::start(&data.mount(), "--source sim:count=100");
+    let next = next.ended();
+    let last = assert_stopped(&data.db(), &next, 0, "eof");
+    assert_eq!(last.committed, 100);
+    assert!(next.has(" event=recovered run=1 reason=unclean "));
+    assert_eq!(held(&data.db()), MANY_LINES);
+}
+
+/// A named volume, removed with the value.
+struct Volume(String);
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = docker(&["volume", "rm", &self.0]);
+    }
+}
+
+#[test]
+fn a_new_named_volume_is_writable_and_outlives_its_containers() {
+    if !can_run() {
+        return;
+    }
+    let volume = Volume(new_name());
+    docker(&["volume", "create", "--label", &label(), &volume.0]).unwrap();
+    let mount = format!("{}:/app/data", volume.0);
+    let mut readings = 0;
+    for _ in 0..2 {
+        let container = Container::start(&mount, "--source sim:rate=max");
+        container.wait_for("checkpoint", 1);
+        container.docker("stop");
+        let ended = container.ended();
+        assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+        readings += assert_last_line(&ended.log, "SIGTERM").committed;
+    }
+    let check = Container::start(&mount, "check --full");
+    let ended = check.ended();
+    assert_eq!(ended.code(), 0, "{:?}", ended.log);
+    let sound = format!("sound readings={readings} runs=2 unclean=0");
+    assert_eq!(ended.out.last(), Some(&sound));
+
+    // Through Docker, since the volume's own folder is root's.
+    let data = Data::new("volume");
+    let from = format!("{}:/app/data/sensor_data.db", check.name);
+    docker(&["cp", &from, text(&data.db())]).unwrap();
+    assert_eq!(count(&data.db()), readings);
+    drop(check);
+}
+
+#[test]
+fn a_second_container_on_the_same_volume_is_refused() {
+    if !can_run() {
+        return;
+    }
+    let data = Data::new("second");
+    let first = Container::start(&data.mount(), "");
+    first.wait_for("ready", 1);
+    let second = Container::start(&data.mount(), "").ended();
+    assert_eq!(second.code(), 1, "{:#?}", second.log);
+    assert!(second.has("is recording to it"), "{:#?}", second.log);
+    first.docker("stop");
+    assert_stopped(&data.db(), &first.ended(), 0, "SIGTERM");
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_is_told_with_user_group_and_path() {
+    if !can_run() {
+        return;
+    }
+    let data = Data::with_mode("unwritable", 0o555);
+    let ended = Container::start(&data.mount(), "").ended();
+    assert_eq!(ended.code(), 1, "{:#?}", ended.log);
+    let (user, group) = user_and_group();
+    let error = ended
+        .log
+        .iter()
+        .find(|line| line.contains(" level=error "))
+        .expect("an error");
+    let error = &fields(error)["error"];
+    for part in [
+        format!("uid {user}"),
+        format!("gid {group}"),
+        "data".to_owned(),
+    ] {
+        assert!(error.contains(&part), "no {part:?} in {error}");
+    }
+    assert_last_line(&ended.log, "error");
+}
+
+#[test]
+fn the_containers_own_layer_is_warned_of() {
+    if !can_run() {
+        return;
+    }
+    let container = Container { name: new_name() };
+    let (label, name) = (label(), &*container.name);
+    let mut args = vec!["run", "--name", name, "--label", &label, IMAGE];
+    args.extend(["--source", "sim:count=1"]);
+    docker(&args).unwrap();
+    let ended = container.ended();
+    assert!(ended.has(" event=not-lasting "), "{:#?}", ended.log);
+    assert_last_line(&ended.log, "eof");
+}
+
+/// The original story's names are few, so that tests that run at the same time take turns.
+struct Story {
+    folder: Dir,
+    _turn: fs::File,
+    before: Option<String>,
+}
+
+const SENSOR_APP: &str = "sensor-app";
+
+impl Story {
+    fn new() -> Self {
+        // SAFETY: it cannot fail and touches no memory.
+        let lock = format!("{LABEL}-story-{}.lock", unsafe { libc::geteuid() });
+        let turn = fs::File::create(std::env::temp_dir().join(lock)).unwrap();
+        // SAFETY: the descriptor is open as long as `turn`.
+        assert_eq!(unsafe { libc::flock(turn.as_raw_fd(), libc::LOCK_EX) }, 0);
+        sweep();
+        let before = docker(&["image", "inspect", "--format", "{{.Id}}", SENSOR_APP]).ok();
+        // Containers have the labels of their image.
+        let mut build = Command::new("docker")
+            .args(["build", "-q", "-t", SENSOR_APP, "--label", &label(), "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(build.stdin.take().unwrap(), "FROM {IMAGE}").unwrap();
+        let build = build.wait_with_output().unwrap();
+        assert!(build.status.success(), "{build:?}");
+        Story {
+            folder: Dir::new("story"),
+            _turn: turn,
+            before,
+        }
+    }
+
+    /// A line of the story for the shell, in a folder of its own.
+    fn line(&self, folder: &str, line: &str) -> Command {
+        let folder = self.folder.file(folder);
+        // Docker would make it, but for root, whose files nobody else can remove.
+        fs::create_dir_all(folder.join("data")).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).current_dir(folder);
+        command
+    }
+
+    fn say(&self, folder: &str, line: &str) -> (String, String) {
+        let output = self.line(folder, line).output().unwrap();
+        let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{line}: {out} {err}");
+        (out, err)
+    }
+
+    /// `SELECT COUNT(*)`, word for word where there is a shell's sqlite3, and by Python's in any case.
+    fn count(&self, folder: &str) -> u64 {
+        let db = self.folder.file(folder).join("data/sensor_data.db");
+        let readings = count(&db);
+        if Command::new("sqlite3").arg("--version").output().is_ok() {
+            let line = "sqlite3 data/sensor_data.db \"SELECT COUNT(*) FROM sensor_readings;\"";
+            assert_eq!(self.say(folder, line).0, readings.to_string());
+        }
+        assert_one_file(&db);
+        assert_sound(&db);
+        readings
+    }
+}
+
+impl Drop for Story {
+    fn drop(&mut self) {
+        let mut args = vec!["ps", "-aq", "--filter"];
+        let label = format!("label={}", label());
+        args.extend([&*label, "--filter", "ancestor=sensor-app"]);
+        for container in docker(&args).unwrap_or_default().lines() {
+            let _ = docker(&["rm", "-f", container]);
+        }
+        let _ = docker(&["rmi", SENSOR_APP]);
+        if let Some(before) = &self.before {
+            let _ = docker(&["tag", before, SENSOR_APP]);
+        }
+    }
+}
+
+#[test]
+fn a_container_saves_all_in_the_original_story_word_for_word() {
+    if !can_run() {
+        return;
+    }
+    let story = Story::new();
+
+    let line = "exec docker run -v $(pwd)/data:/app/data sensor-app";
+    let running = Running::spawn(&mut story.line("ctrl-c", line));
+    running.wait_for("ready");
+    let db = story.folder.file("ctrl-c").join("data/sensor_data.db");
+    until("a commit", || (try_count(&db)? > 0).then_some(()));
+    let ended = running.stop(libc::SIGINT);
+    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+    let last = assert_last_line(&ended.log, "SIGINT");
+    assert!(last.committed > 0);
+    assert_eq!(story.count("ctrl-c"), last.committed);
+
+    for line in [
+        "docker run -d --name test-sensor -v $(pwd)/data:/app/data sensor-app",
+        "sleep 30",
+        "docker stop test-sensor",
+    ] {
+        story.say("stop", line);
+    }
+    let (_, log) = story.say("stop", "docker logs test-sensor");
+    let log: Vec<String> = log.lines().map(str::to_owned).collect();
+    let last = assert_last_line(&log, "SIGTERM");
+    // 8 sensors at 10 Hz for 30 s, less what the start of the container took.
+    assert!(last.committed > 8 * 10 * 25, "{last:?}");
+    assert_eq!((last.dropped, last.uncommitted), (0, 0));
+    assert_eq!(story.count("stop"), last.committed);
+}
+
+#[test]
+fn ctrl_c_on_a_terminal_saves_all() {
+    if !can_run() {
+        return;
+    }
+    let script = "
+import os, pty, re, select, sys, time
+
+def read(deadline):
+    if not select.select([terminal], [], [], max(0, deadline - time.monotonic()))[0]:
+        sys.exit('waited in vain: %r' % written)
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        return b''
+
+child, terminal = pty.fork()
+if child == 0:
+    os.execvp(sys.argv[1], sys.argv[1:])
+written = b''
+deadline = time.monotonic() + 60
+while not re.search(rb'[1-9][0-9,]* readings', written):
+    got = read(deadline)
+    if not got:
+        sys.exit('ended too soon: %r' % written)
+    written += got
+os.write(terminal, b'\\x03')
+while got := read(deadline):
+    written += got
+sys.stdout.buffer.write(written)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+";
+    let data = Data::new("terminal");
+    let container = Container { name: new_name() };
+    let run = container.command("-it", &data.mount(), "--source sim:rate=max");
+    let output = Command::new("python3")
+        .args(["-c", script])
+        .arg(run.get_program())
+        .args(run.get_args())
+        .output()
+        .expect("run python3");
+    let written = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        written.contains('\x1b'),
+        "no status line: {written:?} {error}"
+    );
+    // What stands on the terminal's lines in the end.
+    let log: Vec<String> = written
+        .lines()
+        .map(|line| line.trim_end().rsplit("\x1b[K").next().unwrap().to_owned())
+        .filter(|line| line.starts_with("ts="))
+        .collect();
+    let ended = Ended {
+        status: output.status,
+        log,
+        out: Vec::new(),
+    };
+    assert_stopped(&data.db(), &ended, 0, "SIGINT");
+}
