@@ -263,7 +263,10 @@ fn refused(verb: &str, path: &Path, error: &io::Error) -> String {
     };
     format!(
         "cannot {verb} {}: {error} (uid {uid}, gid {gid}){advice}",
-        path.display()
+        std::path::absolute(path)
+            .as_deref()
+            .unwrap_or(path)
+            .display()
     )
 }
 

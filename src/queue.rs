@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::reading::Batch;
-use crate::stop::Stop;
+use crate::stop::{Reason, Stop};
 
 /// Text of readings in memory, and names of series that are new in them; either can be as long as a line.
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
@@ -181,6 +181,15 @@ impl Queue {
     pub fn stop(&self, stop: Stop) {
         self.lock().stop.get_or_insert(stop);
         self.changed.notify_one();
+    }
+
+    /// Somebody is waiting for the process to end.
+    pub fn is_stopped_by_signal(&self) -> bool {
+        let inner = self.lock();
+        inner
+            .stop
+            .as_ref()
+            .is_some_and(|stop| matches!(stop.reason, Reason::Signal(_)))
     }
 
     pub fn is_stopping(&self) -> bool {

@@ -580,6 +580,7 @@ impl Recorder {
             step,
             uncommitted: (self.queue.held() + self.staged.rows().len()) as u64,
             wal_frames: news.wal_frames,
+            kept_wal: news.kept_wal,
             failed: reason == Reason::Error,
             files_gone: failure.is_some_and(db::Error::is_files_gone),
         };

@@ -132,6 +132,8 @@ pub struct Outcome {
     pub step: Step,
     pub uncommitted: u64,
     pub wal_frames: u32,
+    /// The file could not be taken out of WAL mode, though nobody else has it open.
+    pub kept_wal: bool,
     pub failed: bool,
     /// The files are no longer where they were, so that what was committed last is nowhere.
     pub files_gone: bool,
@@ -143,7 +145,7 @@ impl Outcome {
             Status::Uncommitted
         } else if self.failed || self.step == Step::Open {
             Status::Failed
-        } else if self.step < Step::Closed || self.wal_frames > 0 {
+        } else if self.step < Step::Closed || self.wal_frames > 0 || self.kept_wal {
             Status::FramesRemain
         } else {
             Status::Done
@@ -161,6 +163,7 @@ mod tests {
             step: Step::Closed,
             uncommitted: 0,
             wal_frames: 0,
+            kept_wal: false,
             failed: false,
             files_gone: false,
         };
@@ -169,6 +172,13 @@ mod tests {
         assert_eq!(
             status(Outcome {
                 wal_frames: 3,
+                ..done
+            }),
+            Status::FramesRemain
+        );
+        assert_eq!(
+            status(Outcome {
+                kept_wal: true,
                 ..done
             }),
             Status::FramesRemain

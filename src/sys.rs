@@ -391,7 +391,7 @@ pub fn reopen_nonblocking(fd: RawFd) -> Option<OwnedFd> {
 
 fn timespec(d: Duration) -> libc::timespec {
     libc::timespec {
-        tv_sec: d.as_secs().min(i32::MAX as u64) as libc::time_t,
+        tv_sec: d.as_secs().min(i32::MAX as u64) as _,
         tv_nsec: d.subsec_nanos() as _,
     }
 }

@@ -41,6 +41,8 @@ pub struct News {
     /// Frames in the WAL that are still needed there.
     pub wal_frames: u32,
     pub last_checkpoint: Option<Instant>,
+    /// For want of room or memory the file is not one file yet, though nothing is left in the WAL.
+    pub kept_wal: bool,
     /// Newest ack of each stream since the last look.
     pub acks: Vec<Ack>,
     /// Why the writer gave up.
@@ -128,7 +130,8 @@ impl Writer {
                     self.progress.bell.ring();
                     return Ok(db);
                 }
-                Err(e) if e.class() == Class::Retry && !self.queue.is_stopping() => {
+                // Nothing was accepted yet, so that a signal need not wait for the file.
+                Err(e) if e.class() == Class::Retry && !self.queue.is_stopped_by_signal() => {
                     retry.wait(&self.queue, "open-waiting", &e);
                 }
                 // Once: a new file that is damaged too means a device that cannot be recorded to.
@@ -385,11 +388,20 @@ impl Writer {
 
     fn close(&self, mut db: Db, wal_frames: u32) -> Result<(), Error> {
         self.progress.look().step = Step::Close;
-        if wal_frames == 0 && !db.leave_wal()? {
-            log::info(
-                "kept-in-wal-mode",
-                &[("reason", &"another process has the file open")],
-            );
+        if wal_frames == 0 {
+            match db.leave_wal() {
+                Ok(true) => {}
+                Ok(false) => {
+                    let reason = "another process has the file open";
+                    log::info("kept-in-wal-mode", &[("reason", &reason)]);
+                }
+                // Not tried again: SQLite would take the mode for changed, whatever the file says.
+                Err(e) if e.class() == Class::Retry => {
+                    log::warn("kept-in-wal-mode", &[("reason", &e)]);
+                    self.progress.look().kept_wal = true;
+                }
+                Err(e) => return Err(e),
+            }
         }
         db.close()?;
         self.progress.look().step = Step::Closed;

@@ -48,7 +48,7 @@ struct SmallDisk {
 
 impl SmallDisk {
     /// None, with a word of why, where this user may not mount.
-    fn new(megabytes: u64) -> Option<Self> {
+    fn new(megabytes: u64, block_bytes: &str) -> Option<Self> {
         let dir = Dir::new("small-disk");
         let image = dir.file("image");
         let at = dir.file("mnt");
@@ -68,7 +68,7 @@ impl SmallDisk {
             })
         };
         let (image, mount) = (image.to_str().unwrap(), at.to_str().unwrap());
-        let made = run("mkfs.ext4", &["-q", "-m", "0", image])
+        let made = run("mkfs.ext4", &["-q", "-m", "0", "-b", block_bytes, image])
             .and_then(|()| run("mount", &["-o", "loop", image, mount]));
         match made {
             Ok(()) => Some(SmallDisk { dir, at }),
@@ -117,7 +117,7 @@ fn recorder(db: &Path, more: &[&str]) -> Running {
 
 #[test]
 fn what_was_accepted_waits_for_room_and_recording_goes_on() {
-    let Some(disk) = SmallDisk::new(24) else {
+    let Some(disk) = SmallDisk::new(24, "4096") else {
         return;
     };
     let db = disk.at.join("x.db");
@@ -158,7 +158,7 @@ fn what_was_accepted_waits_for_room_and_recording_goes_on() {
 
 #[test]
 fn a_stop_while_the_disk_is_full_says_exactly_what_it_left() {
-    let Some(disk) = SmallDisk::new(24) else {
+    let Some(disk) = SmallDisk::new(24, "4096") else {
         return;
     };
     let db = disk.at.join("x.db");
@@ -205,7 +205,7 @@ fn a_stop_while_the_disk_is_full_says_exactly_what_it_left() {
 
 #[test]
 fn the_device_keeps_what_is_to_be_free() {
-    let Some(disk) = SmallDisk::new(32) else {
+    let Some(disk) = SmallDisk::new(32, "4096") else {
         return;
     };
     let db = disk.at.join("x.db");
@@ -238,5 +238,42 @@ fn the_device_keeps_what_is_to_be_free() {
     // The last commit and the checkpoint took from it; the device still has room.
     assert!(free > 4 << 20, "{free}");
     assert_eq!(count(&db).to_string(), ended.stopped()["committed"]);
+    assert_sound(&db);
+}
+
+/// SQLite makes sure of one block for each 4096 bytes of its shared memory. Where blocks are smaller, the
+/// others are missing on a full disk, and the first write to them was a SIGBUS.
+#[test]
+fn a_full_disk_with_small_blocks_kills_nobody() {
+    let Some(disk) = SmallDisk::new(8, "1024") else {
+        return;
+    };
+    let db = disk.at.join("x.db");
+    let mut run = recorder(&db, &["--min-free", "0"]);
+    run.send(b"m f=1 1\n");
+    until("the line is acknowledged", || {
+        (run.acked() == 1).then_some(())
+    });
+    run.kill();
+    // A start makes the shared memory anew.
+    fs::remove_file(disk.at.join("x.db-shm")).unwrap();
+    let filler = disk.fill();
+    for name in ["check", "checkpoint"] {
+        let (code, out, err) = support::seawall(&[name, "--db", db.to_str().unwrap()]);
+        assert_eq!(code, 1, "{name}: {out}{err}");
+        assert!(err.contains("bytes are free"), "{name}: {err}");
+    }
+    let run = Running::start(&[
+        "--db",
+        db.to_str().unwrap(),
+        "--source",
+        "sim:count=5",
+        "--min-free",
+        "0",
+    ]);
+    run.wait_for("open-waiting");
+    fs::remove_file(filler).unwrap();
+    assert_eq!(run.wait().code(), 0);
+    assert_eq!(count(&db), 6);
     assert_sound(&db);
 }

@@ -176,7 +176,7 @@ fn nobody_sleeps_to_wait_in_the_tests() {
     // `until` in the support module polls; a pause that is itself the test says so on its line.
     for (name, text) in sources(&["tests"]) {
         for (n, line) in text.lines().enumerate() {
-            if line.contains("sleep(")
+            if line.contains("thread::sleep(")
                 && !name.starts_with("tests/support")
                 && !name.ends_with("source_rules.rs")
             {

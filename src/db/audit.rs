@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::raw::{Access, Connection};
-use super::{Class, Error, error, identify, room_for_shared_memory, schema};
+use super::{Class, Error, code_in, error, identify, room_for_shared_memory, schema};
 use crate::ledger;
 use crate::reading::{Kind, Value};
 
@@ -102,8 +102,13 @@ fn examine(
         true
     })?;
     for line in told {
-        if line != "ok" {
-            audit.damage(line);
+        match code_in(&line) {
+            // The page could not be read, and may be sound.
+            Some(code) if Error::new(operation, path, code, "").class() != Class::Damaged => {
+                return Err(Error::new(operation, path, code, line));
+            }
+            _ if line == "ok" => {}
+            _ => audit.damage(line),
         }
     }
 

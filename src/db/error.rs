@@ -89,7 +89,7 @@ impl Error {
         match (self.code, self.code & 0xff) {
             (NOT_SEAWALL | NEWER_LAYOUT, _) => Class::Foreign,
             (ORPHANED, _) => Class::Damaged,
-            (ffi::SQLITE_IOERR_NOMEM | ffi::SQLITE_IOERR_SHMSIZE, _) => Class::Retry,
+            (ffi::SQLITE_IOERR_NOMEM, _) => Class::Retry,
             // A quota, or a disk that fills up under something else than a page. A sync that says so is as
             // bad as any that failed.
             (code, ffi::SQLITE_IOERR)

@@ -318,7 +318,19 @@ impl Db {
     /// Only after a complete checkpoint.
     pub fn leave_wal(&mut self) -> Result<bool, Error> {
         self.raw.set_busy_timeout(Duration::ZERO);
-        pragma::leave_wal(&mut self.raw)
+        let path = self.raw.path().to_owned();
+        let left = pragma::leave_wal(&mut self.raw)?;
+        // SQLite does not look whether it could delete it.
+        if left && place::wal_of(&path).exists() {
+            let code = ffi::SQLITE_IOERR_DELETE;
+            return Err(Error::new(
+                "delete the -wal of",
+                &path,
+                code,
+                "it is still there",
+            ));
+        }
+        Ok(left)
     }
 
     pub fn close(self) -> Result<(), Error> {
@@ -496,16 +508,23 @@ fn look_where_written(raw: &mut Connection) -> Result<(), Error> {
     for sql in schema::LOOK_WHERE_WRITTEN {
         let found = raw.answer(operation, sql)?;
         if found != "ok" {
-            return Err(Error::new(
-                operation,
-                raw.path(),
-                ffi::SQLITE_CORRUPT,
-                found,
-            ));
+            let code = code_in(&found).unwrap_or(ffi::SQLITE_CORRUPT);
+            return Err(Error::new(operation, raw.path(), code, found));
         }
     }
     raw.answer(operation, schema::NEXT_ID)?;
     raw.answer(operation, schema::GET_DEVICE).map(drop)
+}
+
+/// SQLite's check tells of a page that it could not read, for an I/O error or for want of memory, in the
+/// same words as of a damaged one, and only the number in them differs.
+fn code_in(finding: &str) -> Option<c_int> {
+    let (_, tail) = finding.split_once("error code")?;
+    let digits = tail.trim_start_matches(['=', ' ']);
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(digits.len());
+    digits[..end].parse().ok()
 }
 
 struct Begun {

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::{BINARY, Ended, Holder, Running, assert_sound, seawall, sql, until};
 
-/// What the machine may take to run a process that is ready, and this one to notice that it has ended.
-/// Less than any wait that the recorder could add to its own deadline.
+/// What this process may take to notice that another has ended, and the kernel to take that one down. Less
+/// than any wait that the recorder could add to its own deadline.
 pub const SCHEDULING: Duration = Duration::from_millis(60);
 /// `--stop-timeout` where none is given.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -155,25 +155,48 @@ impl Running {
         (self.wait(), took)
     }
 
-    /// Stops it by a signal; fails when that takes longer than `--stop-timeout`.
-    pub fn stop_within(mut self, signal: i32, timeout: Duration) -> Ended {
+    /// Stops it by a signal; fails when that takes longer than `--stop-timeout`. Time in which it was ready
+    /// to run and the processors ran others is not its own, nor is ours.
+    pub fn stop_within(self, signal: i32, timeout: Duration) -> Ended {
         /// When to give up on one that hangs.
         const HOPELESS: Duration = Duration::from_secs(10);
+        let its = format!("/proc/{}/schedstat", self.pid());
+        let waited = || run_delay(&its) + run_delay("/proc/thread-self/schedstat");
+        let (start, waited_before) = (Instant::now(), waited());
         self.signal(signal);
-        let start = Instant::now();
-        while !self.has_ended() {
+        // Until it is reaped, the kernel tells how long it waited.
+        while !has_exited(self.pid()) {
             let log = self.log();
             assert!(start.elapsed() < timeout + HOPELESS, "it hangs: {log:#?}");
             thread::sleep(Duration::from_millis(2));
         }
         let took = start.elapsed();
+        let waited = waited().saturating_sub(waited_before);
         let ended = self.wait();
         assert!(
-            took <= timeout + SCHEDULING,
-            "--stop-timeout {timeout:?}, and it took {took:?}: {:#?}",
+            took <= timeout + SCHEDULING + waited,
+            "--stop-timeout {timeout:?}, and it took {took:?}, {waited:?} of it for others: {:#?}",
             ended.log
         );
         ended
+    }
+}
+
+/// How long a thread was ready to run without running.
+fn run_delay(schedstat: &str) -> Duration {
+    let text = fs::read_to_string(schedstat).unwrap_or_default();
+    let ns = text.split(' ').nth(1).and_then(|ns| ns.parse().ok());
+    Duration::from_nanos(ns.unwrap_or(0))
+}
+
+/// Whether a child has ended; it stays as it is.
+fn has_exited(pid: u32) -> bool {
+    // SAFETY: an all-zero siginfo is valid, and waitid writes to nothing else.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        assert_eq!(libc::waitid(libc::P_PID, pid, &mut info, options), 0);
+        info.si_pid() != 0
     }
 }
 
