@@ -1,9 +1,10 @@
 //! A database that was found damaged is set aside whole: renamed with its -wal and -shm, never written to,
 //! never deleted, and told of until somebody takes it away.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::place::{folder_of, wal_of};
@@ -24,7 +25,7 @@ pub fn set_aside(db: &Path, now_ns: i64) -> io::Result<PathBuf> {
     // delete a -wal that it finds beside nothing.
     for end in ["-wal", "-shm", ""] {
         match fs::rename(with_end(db, end), with_end(&aside, end)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && !end.is_empty() => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             renamed => renamed?,
         }
     }
@@ -43,20 +44,21 @@ pub fn still_aside(db: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
         .map(|entry| entry.file_name())
-        .filter(|name| {
-            name.as_encoded_bytes()
-                .starts_with(start.as_encoded_bytes())
-        })
-        .filter(|name| !is_companion(name))
-        .map(|name| folder.join(name))
+        .filter(|name| name.as_bytes().starts_with(start.as_bytes()))
+        .map(|name| folder.join(without_end(name)))
         .collect();
     found.sort();
+    found.dedup();
     found
 }
 
-fn is_companion(name: &OsString) -> bool {
-    let name = name.as_encoded_bytes();
-    name.ends_with(b"-wal") || name.ends_with(b"-shm")
+/// The name of the database to which a file belongs.
+fn without_end(name: OsString) -> OsString {
+    let ends = [&b"-wal"[..], b"-shm"];
+    let base = ends
+        .into_iter()
+        .find_map(|end| name.as_bytes().strip_suffix(end));
+    base.map_or_else(|| name.clone(), |base| OsStr::from_bytes(base).to_owned())
 }
 
 fn with_end(path: &Path, end: &str) -> PathBuf {

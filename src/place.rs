@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::damage;
+use crate::options::OnDamage;
 use crate::sys;
 
 /// A place that the recorder may have, held for as long as the value lives.
@@ -88,9 +90,9 @@ fn judge(magic: u64) -> Verdict {
 
 /// Makes the folders that are missing, refuses a place where a recording would be lost or in the way of
 /// another, and takes the lock. The message of a refusal says all that the user needs.
-pub fn prepare(given: &Path) -> Result<Place, String> {
+pub fn prepare(given: &Path, on_damage: OnDamage) -> Result<Place, String> {
     let real = follow_links(given);
-    prepare_real(&real).map_err(|message| {
+    prepare_real(&real, on_damage).map_err(|message| {
         if real == given {
             message
         } else {
@@ -99,7 +101,7 @@ pub fn prepare(given: &Path) -> Result<Place, String> {
     })
 }
 
-fn prepare_real(db: &Path) -> Result<Place, String> {
+fn prepare_real(db: &Path, on_damage: OnDamage) -> Result<Place, String> {
     let folder = folder_of(db);
     make_folders(&folder).map_err(|e| refused("make the folder", &folder, &e))?;
     let filesystem = sys::filesystem(&folder).map_err(|e| refused("look at", &folder, &e))?;
@@ -124,6 +126,7 @@ fn prepare_real(db: &Path) -> Result<Place, String> {
     };
     // SQLite makes its -wal and -shm beside the file.
     sys::may_write(&folder).map_err(|e| refused("write in", &folder, &e))?;
+    save_orphan(db, on_damage)?;
     Ok(Place {
         path: db.to_owned(),
         _lock: lock(db)?,
@@ -170,6 +173,23 @@ pub fn folder_of(db: &Path) -> PathBuf {
     match db.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
+    }
+}
+
+/// A -wal without its database: SQLite would delete it, with all that is in it, once there is an empty file
+/// of that name.
+fn save_orphan(db: &Path, on_damage: OnDamage) -> Result<(), String> {
+    let wal = wal_of(db);
+    let is_orphan = !db.exists() && fs::metadata(&wal).is_ok_and(|m| m.len() > 0);
+    match on_damage {
+        _ if !is_orphan => Ok(()),
+        OnDamage::Refuse => Err(format!(
+            "cannot record to {}: there is a -wal beside it with readings in it, but no database; bring both back together, or take the -wal away",
+            db.display()
+        )),
+        OnDamage::SetAside => damage::set_aside(db, sys::clock_ns(sys::Clock::Real))
+            .map(drop)
+            .map_err(|e| refused("set aside", &wal, &e)),
     }
 }
 

@@ -110,7 +110,7 @@ impl Recorder {
         for name in crate::options::unknown_variables(names) {
             log::warn("unknown-variable", &[("name", &name)]);
         }
-        let place = place::prepare(&settings.db)?;
+        let place = place::prepare(&settings.db, settings.on_damage)?;
         settings.db.clone_from(&place.path);
         if let Some(warning) = place.warning {
             log::warn(

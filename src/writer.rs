@@ -3,8 +3,7 @@
 //! It commits what the queue gives, checkpoints, and tells the input thread how far it is. An error that
 //! may pass is waited out with the batch in hand; after any other nothing is committed or synced again.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -99,14 +98,12 @@ impl Writer {
         let mut retry = Retry::new();
         let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
         loop {
-            let opened = self.refuse_orphan().and_then(|()| {
-                Db::open(
-                    &self.path,
-                    settings.busy_timeout,
-                    settings.wal_autocheckpoint,
-                    &self.start,
-                )
-            });
+            let opened = Db::open(
+                &self.path,
+                settings.busy_timeout,
+                settings.wal_autocheckpoint,
+                &self.start,
+            );
             match opened {
                 Ok(db) => {
                     retry.over("open-resumed");
@@ -141,15 +138,6 @@ impl Writer {
                 Err(e) => return Err(e),
             }
         }
-    }
-
-    /// SQLite deletes a -wal that it finds beside an empty database, with all that is in it.
-    fn refuse_orphan(&self) -> Result<(), Error> {
-        let bytes = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
-        if bytes(&self.path) == 0 && bytes(&place::wal_of(&self.path)) > 0 {
-            return Err(Error::orphaned(&self.path));
-        }
-        Ok(())
     }
 
     /// Makes way for a new file, and takes its lock.

@@ -305,7 +305,7 @@ fn a_report_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
-fn a_wal_beside_an_empty_database_is_set_aside_and_not_deleted() {
+fn a_wal_that_lost_its_database_is_set_aside_and_not_deleted() {
     let dir = Dir::new("orphan");
     let db = dir.file("x.db");
     let run = start(&db, &["--source", "sim:rate=100", "--commit-interval", "0"]);

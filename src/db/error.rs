@@ -35,7 +35,6 @@ pub const NOT_SEAWALL: i32 = -1;
 pub const NEWER_LAYOUT: i32 = -2;
 pub const PRAGMA_REFUSED: i32 = -3;
 const FILES_GONE: i32 = -4;
-const ORPHANED: i32 = -5;
 
 impl Error {
     pub fn new(
@@ -65,12 +64,6 @@ impl Error {
         Self::new("commit to", path, ffi::SQLITE_FULL, message)
     }
 
-    /// There is a -wal with data in it, and no database that it could belong to.
-    pub fn orphaned(path: &Path) -> Self {
-        let message = "it is empty, and there is a -wal beside it that is not";
-        Self::new("use", path, ORPHANED, message)
-    }
-
     /// Something would have to be written first, on a connection that may not.
     pub fn is_read_only(&self) -> bool {
         self.code & 0xff == ffi::SQLITE_READONLY
@@ -88,7 +81,6 @@ impl Error {
     pub fn class(&self) -> Class {
         match (self.code, self.code & 0xff) {
             (NOT_SEAWALL | NEWER_LAYOUT, _) => Class::Foreign,
-            (ORPHANED, _) => Class::Damaged,
             (ffi::SQLITE_IOERR_NOMEM, _) => Class::Retry,
             // A quota, or a disk that fills up under something else than a page. A sync that says so is as
             // bad as any that failed.
