@@ -11,6 +11,7 @@
 
 mod vfs;
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,7 +21,7 @@ use vfs::disk::{Fate, Image};
 use vfs::recording::PATIENCE;
 use vfs::story::{Lie, Promise, Story, Teller};
 use vfs::trials;
-use vfs::volume::{Call, Device, Fault, Plan};
+use vfs::volume::{Call, Device, Effect, Fault, Plan};
 
 const THREADS: usize = 4;
 
@@ -168,6 +169,35 @@ fn sweep(level: &'static str, device: Device, share: usize) {
         );
         trials::assert_none(tally.complaints.into_inner().unwrap());
     }
+}
+
+#[test]
+fn the_story_has_all_that_it_is_told_for() {
+    let story = tell(Device::REAL, "auto", trials::seed());
+    let is_wal = |name: &str| name.ends_with("-wal");
+    let (mut wals, mut begun, mut cut, mut removed) = (HashSet::new(), 0, 0, 0);
+    let mut checkpoints = 0;
+    for entry in &story.journal {
+        match &entry.effect {
+            Effect::Link { name, inode } if is_wal(name) => {
+                wals.insert(*inode);
+            }
+            Effect::Write { inode, offset, .. } if wals.contains(inode) => {
+                begun += usize::from(*offset == 0);
+            }
+            Effect::Truncate { inode, size: 0 } if wals.contains(inode) => cut += 1,
+            Effect::Unlink { name, .. } if is_wal(name) => removed += 1,
+            Effect::Sync { inode, .. } if !wals.contains(inode) => checkpoints += 1,
+            _ => {}
+        }
+    }
+    println!(
+        "{} logs, {begun} times begun, {cut} times cut to nothing, {removed} removed; \
+         {checkpoints} syncs of the database and its journals",
+        wals.len()
+    );
+    assert!(begun >= wals.len() + 2, "no log was begun anew");
+    assert!(cut >= 3 && removed >= 2 && checkpoints >= 10);
 }
 
 #[test]

@@ -289,8 +289,7 @@ impl Outcome {
             (Some(_), 0) => 1,
             // The file could not even be opened.
             (None, 0) if end.step == Step::Open => 1,
-            // For want of room the file may have been left in WAL mode, and that is not tried again.
-            (None, 0) if end.status == 3 && trial.plan.fault.code == ffi::SQLITE_FULL => 3,
+            // For want of room the file may stay in WAL mode, and that is told.
             (None, 0) if end.step == Step::Closed && end.wal_frames == 0 && !end.kept_wal => 0,
             (None, 0) => 3,
         };

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -165,11 +165,8 @@ impl Running {
         let (start, waited_before) = (Instant::now(), waited());
         self.signal(signal);
         // Until it is reaped, the kernel tells how long it waited.
-        while !has_exited(self.pid()) {
-            let log = self.log();
-            assert!(start.elapsed() < timeout + HOPELESS, "it hangs: {log:#?}");
-            thread::sleep(Duration::from_millis(2));
-        }
+        let exited = has_exited_within(self.pid(), timeout + HOPELESS);
+        assert!(exited, "it hangs: {:#?}", self.log());
         let took = start.elapsed();
         let waited = waited().saturating_sub(waited_before);
         let ended = self.wait();
@@ -189,15 +186,21 @@ fn run_delay(schedstat: &str) -> Duration {
     Duration::from_nanos(ns.unwrap_or(0))
 }
 
-/// Whether a child has ended; it stays as it is.
-fn has_exited(pid: u32) -> bool {
-    // SAFETY: an all-zero siginfo is valid, and waitid writes to nothing else.
-    unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-        assert_eq!(libc::waitid(libc::P_PID, pid, &mut info, options), 0);
-        info.si_pid() != 0
-    }
+/// Waits for a child to end, in one sleep; it stays as it is.
+fn has_exited_within(pid: u32, limit: Duration) -> bool {
+    // SAFETY: no pointers; the descriptor returned is ours.
+    let process = unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
+        assert!(fd >= 0);
+        OwnedFd::from_raw_fd(fd as RawFd)
+    };
+    let mut watch = libc::pollfd {
+        fd: process.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one pollfd, and the length says one.
+    unsafe { libc::poll(&mut watch, 1, limit.as_millis() as libc::c_int) == 1 }
 }
 
 /// Whether a signal is in one of the masks of /proc/PID/status.

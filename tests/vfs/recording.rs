@@ -26,6 +26,7 @@ use super::volume::{Note, Volume};
 
 /// Far more than any step takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(1);
 
 const SENSOR: &str = "vfs,room=test";
 pub const KINDS: [(&str, Kind); 3] = [
@@ -333,7 +334,6 @@ impl Recording {
     fn watch(&self, look: impl Fn() -> Option<Waited>) -> Waited {
         /// The writer pauses for 20 ms at least, and SQLite much shorter.
         const QUIET: Duration = Duration::from_millis(12);
-        const LOOK: Duration = Duration::from_millis(1);
         let start = Instant::now();
         let (mut calls, mut since) = (self.volume.calls(), start);
         loop {
@@ -414,6 +414,11 @@ impl Recording {
         let Some(thread) = self.thread.take() else {
             return;
         };
+        let start = Instant::now();
+        while !thread.is_finished() {
+            assert!(start.elapsed() < PATIENCE, "the writer does not end");
+            let _ = sys::wait(&mut [], Some(LOOK));
+        }
         thread.join().expect("the writer does not panic");
         // SAFETY: only the writer used the connection, and its thread is over; if it left one open, it
         // has forgotten it.

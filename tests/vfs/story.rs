@@ -217,8 +217,12 @@ impl Story {
             Promise::Committed => known.state,
             _ => known.synced_state.max(known.opened),
         };
-        (found.next < next || state < least)
-            .then(|| format!("{found:?}, state {state}, in place of {next} readings or more, state {least}: {known:?}"))
+        (found.next < next || state < least).then(|| {
+            format!(
+                "{found:?}, state {state}, where {next} readings and state {least} are promised: \
+                 {known:?}"
+            )
+        })
     }
 
     /// Starts the recorder on what a cut has left, and lets it record and stop.
@@ -239,9 +243,6 @@ impl Story {
         }
         let mut recording = teller.start()?;
         let found = recording::found(&db)?;
-        if let Some(path) = aside(&teller.folder) {
-            return Err(format!("it was found damaged and set aside: {path}"));
-        }
         let before = State {
             runs: found.runs - 1,
             ..found
@@ -261,11 +262,6 @@ impl Story {
         }
         Ok(Story::new(teller))
     }
-}
-
-fn aside(folder: &Folder) -> Option<String> {
-    let mut names = folder.image().into_keys();
-    names.find(|name| name.contains(".damaged-"))
 }
 
 /// What a story is told with.
@@ -318,7 +314,12 @@ impl Teller {
     }
 
     pub fn start(&mut self) -> Result<Recording, String> {
-        let more = ["--synchronous", self.level, "--wal-autocheckpoint=20"];
+        let more = [
+            "--synchronous",
+            self.level,
+            "--wal-autocheckpoint=20",
+            "--on-damage=refuse",
+        ];
         let settings = recording::settings(&self.folder.db(), &more);
         let now = self.now();
         let runs = now.runs + 1;
@@ -326,7 +327,7 @@ impl Teller {
         let state = self.state.clone();
         let recording = Recording::start(&self.volume, settings, now.next, state, || {});
         if recording.until_open() != Waited::Done {
-            return Err(format!("it does not start: {:?}", recording.end()));
+            return Err(format!("it does not start: {:?}", recording.kill()));
         }
         self.reached();
         self.opened.push(self.states.len() - 1);

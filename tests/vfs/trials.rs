@@ -98,7 +98,9 @@ fn given(variable: &str) -> Option<u64> {
 
 /// From SEAWALL_TEST_SEED, or a new one; printed, so that a failure can be had again.
 pub fn seed() -> u64 {
-    let seed = given("SEAWALL_TEST_SEED").unwrap_or_else(|| getrandom::u64().unwrap() >> 8);
+    // Always the same unless another is given: what fails on CI then fails for the change under test.
+    const USUAL: u64 = 20_261_124;
+    let seed = given("SEAWALL_TEST_SEED").unwrap_or(USUAL);
     println!("SEAWALL_TEST_SEED={seed}");
     seed
 }

@@ -33,14 +33,17 @@ pub fn after(folder: &Folder, end: &End, first: u64) -> Vec<String> {
 
     // And recording goes on.
     let volume = Volume::mount(copy.path(), Device::REAL);
-    let mut again = Recording::of(&volume, recording::settings(&db, &[]), next);
+    let settings = recording::settings(&db, &["--on-damage=refuse"]);
+    let mut again = Recording::of(&volume, settings, next);
     let opened = again.until_open();
-    if opened == Waited::Done {
+    let end = if opened == Waited::Done {
         again.send(3, true);
         again.until_committed();
         again.stop();
-    }
-    let end = again.end();
+        again.end()
+    } else {
+        again.kill()
+    };
     if end.status != 0 || end.committed != next + 3 {
         wrong.push(format!("the next start: {opened:?}, {end:?}"));
     }
