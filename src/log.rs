@@ -71,6 +71,12 @@ pub fn last(event: &str, fields: &[Field], wait: Duration) {
     let mut log = lock();
     log.level = log.level.max(Level::Info);
     log.show_status("");
+    // Its form is fixed: what was lost is told before it.
+    let lost = log.lost;
+    if lost > 0 {
+        log.event(Level::Warn, "lines-lost", &[], Duration::ZERO);
+        log.lost = 0;
+    }
     log.event(Level::Info, event, fields, wait);
     log.is_over = true;
 }

@@ -96,6 +96,7 @@ struct Recorder {
     outbox: Outbox,
     /// A source ended that should not have.
     source_failed: bool,
+    streams_first: bool,
     clock: ClockWatch,
     rejections: Limit,
     drops: Limit,
@@ -164,6 +165,7 @@ impl Recorder {
             counts: Counts::default(),
             outbox: Outbox::default(),
             source_failed: false,
+            streams_first: false,
             clock: ClockWatch::new(clock_offset_ns),
             rejections: Limit::default(),
             drops: Limit::default(),
@@ -185,8 +187,15 @@ impl Recorder {
                 Phase::Opening | Phase::Stopping(_) => {}
                 Phase::Recording => {
                     self.watch_clock();
-                    self.sample(now);
-                    self.take_stream();
+                    // In turn, so that no source that is always ready takes all the room.
+                    self.streams_first = !self.streams_first;
+                    if self.streams_first {
+                        self.take_stream();
+                        self.sample(now);
+                    } else {
+                        self.sample(now);
+                        self.take_stream();
+                    }
                     if self.sources.iter().all(Source::is_done) {
                         let reason = if self.source_failed {
                             Reason::Error
@@ -337,7 +346,7 @@ impl Recorder {
             match source {
                 Source::Sim(sim) if sim.is_unpaced() => {
                     let left = stream_room
-                        .saturating_sub(taken.get())
+                        .saturating_sub(staged + taken.get())
                         .min(room - taken.get());
                     sim.sample_unpaced(left, now_ns, &mut |t, sensor, v| {
                         put(t, sensor, sim::FIELD, v);
@@ -366,7 +375,13 @@ impl Recorder {
                         *next_rescan = now + SYSFS_RESCAN_PERIOD;
                     }
                     // All channels of one tick carry the tick's time.
-                    let tick_ns = now_ns - now.duration_since(*next).as_nanos() as i64;
+                    let late = now.duration_since(*next);
+                    let tick_ns = if late < *interval {
+                        now_ns - late.as_nanos() as i64
+                    } else {
+                        // Held up for longer than a tick, as in a container that was paused.
+                        now_ns
+                    };
                     sysfs.sample(
                         &mut |sensor, field, v| put(tick_ns, sensor, field, v),
                         &sys::stop_pending,
