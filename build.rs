@@ -19,7 +19,7 @@ fn main() {
         "--exclude=*",
     ]);
     let full = commit.map_or(version.to_owned(), |commit| format!("{version} ({commit})"));
-    println!("cargo:rustc-env=SEAWALL_VERSION={full}");
+    println!("cargo:rustc-env=VERSION_AND_COMMIT={full}");
     // `--dirty` depends on every file, and on what is committed.
     for path in [
         "src",

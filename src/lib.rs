@@ -34,4 +34,4 @@ pub mod units;
 pub mod writer;
 
 /// With the commit that it was built from.
-pub const VERSION: &str = env!("SEAWALL_VERSION");
+pub const VERSION: &str = env!("VERSION_AND_COMMIT");
