@@ -158,11 +158,6 @@ impl Watch {
     pub fn ready(&self) -> bool {
         self.0.revents != 0
     }
-
-    /// The other end is gone, so that nothing written will ever be read.
-    pub fn broken(&self) -> bool {
-        self.0.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0
-    }
 }
 
 /// Waits until a descriptor is ready, a signal comes or the time is over. Signals come in here and

@@ -80,12 +80,11 @@ impl Writer {
     /// The whole life of the thread.
     pub fn run(self) {
         let end = self.open().and_then(|mut db| {
-            let stop = self.record(&mut db);
-            match stop.and_then(|stop| self.finish(&mut db, &stop)) {
-                Ok(wal_frames) => self.close(db, wal_frames),
-                // Closing syncs nothing, so that a sync that failed is not tried again.
-                Err(e) => Err(e),
-            }
+            // After an error `db` is only dropped: that syncs nothing, so that a sync that failed is not
+            // tried again.
+            let stop = self.record(&mut db)?;
+            let wal_frames = self.finish(&mut db, &stop)?;
+            self.close(db, wal_frames)
         });
         if let Err(e) = end {
             self.progress.look().failure = Some(e);
@@ -242,18 +241,12 @@ impl Writer {
 
     /// An error when the disk is as full as `--min-free` lets it be. What is kept is for the last commit.
     fn leave_room(&self) -> Result<(), Error> {
-        db::room_for_shared_memory(&self.path)?;
-        let min = self.settings.min_free_bytes;
-        if min == 0 || self.queue.is_stopping() {
-            return Ok(());
-        }
-        match sys::filesystem(&place::folder_of(&self.path)) {
-            Ok(disk) if disk.free_bytes < min => {
-                Err(Error::little_room(&self.path, disk.free_bytes, min))
-            }
-            // SQLite's own calls tell better of a disk that cannot be asked.
-            _ => Ok(()),
-        }
+        let keep_free_bytes = if self.queue.is_stopping() {
+            0
+        } else {
+            self.settings.min_free_bytes
+        };
+        db::look_for_room(&self.path, keep_free_bytes)
     }
 
     /// Tells of a commit, and empties the batch.

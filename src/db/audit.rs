@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::raw::{Access, Connection};
-use super::{Class, Error, code_in, error, identify, room_for_shared_memory, schema};
+use super::{Class, Error, code_in, error, identify, look_for_room, schema};
 use crate::ledger;
 use crate::reading::{Kind, Value};
 
@@ -82,7 +82,7 @@ fn examine(
     audit: &mut Audit,
 ) -> Result<(), Error> {
     let operation = "check";
-    room_for_shared_memory(path)?;
+    look_for_room(path, 0)?;
     let mut raw = Connection::open(path, access)?;
     raw.set_busy_timeout(busy_timeout);
     // One snapshot, so that a recorder that goes on cannot look like damage.

@@ -164,7 +164,7 @@ impl Db {
         wal_autocheckpoint: u32,
         start: &Start,
     ) -> Result<Self, Error> {
-        room_for_shared_memory(path)?;
+        look_for_room(path, 0)?;
         let mut raw = Connection::open(path, Access::ReadWrite)?;
         raw.set_busy_timeout(busy_timeout);
         // Before anything is written: the file may be somebody else's.
@@ -588,20 +588,27 @@ fn begin_run(raw: &mut Connection, is_new: bool, start: &Start) -> Result<Begun,
     })
 }
 
-/// An error where the disk is so full that SQLite's shared memory could end the process: SQLite makes sure
-/// of one block for each 4096 bytes of the -shm, and where blocks are smaller, writing to the others through
-/// the map is a SIGBUS when the disk is full.
-pub fn room_for_shared_memory(path: &Path) -> Result<(), Error> {
+/// An error when less than `keep_free_bytes` is free, or so little that SQLite's shared memory could end the
+/// process: SQLite makes sure of one block for each 4096 bytes of the -shm, and where blocks are smaller,
+/// writing to the others through the map is a SIGBUS when the disk is full.
+pub fn look_for_room(path: &Path, keep_free_bytes: u64) -> Result<(), Error> {
     const SHM_PAGE_BYTES: u64 = 4096;
     /// The -shm of a WAL of 16,000 frames.
     const SHM_BYTES: u64 = 128 * 1024;
-    match sys::filesystem(&place::folder_of(path)) {
-        Ok(disk) if disk.block_bytes < SHM_PAGE_BYTES && disk.free_bytes < SHM_BYTES => {
-            Err(Error::little_room(path, disk.free_bytes, SHM_BYTES))
-        }
+    let Ok(disk) = sys::filesystem(&place::folder_of(path)) else {
         // SQLite's own calls tell better of a disk that cannot be asked.
-        _ => Ok(()),
+        return Ok(());
+    };
+    let for_shm = if disk.block_bytes < SHM_PAGE_BYTES {
+        SHM_BYTES
+    } else {
+        0
+    };
+    let keep = keep_free_bytes.max(for_shm);
+    if disk.free_bytes < keep {
+        return Err(Error::little_room(path, disk.free_bytes, keep));
     }
+    Ok(())
 }
 
 /// Bytes of a WAL of so many frames.
@@ -642,7 +649,7 @@ pub fn checkpoint_file(
     mode: CheckpointMode,
     busy_timeout: Duration,
 ) -> Result<Checkpoint, Error> {
-    room_for_shared_memory(path)?;
+    look_for_room(path, 0)?;
     let mut raw = Connection::open(path, Access::ReadWrite)?;
     raw.set_busy_timeout(busy_timeout);
     match identify(&mut raw) {
