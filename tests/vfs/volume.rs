@@ -341,11 +341,9 @@ impl Volume {
         Gate::Fail(fired)
     }
 
+    /// A call that was let pass has had its effect: also when the process was taken to be dead meanwhile.
     pub fn did(&self, effect: Effect, note: Note) {
-        let mut inner = self.lock();
-        if !inner.dead {
-            inner.journal.push(Entry { effect, note });
-        }
+        self.lock().journal.push(Entry { effect, note });
     }
 
     /// A file was opened, and was made if it is new; gives its number.
