@@ -326,6 +326,8 @@ pub struct Filesystem {
     /// Bytes that this user may still write.
     pub free_bytes: u64,
     pub block_bytes: u64,
+    /// Whether no further file can be made; some filesystems have no such limit.
+    pub is_out_of_inodes: bool,
 }
 
 pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
@@ -340,6 +342,7 @@ pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
         magic: stat.f_type as u64 & 0xffff_ffff,
         free_bytes: (stat.f_bavail as u64).saturating_mul(stat.f_bsize as u64),
         block_bytes: stat.f_bsize as u64,
+        is_out_of_inodes: stat.f_files > 0 && stat.f_ffree == 0,
     })
 }
 

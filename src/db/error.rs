@@ -64,6 +64,12 @@ impl Error {
         Self::new("commit to", path, ffi::SQLITE_FULL, message)
     }
 
+    /// The filesystem can hold no further file.
+    pub fn no_inodes(path: &Path) -> Self {
+        let message = "no inode is free for the -wal beside it";
+        Self::new("open", path, ffi::SQLITE_FULL, message)
+    }
+
     /// Something would have to be written first, on a connection that may not.
     pub fn is_read_only(&self) -> bool {
         self.code & 0xff == ffi::SQLITE_READONLY

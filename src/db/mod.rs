@@ -165,6 +165,7 @@ impl Db {
         start: &Start,
     ) -> Result<Self, Error> {
         look_for_room(path, 0)?;
+        look_for_inodes(path)?;
         let mut raw = Connection::open(path, Access::ReadWrite)?;
         raw.set_busy_timeout(busy_timeout);
         // Before anything is written: the file may be somebody else's.
@@ -609,6 +610,16 @@ pub fn look_for_room(path: &Path, keep_free_bytes: u64) -> Result<(), Error> {
         return Err(Error::little_room(path, disk.free_bytes, keep));
     }
     Ok(())
+}
+
+/// An error when the -wal cannot be made for want of an inode: SQLite's own says only that it cannot open.
+fn look_for_inodes(path: &Path) -> Result<(), Error> {
+    match sys::filesystem(&place::folder_of(path)) {
+        Ok(disk) if disk.is_out_of_inodes && !place::wal_of(path).exists() => {
+            Err(Error::no_inodes(path))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Bytes of a WAL of so many frames.
