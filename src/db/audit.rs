@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::raw::{Access, Connection};
+use super::spans::Examiner;
 use super::{Class, Error, code_in, error, identify, look_for_room, schema};
 use crate::ledger;
 use crate::reading::{Kind, Value};
@@ -193,6 +194,7 @@ fn examine_readings(
     series: &HashMap<i64, Series>,
     audit: &mut Audit,
 ) -> Result<(), Error> {
+    let mut spans = Examiner::new(raw, &mut |what| audit.damage(what))?;
     let mut last: Option<i64> = None;
     // The run that a reading belongs to is the last that began at or before its id.
     let mut current: Option<usize> = None;
@@ -209,6 +211,7 @@ fn examine_readings(
             ));
         }
         last = Some(id);
+        spans.look(id, row.integer(1), &mut |what| audit.damage(what));
         let mut next = current.map_or(0, |n| n + 1);
         while runs.get(next).is_some_and(|run| run.first_id <= id) {
             current = Some(next);
@@ -240,7 +243,9 @@ fn examine_readings(
             )),
         }
         true
-    })
+    })?;
+    spans.end(&mut |what| audit.damage(what));
+    Ok(())
 }
 
 fn examine_runs(runs: &[Run], audit: &mut Audit) {

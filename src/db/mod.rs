@@ -9,6 +9,7 @@ mod error;
 mod pragma;
 mod raw;
 mod schema;
+mod spans;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use crate::place;
 use crate::reading::{Batch, Counts, Definition, Mark, Value};
 use crate::sys;
 use raw::{Access, Connection, Statement};
+use spans::Tail;
 
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
 ///
@@ -107,6 +109,7 @@ struct Statements {
     begin: Statement,
     commit: Statement,
     insert_reading: Statement,
+    add_span: Statement,
     find_series: Statement,
     add_series: Statement,
     add_clock_step: Statement,
@@ -120,6 +123,7 @@ impl Statements {
             begin: raw.prepare(schema::BEGIN)?,
             commit: raw.prepare(schema::COMMIT)?,
             insert_reading: raw.prepare(schema::INSERT_READING)?,
+            add_span: raw.prepare(schema::ADD_SPAN)?,
             find_series: raw.prepare(schema::FIND_SERIES)?,
             add_series: raw.prepare(schema::ADD_SERIES)?,
             add_clock_step: raw.prepare(schema::ADD_CLOCK_STEP)?,
@@ -151,6 +155,7 @@ pub struct Db {
     counts: Counts,
     checkpoints: i64,
     fingerprint: u64,
+    tail: Tail,
     /// By slot.
     series: Vec<KnownSeries>,
 }
@@ -182,10 +187,11 @@ impl Db {
         let begun = begin_run(&mut raw, is_new, start).and_then(|begun| {
             // Within the transaction: after it nothing may fail, or the run would be there twice.
             let statements = Statements::prepare(&mut raw)?;
+            let tail = spans::find_tail(&mut raw, statements.add_span, begun.next_id)?;
             raw.execute("commit to", schema::COMMIT)?;
-            Ok((begun, statements))
+            Ok((begun, statements, tail))
         });
-        let (begun, statements) = match begun {
+        let (begun, statements, tail) = match begun {
             Ok(begun) => begun,
             Err(e) => {
                 // Where this fails too, SQLite has rolled back already.
@@ -206,6 +212,7 @@ impl Db {
             counts: Counts::default(),
             checkpoints: 0,
             fingerprint: 0,
+            tail,
             series: Vec::new(),
         })
     }
@@ -247,19 +254,20 @@ impl Db {
         // has to begin with the meaning that it had before.
         let known = (!batch.definitions().is_empty()).then(|| self.series.clone());
         let result = self.transaction(|db| {
-            let fingerprint = db.insert(batch)?;
+            let (fingerprint, tail) = db.insert(batch)?;
             let mut counts = db.counts;
             counts.add(batch.counts);
             let committed = db.committed + batch.rows().len() as i64;
             db.write_counts(committed, counts, fingerprint)?;
-            Ok((committed, counts, fingerprint))
+            Ok((committed, counts, fingerprint, tail))
         });
         match result {
-            Ok((committed, counts, fingerprint)) => {
+            Ok((committed, counts, fingerprint, tail)) => {
                 self.next_id += batch.rows().len() as i64;
                 self.committed = committed;
                 self.counts = counts;
                 self.fingerprint = fingerprint;
+                self.tail = tail;
                 Ok(Committed {
                     marks: batch.marks().to_vec(),
                 })
@@ -364,9 +372,10 @@ impl Db {
         result
     }
 
-    /// Inserts the rows; gives the run's new fingerprint.
-    fn insert(&mut self, batch: &Batch) -> Result<u64, Error> {
+    /// Inserts the rows; gives the run's new fingerprint, and the readings after the last span.
+    fn insert(&mut self, batch: &Batch) -> Result<(u64, Tail), Error> {
         let mut fingerprint = self.fingerprint;
+        let mut tail = self.tail;
         let mut definitions = batch.definitions().iter().peekable();
         for (n, row) in batch.rows().iter().enumerate() {
             while let Some(definition) = definitions.next_if(|d| d.from <= n) {
@@ -388,6 +397,9 @@ impl Db {
                 series.fingerprint,
                 value,
             ));
+            if let Some(span) = tail.add(id, row.time_ns) {
+                spans::write(&mut self.raw, self.statements.add_span, &span)?;
+            }
         }
         for step in batch.clock_steps() {
             let numbers = [self.run, self.next_id + step.from as i64 - 1, step.step_ns]
@@ -399,7 +411,7 @@ impl Db {
         for definition in definitions {
             self.define(definition)?;
         }
-        Ok(fingerprint)
+        Ok((fingerprint, tail))
     }
 
     /// Finds the series in the file or adds it, and remembers it under its slot.
@@ -513,6 +525,7 @@ fn look_where_written(raw: &mut Connection) -> Result<(), Error> {
         }
     }
     raw.answer(operation, schema::NEXT_ID)?;
+    raw.answer(operation, schema::LIST_TAIL)?;
     raw.answer(operation, schema::GET_DEVICE).map(drop)
 }
 
