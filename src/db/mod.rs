@@ -8,6 +8,7 @@ mod audit;
 mod error;
 mod pragma;
 mod raw;
+mod retention;
 mod schema;
 mod spans;
 #[cfg(test)]
@@ -21,8 +22,9 @@ use libsqlite3_sys as ffi;
 
 pub use audit::{Audit, audit};
 pub use error::{Class, Error};
-pub use pragma::Sync;
+pub use pragma::{Sync, WAL_BYTES_KEPT};
 pub use raw::version;
+pub use retention::{BroughtDown, Expired, Pages, Surplus};
 
 use crate::ledger;
 use crate::options::CheckpointMode;
@@ -30,6 +32,7 @@ use crate::place;
 use crate::reading::{Batch, Counts, Definition, Mark, Value};
 use crate::sys;
 use raw::{Access, Connection, Statement};
+use retention::Retention;
 use spans::Tail;
 
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
@@ -115,6 +118,14 @@ struct Statements {
     add_clock_step: Statement,
     count_run: Statement,
     end_run: Statement,
+    drop_readings: Statement,
+    drop_clock_steps: Statement,
+    drop_spans: Statement,
+    cut_span: Statement,
+    expire_run: Statement,
+    first_not_before: Statement,
+    page_count: Statement,
+    freelist_count: Statement,
 }
 
 impl Statements {
@@ -129,6 +140,14 @@ impl Statements {
             add_clock_step: raw.prepare(schema::ADD_CLOCK_STEP)?,
             count_run: raw.prepare(schema::COUNT_RUN)?,
             end_run: raw.prepare(schema::END_RUN)?,
+            drop_readings: raw.prepare(schema::DROP_READINGS)?,
+            drop_clock_steps: raw.prepare(schema::DROP_CLOCK_STEPS)?,
+            drop_spans: raw.prepare(schema::DROP_SPANS)?,
+            cut_span: raw.prepare(schema::CUT_SPAN)?,
+            expire_run: raw.prepare(schema::EXPIRE_RUN)?,
+            first_not_before: raw.prepare(schema::FIRST_NOT_BEFORE)?,
+            page_count: raw.prepare(schema::PAGE_COUNT)?,
+            freelist_count: raw.prepare(schema::FREELIST_COUNT)?,
         })
     }
 }
@@ -156,6 +175,7 @@ pub struct Db {
     checkpoints: i64,
     fingerprint: u64,
     tail: Tail,
+    retention: Retention,
     /// By slot.
     series: Vec<KnownSeries>,
 }
@@ -213,6 +233,7 @@ impl Db {
             checkpoints: 0,
             fingerprint: 0,
             tail,
+            retention: Retention::default(),
             series: Vec::new(),
         })
     }
@@ -624,11 +645,18 @@ pub fn look_for_room(path: &Path, keep_free_bytes: u64) -> Result<(), Error> {
     Ok(())
 }
 
+const WAL_HEADER_BYTES: u64 = 32;
+const WAL_FRAME_BYTES: u64 = 24 + 4096;
+
 /// Bytes of a WAL of so many frames.
 pub fn wal_bytes(frames: u32) -> u64 {
-    const HEADER_BYTES: u64 = 32;
-    const FRAME_BYTES: u64 = 24 + 4096;
-    HEADER_BYTES + u64::from(frames) * FRAME_BYTES
+    WAL_HEADER_BYTES + u64::from(frames) * WAL_FRAME_BYTES
+}
+
+/// Frames that fit into a WAL of so many bytes.
+pub fn wal_frames_of(bytes: u64) -> u32 {
+    let frames = bytes.saturating_sub(WAL_HEADER_BYTES) / WAL_FRAME_BYTES;
+    u32::try_from(frames).unwrap_or(u32::MAX)
 }
 
 fn random_id() -> Result<String, getrandom::Error> {

@@ -30,7 +30,8 @@ CREATE TABLE runs(
   errors INTEGER NOT NULL DEFAULT 0,      -- failures of sources and of commits
   checkpoints INTEGER NOT NULL DEFAULT 0, -- without those of the stop itself
   first_id INTEGER NOT NULL,       -- of the readings of this run
-  fingerprint INTEGER NOT NULL DEFAULT 0  -- sum over its readings, see `seawall check`
+  fingerprint INTEGER NOT NULL DEFAULT 0, -- sum over its readings, see `seawall check`
+  expired INTEGER NOT NULL DEFAULT 0      -- of those committed, readings that retention dropped
 );
 CREATE INDEX runs_by_first_id ON runs(first_id);
 CREATE TABLE series(
@@ -120,8 +121,27 @@ pub const OPEN_RUNS: &CStr = c"SELECT id, committed FROM runs WHERE ended_ns IS 
 pub const CLOSE_OPEN_RUNS: &CStr =
     c"UPDATE runs SET ended_ns = ?1, reason = 'unclean' WHERE ended_ns IS NULL";
 
+pub const OLDEST: &CStr = c"SELECT id, time_ns FROM readings ORDER BY id LIMIT 1";
+pub const NEWEST_OF_SPANS: &CStr = c"SELECT newest_ns FROM spans";
+pub const FIRST_NOT_BEFORE: &CStr =
+    c"SELECT id FROM readings WHERE id < ?1 AND time_ns >= ?2 ORDER BY id LIMIT 1";
+pub const LIST_OLDEST: &CStr =
+    c"SELECT r.id, r.time_ns, r.series, r.value, s.sensor, s.field, s.type
+    FROM readings AS r LEFT JOIN series AS s ON s.id = r.series ORDER BY r.id";
+pub const LIST_RUNS_WITH_READINGS: &CStr = c"SELECT id, first_id, fingerprint FROM runs
+    WHERE expired < committed ORDER BY first_id, id";
+pub const DROP_READINGS: &CStr = c"DELETE FROM readings WHERE id < ?1";
+pub const DROP_CLOCK_STEPS: &CStr = c"DELETE FROM clock_steps WHERE after_id + 1 < ?1";
+pub const DROP_SPANS: &CStr = c"DELETE FROM spans WHERE last_id < ?1";
+pub const CUT_SPAN: &CStr = c"UPDATE spans SET first_id = ?1 WHERE first_id < ?1";
+pub const EXPIRE_RUN: &CStr =
+    c"UPDATE runs SET expired = expired + ?2, fingerprint = ?3 WHERE id = ?1";
+pub const PAGE_COUNT: &CStr = c"PRAGMA page_count";
+pub const FREELIST_COUNT: &CStr = c"PRAGMA freelist_count";
+pub const COPY_INTO: &CStr = c"VACUUM INTO ?1";
+
 pub const LIST_RUNS: &CStr =
-    c"SELECT id, first_id, committed, fingerprint, ended_ns, reason FROM runs ORDER BY id";
+    c"SELECT id, first_id, committed, fingerprint, ended_ns, reason, expired FROM runs ORDER BY id";
 pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
 pub const LIST_SPANS: &CStr =
     c"SELECT first_id, last_id, oldest_ns, newest_ns FROM spans ORDER BY first_id";

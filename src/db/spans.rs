@@ -44,6 +44,11 @@ impl Tail {
         }
     }
 
+    /// `i64::MIN` if there is none.
+    pub fn newest_ns(&self) -> i64 {
+        self.newest_ns
+    }
+
     /// Takes in the reading `id`, the next one; gives the span that it completes.
     pub fn add(&mut self, id: i64, time_ns: i64) -> Option<Span> {
         self.readings += 1;
