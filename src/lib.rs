@@ -22,6 +22,7 @@ pub mod place;
 pub mod queue;
 pub mod reading;
 pub mod recorder;
+pub mod retention;
 pub mod series;
 pub mod source;
 pub mod source_spec;

@@ -25,6 +25,10 @@ pub const WAL_AUTOCHECKPOINT_PAGES_MAX: u64 = i32::MAX as u64;
 pub const BUSY_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 pub const STOP_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 pub const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+pub const RETAIN_MIN: Duration = Duration::from_secs(1);
+pub const RETAIN_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
+/// Below this, what a full queue brings at once would not fit between two checkpoints.
+pub const MAX_SIZE_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// SQLite numbers no more rows than this.
 pub const AT_LEAST_ROWS_MAX: u64 = i64::MAX as u64;
 
@@ -57,6 +61,10 @@ pub struct Record {
     pub wal_autocheckpoint: u32,
     pub busy_timeout: Duration,
     pub stop_timeout: Duration,
+    /// `None`: readings are kept however old they are.
+    pub retain: Option<Duration>,
+    /// Of the database and its -wal.
+    pub max_size_bytes: Option<u64>,
     pub min_free_bytes: u64,
     pub on_damage: OnDamage,
     pub ack: bool,
@@ -150,6 +158,8 @@ enum Kind {
     Whole(u64, u64),
     Time(Duration, Duration),
     Size,
+    /// With the least that will do.
+    SizeFrom(u64),
     OrNone(&'static Kind),
 }
 
@@ -325,6 +335,22 @@ const OPTIONS: &[Opt] = &[
         help: "the whole stop, from signal to exit, takes no longer than this",
     },
     Opt {
+        name: "retain",
+        value: "D",
+        default: "none",
+        kind: Kind::OrNone(&Kind::Time(RETAIN_MIN, RETAIN_MAX)),
+        of: &[RECORD],
+        help: "drop readings older than this",
+    },
+    Opt {
+        name: "max-size",
+        value: "SIZE",
+        default: "none",
+        kind: Kind::OrNone(&Kind::SizeFrom(MAX_SIZE_BYTES_MIN)),
+        of: &[RECORD],
+        help: "drop the oldest readings so that .db and -wal together stay under this size",
+    },
+    Opt {
         name: "min-free",
         value: "SIZE",
         default: "16MiB",
@@ -391,6 +417,8 @@ fn record(given: &Settings) -> Result<Invocation, Usage> {
         wal_autocheckpoint: given.read("wal-autocheckpoint", whole)? as u32,
         busy_timeout: given.read("busy-timeout", time)?,
         stop_timeout: given.read("stop-timeout", time)?,
+        retain: given.read("retain", or_none(time))?,
+        max_size_bytes: given.read("max-size", or_none(size))?,
         min_free_bytes: given.read("min-free", size)?,
         on_damage: given.read("on-damage", OnDamage::read)?,
         ack: given.read("ack", switch)?,
