@@ -23,6 +23,7 @@ pub use error::{Class, Error};
 pub use pragma::Sync;
 pub use raw::version;
 
+use crate::evidence::{self, Loss, Unfinished};
 use crate::ledger;
 use crate::options::CheckpointMode;
 use crate::place;
@@ -87,7 +88,12 @@ impl Checkpoint {
 pub struct Unclean {
     pub run: i64,
     pub committed: i64,
+    /// As its row has it now.
+    pub reason: &'static str,
 }
+
+/// `runs.reason` of one that was killed.
+const UNCLEAN: &str = "unclean";
 
 /// Where and when a run starts.
 #[derive(Clone, Debug)]
@@ -112,6 +118,7 @@ struct Statements {
     add_clock_step: Statement,
     count_run: Statement,
     end_run: Statement,
+    seal_run: Statement,
 }
 
 impl Statements {
@@ -125,6 +132,7 @@ impl Statements {
             add_clock_step: raw.prepare(schema::ADD_CLOCK_STEP)?,
             count_run: raw.prepare(schema::COUNT_RUN)?,
             end_run: raw.prepare(schema::END_RUN)?,
+            seal_run: raw.prepare(schema::SEAL_RUN)?,
         })
     }
 }
@@ -153,16 +161,23 @@ pub struct Db {
     fingerprint: u64,
     /// By slot.
     series: Vec<KnownSeries>,
+    /// In the run's row, see `evidence`.
+    sealed_ns: i64,
+    sealed_nsalt: Option<i64>,
+    /// All is in the database file, with `sealed_ns`, and nothing was committed since.
+    is_whole: bool,
+    has_ended: bool,
 }
 
 impl Db {
     /// Opens the file, which may be empty, closes the runs that never ended, and starts a new one, whose
-    /// row is on the disk when this returns.
+    /// row is on the disk when this returns. `loss`: what was found to have become of their -wal.
     pub fn open(
         path: &Path,
         busy_timeout: Duration,
         wal_autocheckpoint: u32,
         start: &Start,
+        loss: Option<Loss>,
     ) -> Result<Self, Error> {
         look_for_room(path, 0)?;
         let mut raw = Connection::open(path, Access::ReadWrite)?;
@@ -179,7 +194,7 @@ impl Db {
         raw.count_frames();
 
         raw.execute("lock", schema::BEGIN)?;
-        let begun = begin_run(&mut raw, is_new, start).and_then(|begun| {
+        let begun = begin_run(&mut raw, is_new, start, loss).and_then(|begun| {
             // Within the transaction: after it nothing may fail, or the run would be there twice.
             let statements = Statements::prepare(&mut raw)?;
             raw.execute("commit to", schema::COMMIT)?;
@@ -193,7 +208,7 @@ impl Db {
                 return Err(e);
             }
         };
-        Ok(Db {
+        let mut db = Db {
             raw,
             statements,
             busy_timeout,
@@ -207,7 +222,26 @@ impl Db {
             checkpoints: 0,
             fingerprint: 0,
             series: Vec::new(),
-        })
+            sealed_ns: i64::MIN,
+            sealed_nsalt: None,
+            is_whole: false,
+            has_ended: false,
+        };
+        db.bring_in_start()?;
+        Ok(db)
+    }
+
+    /// Brings the run's row into the database file, so that it is known there should the -wal get lost. What
+    /// stands in the way is in the way of that alone.
+    fn bring_in_start(&mut self) -> Result<(), Error> {
+        match self.checkpoint(CheckpointMode::Passive, Duration::ZERO) {
+            Err(e) if e.class() != Class::Retry => Err(e),
+            _ => {
+                // Of those that the row tells, this is none.
+                self.checkpoints = 0;
+                Ok(())
+            }
+        }
     }
 
     /// 128 random bits in hex.
@@ -281,6 +315,7 @@ impl Db {
     /// Ends the run in its row, synced.
     pub fn end_run(&mut self, now_ns: i64, reason: &str) -> Result<(), Error> {
         self.synchronous(Sync::Full)?;
+        self.has_ended = true;
         self.transaction(|db| {
             db.write_counts(db.committed, db.counts, db.fingerprint)?;
             db.raw.run(
@@ -303,10 +338,43 @@ impl Db {
         patience: Duration,
     ) -> Result<Checkpoint, Error> {
         self.raw.set_busy_timeout(patience);
-        let done = checkpoint(&mut self.raw, mode);
+        let sealed = self.seal(mode);
+        let done = sealed.and_then(|is_sealed| {
+            let done = checkpoint(&mut self.raw, mode)?;
+            // A log that is cut to nothing is not there after a power cut either, until it is synced.
+            self.is_whole = is_sealed && done.is_complete() && mode != CheckpointMode::Truncate;
+            Ok(done)
+        });
         self.raw.set_busy_timeout(self.busy_timeout);
         self.checkpoints += i64::from(done.is_ok());
         done
+    }
+
+    /// Writes a new seal into the run's row, for a checkpoint to bring it into the database file; see
+    /// `evidence`. False where there is none, which is no reason not to checkpoint.
+    fn seal(&mut self, mode: CheckpointMode) -> Result<bool, Error> {
+        if self.is_whole {
+            return Ok(true);
+        }
+        if mode == CheckpointMode::Truncate || self.has_ended {
+            return Ok(false);
+        }
+        let sealed_ns = seal_time(sys::clock_ns(sys::Clock::Real), self.sealed_ns);
+        let salt = evidence::wal_salt(self.raw.path());
+        let written = self.synchronous(Sync::Normal).and_then(|()| {
+            self.transaction(|db| {
+                let numbers = [Some(db.run), Some(sealed_ns), salt].map(|n| n.map(Value::Integer));
+                db.raw.run("seal", db.statements.seal_run, &numbers)
+            })
+        });
+        match written {
+            Ok(()) => {
+                (self.sealed_ns, self.sealed_nsalt) = (sealed_ns, salt);
+                Ok(true)
+            }
+            Err(e) if e.class() == Class::Retry => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// What the run's row says, and its log.
@@ -360,6 +428,14 @@ impl Db {
         // Some errors make SQLite roll back by itself.
         if result.is_err() && !self.raw.is_autocommit() {
             let _ = self.raw.execute("roll back", schema::ROLLBACK);
+        }
+        // The first commit that is in the log alone.
+        if result.is_ok() && std::mem::take(&mut self.is_whole) {
+            let path = self.raw.path();
+            if evidence::is_sealed_log(path, self.sealed_nsalt) {
+                // Where the mark cannot be set, a loss of the log is not noticed.
+                let _ = sys::set_modified(path, self.sealed_ns);
+            }
         }
         result
     }
@@ -463,6 +539,48 @@ impl Db {
     }
 }
 
+/// What the database file says by itself of a run that has not ended; None where it says nothing that can be
+/// read. To be asked while this process has the file open nowhere else.
+pub fn unfinished(path: &Path) -> Option<Unfinished> {
+    let operation = "read";
+    let mut raw = Connection::open(path, Access::Immutable).ok()?;
+    if identify(&mut raw).ok()? {
+        return None;
+    }
+    let mut found = None;
+    raw.rows(operation, schema::UNFINISHED, |row| {
+        let number = |column| match row.value(column) {
+            Some(Value::Integer(n)) => Some(n),
+            _ => None,
+        };
+        found = Some(Unfinished {
+            boot_id: Some(row.text(0).into_owned()).filter(|id| !id.is_empty()),
+            sealed_ns: number(1),
+            wal_salt: number(2),
+        });
+        true
+    })
+    .ok()?;
+    found
+}
+
+/// A time that no write of now gives the file, and another than the last, so that whoever copies changed
+/// files by their time finds it changed.
+fn seal_time(now_ns: i64, last_ns: i64) -> i64 {
+    /// The coarsest that filesystems with parts of a second keep.
+    const STEP_NS: i64 = 10_000_000;
+    const PAST_NS: i64 = 2_000_000_000;
+    let past_ns = now_ns.saturating_sub(PAST_NS);
+    let next_ns = last_ns.saturating_add(STEP_NS);
+    // Not on and on into the future, where checkpoints are more frequent or the clock was set.
+    let time_ns = if next_ns < now_ns {
+        past_ns.max(next_ns)
+    } else {
+        past_ns
+    };
+    time_ns - time_ns.rem_euclid(STEP_NS)
+}
+
 /// Whether the file is new; an error if it is not seawall's, or of a layout that this version cannot know.
 fn identify(raw: &mut Connection) -> Result<bool, Error> {
     let operation = "read";
@@ -535,7 +653,12 @@ struct Begun {
 }
 
 /// Within a transaction: makes the tables of a new file, closes the runs that never ended, begins a run.
-fn begin_run(raw: &mut Connection, is_new: bool, start: &Start) -> Result<Begun, Error> {
+fn begin_run(
+    raw: &mut Connection,
+    is_new: bool,
+    start: &Start,
+    loss: Option<Loss>,
+) -> Result<Begun, Error> {
     let operation = "begin a run in";
     // Two that start on a new file at once: the lock has settled who makes the tables.
     if is_new && identify(raw)? {
@@ -552,16 +675,19 @@ fn begin_run(raw: &mut Connection, is_new: bool, start: &Start) -> Result<Begun,
         raw.run(operation, add, &[Some(Value::Text(&id))])?;
     }
     let device = raw.answer(operation, schema::GET_DEVICE)?;
+    let reason = loss.map_or(UNCLEAN, Loss::reason);
     let mut unclean = Vec::new();
     raw.rows(operation, schema::OPEN_RUNS, |row| {
         unclean.push(Unclean {
             run: row.integer(0),
             committed: row.integer(1),
+            reason,
         });
         true
     })?;
     let close = raw.prepare(schema::CLOSE_OPEN_RUNS)?;
-    raw.run(operation, close, &[Some(Value::Integer(start.now_ns))])?;
+    let end = [Value::Integer(start.now_ns), Value::Text(reason)];
+    raw.run(operation, close, &end.map(Some))?;
     let mut next_id = 1;
     raw.rows(operation, schema::NEXT_ID, |row| {
         next_id = row.integer(0);
