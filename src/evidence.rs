@@ -74,7 +74,7 @@ enum Log {
     Empty,
     /// Something, but no log.
     Garbage,
-    Log(Header, Frames),
+    Frames(Header, Frames),
 }
 
 /// What the files show of an unfinished run.
@@ -133,7 +133,7 @@ fn judge(scene: &Scene) -> Verdict {
         Log::Absent if scene.has_shm && is_same_boot => lost(Loss::Missing, Treatment::Leave),
         Log::Empty if scene.is_marked && is_same_boot => lost(Loss::Missing, Treatment::Leave),
         Log::Garbage if is_same_boot => lost(Loss::Damaged, Treatment::Copy),
-        Log::Log(header, frames) => {
+        Log::Frames(header, frames) => {
             let restarts = run
                 .wal_salt
                 .and_then(|salt| restarts(salt, header.salts[0]));
@@ -236,7 +236,7 @@ fn read_log(db: &Path, with_frames: bool) -> io::Result<Log> {
     } else {
         Frames::default()
     };
-    Ok(Log::Log(header, frames))
+    Ok(Log::Frames(header, frames))
 }
 
 /// The first salt of the log beside a database; SQLite may have both open.

@@ -133,3 +133,70 @@ pub fn index(bytes: &[u8; INDEX_BYTES]) -> Option<Index> {
         frames: u64::from(native(16)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log of pages of 512 bytes, a commit every so many frames, in one byte order.
+    fn log(is_big_endian: bool, commits: &[bool]) -> Vec<u8> {
+        let put = |bytes: &mut Vec<u8>, words: &[u32]| {
+            words.iter().for_each(|w| bytes.extend(w.to_be_bytes()));
+        };
+        let mut bytes = Vec::new();
+        let magic = 0x377f_0682 | u32::from(is_big_endian);
+        put(&mut bytes, &[magic, 3_007_000, 512, 0, 7, 9]);
+        let mut sums = add([0; 2], &bytes, is_big_endian);
+        put(&mut bytes, &sums);
+        for (n, is_commit) in (1..).zip(commits) {
+            let at = bytes.len();
+            put(&mut bytes, &[n, u32::from(*is_commit) * n]);
+            sums = add(sums, &bytes[at..], is_big_endian);
+            let page = [n as u8; 512];
+            sums = add(sums, &page, is_big_endian);
+            put(&mut bytes, &[7, 9, sums[0], sums[1]]);
+            bytes.extend(page);
+        }
+        bytes
+    }
+
+    fn read(log: &[u8]) -> Option<(u64, bool)> {
+        let header = header(log.first_chunk()?)?;
+        assert_eq!((header.page_bytes, header.salts), (512, [7, 9]));
+        let found = frames(header, &log[HEADER_BYTES..]).unwrap();
+        Some((found.recovered, found.is_broken))
+    }
+
+    const FRAME: usize = 24 + 512;
+
+    #[test]
+    fn a_log_is_read_to_its_last_commit_in_both_byte_orders() {
+        for is_big_endian in [false, true] {
+            let whole = log(is_big_endian, &[true, false, true, false]);
+            assert_eq!(read(&whole), Some((3, false)));
+            assert_eq!(
+                read(&whole[..HEADER_BYTES + 2 * FRAME + 5]),
+                Some((1, false))
+            );
+            assert_eq!(read(&whole[..HEADER_BYTES]), Some((0, false)));
+            assert_eq!(read(&whole[..20]), None);
+            for at in 0..HEADER_BYTES {
+                let mut broken = whole.clone();
+                broken[at] ^= 1;
+                assert_eq!(read(&broken), None, "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_commit_behind_a_break_tells_of_it_and_a_frame_without_one_does_not() {
+        for at in 0..FRAME {
+            let mut broken = log(false, &[true, false, false, true]);
+            broken[HEADER_BYTES + FRAME + at] ^= 0x10;
+            assert_eq!(read(&broken), Some((1, true)), "byte {at}");
+            let mut tail = log(false, &[true, false, false, false]);
+            tail[HEADER_BYTES + FRAME + at] ^= 0x10;
+            assert_eq!(read(&tail), Some((1, false)), "byte {at}");
+        }
+    }
+}

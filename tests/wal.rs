@@ -549,7 +549,9 @@ fn a_wal_beside_an_empty_database_is_saved() {
 fn the_shm_of_another_machine_is_not_believed() {
     let other = Dir::new("wal-other");
     let foreign = fs::read(beside(&killed(&other, 30), "-shm")).unwrap();
-    let noise: Vec<u8> = (0..32768u32).map(|n| (n * 7919 >> 3) as u8).collect();
+    let noise: Vec<u8> = (0..32768u32)
+        .map(|n| (n.wrapping_mul(7919) / 8) as u8)
+        .collect();
     for shm in [foreign, noise, vec![0; 32768], vec![]] {
         let dir = Dir::new("wal");
         let db = killed(&dir, 10);

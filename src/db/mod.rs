@@ -9,6 +9,7 @@ mod error;
 mod pragma;
 mod raw;
 mod schema;
+mod seal;
 #[cfg(test)]
 mod tests;
 
@@ -22,14 +23,16 @@ pub use audit::{Audit, audit};
 pub use error::{Class, Error};
 pub use pragma::Sync;
 pub use raw::version;
+pub use seal::unfinished;
 
-use crate::evidence::{self, Loss, Unfinished};
+use crate::evidence::Loss;
 use crate::ledger;
 use crate::options::CheckpointMode;
 use crate::place;
 use crate::reading::{Batch, Counts, Definition, Mark, Value};
 use crate::sys;
 use raw::{Access, Connection, Statement};
+use seal::{Seal, can_be_sealed};
 
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
 ///
@@ -161,12 +164,7 @@ pub struct Db {
     fingerprint: u64,
     /// By slot.
     series: Vec<KnownSeries>,
-    /// In the run's row, see `evidence`.
-    sealed_ns: i64,
-    sealed_nsalt: Option<i64>,
-    /// All is in the database file, with `sealed_ns`, and nothing was committed since.
-    is_whole: bool,
-    has_ended: bool,
+    seal: Seal,
 }
 
 impl Db {
@@ -222,26 +220,10 @@ impl Db {
             checkpoints: 0,
             fingerprint: 0,
             series: Vec::new(),
-            sealed_ns: i64::MIN,
-            sealed_nsalt: None,
-            is_whole: false,
-            has_ended: false,
+            seal: Seal::default(),
         };
         db.bring_in_start()?;
         Ok(db)
-    }
-
-    /// Brings the run's row into the database file, so that it is known there should the -wal get lost. What
-    /// stands in the way is in the way of that alone.
-    fn bring_in_start(&mut self) -> Result<(), Error> {
-        match self.checkpoint(CheckpointMode::Passive, Duration::ZERO) {
-            Err(e) if e.class() != Class::Retry => Err(e),
-            _ => {
-                // Of those that the row tells, this is none.
-                self.checkpoints = 0;
-                Ok(())
-            }
-        }
     }
 
     /// 128 random bits in hex.
@@ -315,7 +297,7 @@ impl Db {
     /// Ends the run in its row, synced.
     pub fn end_run(&mut self, now_ns: i64, reason: &str) -> Result<(), Error> {
         self.synchronous(Sync::Full)?;
-        self.has_ended = true;
+        self.seal.is_over = true;
         self.transaction(|db| {
             db.write_counts(db.committed, db.counts, db.fingerprint)?;
             db.raw.run(
@@ -338,43 +320,15 @@ impl Db {
         patience: Duration,
     ) -> Result<Checkpoint, Error> {
         self.raw.set_busy_timeout(patience);
-        let sealed = self.seal(mode);
+        let sealed = self.write_seal(mode);
         let done = sealed.and_then(|is_sealed| {
             let done = checkpoint(&mut self.raw, mode)?;
-            // A log that is cut to nothing is not there after a power cut either, until it is synced.
-            self.is_whole = is_sealed && done.is_complete() && mode != CheckpointMode::Truncate;
+            self.seal.is_whole = is_sealed && can_be_sealed(&done);
             Ok(done)
         });
         self.raw.set_busy_timeout(self.busy_timeout);
         self.checkpoints += i64::from(done.is_ok());
         done
-    }
-
-    /// Writes a new seal into the run's row, for a checkpoint to bring it into the database file; see
-    /// `evidence`. False where there is none, which is no reason not to checkpoint.
-    fn seal(&mut self, mode: CheckpointMode) -> Result<bool, Error> {
-        if self.is_whole {
-            return Ok(true);
-        }
-        if mode == CheckpointMode::Truncate || self.has_ended {
-            return Ok(false);
-        }
-        let sealed_ns = seal_time(sys::clock_ns(sys::Clock::Real), self.sealed_ns);
-        let salt = evidence::wal_salt(self.raw.path());
-        let written = self.synchronous(Sync::Normal).and_then(|()| {
-            self.transaction(|db| {
-                let numbers = [Some(db.run), Some(sealed_ns), salt].map(|n| n.map(Value::Integer));
-                db.raw.run("seal", db.statements.seal_run, &numbers)
-            })
-        });
-        match written {
-            Ok(()) => {
-                (self.sealed_ns, self.sealed_nsalt) = (sealed_ns, salt);
-                Ok(true)
-            }
-            Err(e) if e.class() == Class::Retry => Ok(false),
-            Err(e) => Err(e),
-        }
     }
 
     /// What the run's row says, and its log.
@@ -429,13 +383,8 @@ impl Db {
         if result.is_err() && !self.raw.is_autocommit() {
             let _ = self.raw.execute("roll back", schema::ROLLBACK);
         }
-        // The first commit that is in the log alone.
-        if result.is_ok() && std::mem::take(&mut self.is_whole) {
-            let path = self.raw.path();
-            if evidence::is_sealed_log(path, self.sealed_nsalt) {
-                // Where the mark cannot be set, a loss of the log is not noticed.
-                let _ = sys::set_modified(path, self.sealed_ns);
-            }
+        if result.is_ok() {
+            self.mark();
         }
         result
     }
@@ -537,48 +486,6 @@ impl Db {
         self.raw
             .run("count the run in", self.statements.count_run, &numbers)
     }
-}
-
-/// What the database file says by itself of a run that has not ended; None where it says nothing that can be
-/// read. To be asked while this process has the file open nowhere else.
-pub fn unfinished(path: &Path) -> Option<Unfinished> {
-    let operation = "read";
-    let mut raw = Connection::open(path, Access::Immutable).ok()?;
-    if identify(&mut raw).ok()? {
-        return None;
-    }
-    let mut found = None;
-    raw.rows(operation, schema::UNFINISHED, |row| {
-        let number = |column| match row.value(column) {
-            Some(Value::Integer(n)) => Some(n),
-            _ => None,
-        };
-        found = Some(Unfinished {
-            boot_id: Some(row.text(0).into_owned()).filter(|id| !id.is_empty()),
-            sealed_ns: number(1),
-            wal_salt: number(2),
-        });
-        true
-    })
-    .ok()?;
-    found
-}
-
-/// A time that no write of now gives the file, and another than the last, so that whoever copies changed
-/// files by their time finds it changed.
-fn seal_time(now_ns: i64, last_ns: i64) -> i64 {
-    /// The coarsest that filesystems with parts of a second keep.
-    const STEP_NS: i64 = 10_000_000;
-    const PAST_NS: i64 = 2_000_000_000;
-    let past_ns = now_ns.saturating_sub(PAST_NS);
-    let next_ns = last_ns.saturating_add(STEP_NS);
-    // Not on and on into the future, where checkpoints are more frequent or the clock was set.
-    let time_ns = if next_ns < now_ns {
-        past_ns.max(next_ns)
-    } else {
-        past_ns
-    };
-    time_ns - time_ns.rem_euclid(STEP_NS)
 }
 
 /// Whether the file is new; an error if it is not seawall's, or of a layout that this version cannot know.
