@@ -11,6 +11,7 @@ pub mod ack;
 pub mod commands;
 pub mod damage;
 pub mod db;
+pub mod evidence;
 pub mod exit;
 pub mod ledger;
 pub mod line;
@@ -32,6 +33,7 @@ pub mod sys;
 pub mod terminal;
 pub mod time;
 pub mod units;
+pub mod wal;
 pub mod writer;
 
 /// With the commit that it was built from.

@@ -164,9 +164,13 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 pub fn wal_of(db: &Path) -> PathBuf {
-    let mut wal = db.as_os_str().to_owned();
-    wal.push("-wal");
-    wal.into()
+    with_end(db, "-wal")
+}
+
+pub fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 pub fn folder_of(db: &Path) -> PathBuf {

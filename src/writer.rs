@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::ack::Ack;
 use crate::damage;
 use crate::db::{self, BroughtDown, Checkpoint, Class, Committed, Db, Error, Start, Sync};
+use crate::evidence::{self, Loss, Treatment};
 use crate::log;
 use crate::options::{CheckpointMode, OnDamage, Record, Synchronous};
 use crate::place::{self, Identity};
@@ -108,28 +109,21 @@ impl Writer {
         let settings = &self.settings;
         let mut retry = Retry::new();
         let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
+        let mut loss = self.look_at_wal()?;
         loop {
             let opened = Db::open(
                 &self.path,
                 settings.busy_timeout,
                 settings.wal_autocheckpoint,
                 &self.start,
+                loss,
             );
             match opened {
                 Ok(mut db) => {
                     retry.over("open-resumed");
                     self.bring_down(&mut db)?;
                     self.tell_set_aside();
-                    for run in db.unclean() {
-                        log::warn(
-                            "recovered",
-                            &[
-                                ("run", &run.run),
-                                ("reason", &"unclean"),
-                                ("readings", &run.committed),
-                            ],
-                        );
-                    }
+                    tell_recovered(&db, loss);
                     let mut news = self.progress.look();
                     news.step = Step::Record;
                     news.device = db.device().to_owned();
@@ -146,6 +140,8 @@ impl Writer {
                 // Once: a new file that is damaged too means a device that cannot be recorded to.
                 Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
                     self.set_aside(&e)?;
+                    // It went with the file that it was found of.
+                    loss = None;
                 }
                 Err(e) => return Err(e),
             }
@@ -192,6 +188,40 @@ impl Writer {
         };
         self.progress.look().expired += expired as u64;
         Ok(())
+    }
+
+    /// Looks at what SQLite would clean away or replay, and takes care of it. Gives what is lost.
+    fn look_at_wal(&self) -> Result<Option<Loss>, Error> {
+        let boot_id = self.start.boot_id.as_deref();
+        let look = evidence::look(&self.path, boot_id, || db::unfinished(&self.path));
+        // Where the look cannot be taken, SQLite's own calls tell better why.
+        let found = look.unwrap_or_default();
+        let now_ns = sys::clock_ns(Clock::Real);
+        match found.wal {
+            Treatment::Leave => {}
+            Treatment::Copy => {
+                if let Err(e) = damage::copy_wal(&self.path, now_ns) {
+                    log::error("wal-not-copied", &[("error", &e)]);
+                }
+            }
+            // Should it stay, SQLite goes on with it as it would have without us.
+            Treatment::Clear => drop(std::fs::remove_file(place::wal_of(&self.path))),
+            Treatment::Remove if self.settings.on_damage == OnDamage::Refuse => {
+                return Err(Error::foreign_wal(&self.path, "take the -wal away"));
+            }
+            Treatment::Remove => {
+                let aside = damage::set_wal_aside(&self.path, now_ns).map_err(|e| {
+                    Error::foreign_wal(&self.path, &format!("it cannot be set aside: {e}"))
+                })?;
+                let reason = "it does not belong to this database, and would have ruined it";
+                let path = place::wal_of(&aside);
+                log::error(
+                    "wal-foreign",
+                    &[("path", &path.display()), ("reason", &reason)],
+                );
+            }
+        }
+        Ok(found.loss)
     }
 
     /// Makes way for a new file, and takes its lock.
@@ -506,6 +536,31 @@ impl Writer {
         db.close()?;
         self.progress.look().step = Step::Closed;
         Ok(())
+    }
+}
+
+/// Says which runs were found unfinished, and what is lost of them.
+fn tell_recovered(db: &Db, loss: Option<Loss>) {
+    let advice: &dyn std::fmt::Display = match loss {
+        None => &"",
+        Some(Loss::Missing) => {
+            &"commits since its last checkpoint were in the -wal, which was taken away; it does not fit any more, do not bring it back"
+        }
+        Some(Loss::Damaged) => {
+            &"commits behind the damage in its -wal are lost; a copy of that is set aside"
+        }
+    };
+    for run in db.unclean() {
+        let fields: [log::Field; 4] = [
+            ("run", &run.run),
+            ("reason", &run.reason),
+            ("readings", &run.committed),
+            ("advice", advice),
+        ];
+        match loss {
+            None => log::warn("recovered", &fields[..3]),
+            Some(_) => log::error("recovered", &fields),
+        }
     }
 }
 

@@ -35,6 +35,7 @@ pub const NOT_SEAWALL: i32 = -1;
 pub const NEWER_LAYOUT: i32 = -2;
 pub const PRAGMA_REFUSED: i32 = -3;
 const FILES_GONE: i32 = -4;
+const FOREIGN_WAL: i32 = -5;
 
 impl Error {
     pub fn new(
@@ -56,6 +57,14 @@ impl Error {
     pub fn files_gone(path: &Path) -> Self {
         let message = "it was removed, replaced or moved while recording; what was recorded since is not in it";
         Self::new("record to", path, FILES_GONE, message)
+    }
+
+    /// The -wal beside a database is another's.
+    pub fn foreign_wal(path: &Path, todo: &str) -> Self {
+        let message = format!(
+            "the -wal beside it does not belong to it, and SQLite would ruin it with that; {todo}"
+        );
+        Self::new("record to", path, FOREIGN_WAL, message)
     }
 
     /// Less is free than is to be left to the rest of the device.
