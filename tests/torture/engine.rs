@@ -328,8 +328,8 @@ impl Torture {
                 let (lines, stdin) = sender.take().unwrap().join().unwrap();
                 sent = Some(lines);
                 drop(stdin);
-                if plan.simulated || !plan.options.contains("--source") {
-                    // Another source goes on.
+                if plan.simulated {
+                    // The other source goes on.
                     running.try_signal(libc::SIGTERM);
                 }
                 self.figures.stops += 1;
