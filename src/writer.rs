@@ -193,7 +193,17 @@ impl Writer {
     /// Looks at what SQLite would clean away or replay, and takes care of it. Gives what is lost.
     fn look_at_wal(&self) -> Result<Option<Loss>, Error> {
         let boot_id = self.start.boot_id.as_deref();
-        let look = evidence::look(&self.path, boot_id, || db::unfinished(&self.path));
+        let mut failed = None;
+        let look = evidence::look(&self.path, boot_id, || {
+            let asked = db::unfinished(&self.path);
+            asked.unwrap_or_else(|e| {
+                failed = Some(e);
+                None
+            })
+        });
+        if let Some(e) = failed {
+            return Err(e);
+        }
         // Where the look cannot be taken, SQLite's own calls tell better why.
         let found = look.unwrap_or_default();
         let now_ns = sys::clock_ns(Clock::Real);

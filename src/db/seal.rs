@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use libsqlite3_sys as ffi;
+
 use super::raw::{Access, Connection};
 use super::{Checkpoint, Class, Db, Error, Sync, identify, schema};
 use crate::evidence::{self, Unfinished};
@@ -88,13 +90,26 @@ impl Db {
 
 /// What the database file says by itself of a run that has not ended; None where it says nothing that can be
 /// read. To be asked while this process has the file open nowhere else.
-pub fn unfinished(path: &Path) -> Option<Unfinished> {
-    let mut raw = Connection::open(path, Access::Immutable).ok()?;
-    if identify(&mut raw).ok()? {
-        return None;
+pub fn unfinished(path: &Path) -> Result<Option<Unfinished>, Error> {
+    match read_unfinished(path) {
+        // A device that fails is not tried again.
+        Err(e) if matches!(e.code & 0xff, ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN) => {
+            if e.class() == Class::Fatal {
+                return Err(e);
+            }
+            Ok(None)
+        }
+        read => Ok(read.unwrap_or_default()),
+    }
+}
+
+fn read_unfinished(path: &Path) -> Result<Option<Unfinished>, Error> {
+    let mut raw = Connection::open(path, Access::Immutable)?;
+    if identify(&mut raw)? {
+        return Ok(None);
     }
     let mut found = None;
-    let looked = raw.rows("read", schema::UNFINISHED, |row| {
+    raw.rows("read", schema::UNFINISHED, |row| {
         let number = |column| match row.value(column) {
             Some(Value::Integer(n)) => Some(n),
             _ => None,
@@ -105,8 +120,8 @@ pub fn unfinished(path: &Path) -> Option<Unfinished> {
             wal_salt: number(2),
         });
         true
-    });
-    looked.ok().and(found)
+    })?;
+    Ok(found)
 }
 
 /// A time that no write of now gives the file, and another than the last, so that whoever copies changed
