@@ -146,6 +146,11 @@ impl Watch {
         Self::new(fd, libc::POLLOUT)
     }
 
+    /// Ready only when what it writes to has gone.
+    pub fn broken(fd: RawFd) -> Self {
+        Self::new(fd, 0)
+    }
+
     fn new(fd: RawFd, events: libc::c_short) -> Self {
         Watch(libc::pollfd {
             fd,

@@ -35,6 +35,12 @@ pub const NOT_SEAWALL: i32 = -1;
 pub const NEWER_LAYOUT: i32 = -2;
 pub const PRAGMA_REFUSED: i32 = -3;
 const FILES_GONE: i32 = -4;
+const EMPTY: i32 = -5;
+
+/// What is there cannot be what was recorded.
+pub fn corrupt(operation: &'static str, path: &Path, message: String) -> Error {
+    Error::new(operation, path, ffi::SQLITE_CORRUPT, message)
+}
 
 impl Error {
     pub fn new(
@@ -56,6 +62,15 @@ impl Error {
     pub fn files_gone(path: &Path) -> Self {
         let message = "it was removed, replaced or moved while recording; what was recorded since is not in it";
         Self::new("record to", path, FILES_GONE, message)
+    }
+
+    /// There is nothing in it, not even tables.
+    pub fn empty(operation: &'static str, path: &Path) -> Self {
+        Self::new(operation, path, EMPTY, "it is empty")
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.code == EMPTY
     }
 
     /// Less is free than is to be left to the rest of the device.
@@ -80,7 +95,7 @@ impl Error {
 
     pub fn class(&self) -> Class {
         match (self.code, self.code & 0xff) {
-            (NOT_SEAWALL | NEWER_LAYOUT, _) => Class::Foreign,
+            (NOT_SEAWALL | NEWER_LAYOUT | EMPTY, _) => Class::Foreign,
             (ffi::SQLITE_IOERR_NOMEM, _) => Class::Retry,
             // A quota, or a disk that fills up under something else than a page. A sync that says so is as
             // bad as any that failed.
@@ -107,6 +122,7 @@ impl Error {
     fn advice(&self) -> &'static str {
         match (self.code, self.code & 0xff) {
             (NOT_SEAWALL, _) => "; give another --db",
+            (EMPTY, _) => "; nothing was ever recorded to it",
             (NEWER_LAYOUT, _) => "; use the newer seawall that wrote it",
             (PRAGMA_REFUSED, _) => "; the filesystem may lack what SQLite's WAL mode needs",
             (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => {

@@ -8,6 +8,7 @@ mod audit;
 mod error;
 mod pragma;
 mod raw;
+mod read;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use audit::{Audit, audit};
 pub use error::{Class, Error};
 pub use pragma::Sync;
 pub use raw::version;
+pub use read::{Names, Position, Reader, Reading, Times};
 
 use crate::ledger;
 use crate::options::CheckpointMode;

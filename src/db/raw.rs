@@ -335,6 +335,48 @@ impl Connection {
         result.and_then(|()| self.check(operation, code))
     }
 
+    /// Begins a query that is stepped through by hand, the numbers bound in order.
+    pub fn begin_rows(
+        &mut self,
+        operation: &'static str,
+        statement: Statement,
+        numbers: &[i64],
+    ) -> Result<(), Error> {
+        let raw = self.statements[statement.0];
+        // SAFETY: the statement is ours; what a reset tells is the error of a step that was told already.
+        unsafe { ffi::sqlite3_reset(raw) };
+        for (place, number) in (1..).zip(numbers) {
+            // SAFETY: the statement is ours; places beyond its parameters give an error code.
+            let code = unsafe { ffi::sqlite3_bind_int64(raw, place, *number) };
+            self.check(operation, code)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is a next row, which `row` then shows.
+    pub fn step(&mut self, operation: &'static str, statement: Statement) -> Result<bool, Error> {
+        // SAFETY: the statement is ours.
+        match unsafe { ffi::sqlite3_step(self.statements[statement.0]) } {
+            ffi::SQLITE_ROW => Ok(true),
+            ffi::SQLITE_DONE => Ok(false),
+            code => Err(self.error(operation, code)),
+        }
+    }
+
+    /// The row that `step` came to. It borrows the connection, so that no step can be made under it.
+    pub fn row(&self, statement: Statement) -> Row<'_> {
+        Row {
+            statement: self.statements[statement.0],
+            _step: std::marker::PhantomData,
+        }
+    }
+
+    /// Ends a query that was begun, so that the transaction can end.
+    pub fn end_rows(&mut self, statement: Statement) {
+        // SAFETY: as for `begin_rows`.
+        unsafe { ffi::sqlite3_reset(self.statements[statement.0]) };
+    }
+
     /// The first answer of a query, as text; the query is run to its end.
     pub fn answer(&mut self, operation: &'static str, sql: &CStr) -> Result<String, Error> {
         let mut answer = String::new();
@@ -437,6 +479,18 @@ impl Row<'_> {
 
     pub fn text(&self, column: i32) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(self.bytes(column))
+    }
+
+    pub fn blob(&self, column: i32) -> &[u8] {
+        // SAFETY: as for `bytes`.
+        unsafe {
+            let start = ffi::sqlite3_column_blob(self.statement, column);
+            let len = ffi::sqlite3_column_bytes(self.statement, column);
+            if start.is_null() || len <= 0 {
+                return &[];
+            }
+            std::slice::from_raw_parts(start.cast(), len as usize)
+        }
     }
 
     fn bytes(&self, column: i32) -> &[u8] {
