@@ -52,7 +52,8 @@ impl Invocation {
     /// It ends in its own way on a signal that stops; others are cut off.
     pub fn handles_signals(&self) -> bool {
         match self {
-            Invocation::Record(_) | Invocation::Backup(_) => true,
+            Invocation::Record(_) => true,
+            Invocation::Backup(backup) => backup.dest.is_some(),
             Invocation::Export(export) => export.follow,
             Invocation::Show(show) => show.watch,
             _ => false,

@@ -64,6 +64,11 @@ impl Error {
         Self::new("record to", path, FILES_GONE, message)
     }
 
+    /// Another process has it open, though nobody should know of it.
+    pub fn busy(operation: &'static str, path: &Path) -> Self {
+        Self::new(operation, path, ffi::SQLITE_BUSY, "it is in use")
+    }
+
     /// There is nothing in it, not even tables.
     pub fn empty(operation: &'static str, path: &Path) -> Self {
         Self::new(operation, path, EMPTY, "it is empty")

@@ -5,6 +5,7 @@
 //! serve the commands of these names.
 
 mod audit;
+mod backup;
 mod error;
 mod pragma;
 mod raw;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use libsqlite3_sys as ffi;
 
 pub use audit::{Audit, audit};
+pub use backup::{HEADER_BYTES, Snapshot, is_seawall};
 pub use error::{Class, Error};
 pub use pragma::Sync;
 pub use raw::version;
