@@ -31,6 +31,7 @@ pub mod source_spec;
 pub mod stop;
 pub mod stream;
 pub mod sys;
+pub mod table;
 pub mod terminal;
 pub mod time;
 pub mod units;

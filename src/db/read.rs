@@ -25,6 +25,8 @@ const CACHE_KIB: i64 = 256;
 
 const NEXT_READING: &CStr = c"SELECT id FROM readings WHERE id > ?1 ORDER BY id LIMIT 1";
 const NEWEST_READING: &CStr = c"SELECT id, time_ns FROM readings ORDER BY id DESC LIMIT 1";
+const OLDEST_AND_NEWEST_TIME: &CStr =
+    c"SELECT min(time_ns), max(time_ns) FROM readings HAVING count(*) > 0";
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id FROM runs WHERE id > ?1 ORDER BY id";
 const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
@@ -159,6 +161,18 @@ impl Reader {
     /// Id and time of the newest reading.
     pub fn newest(&mut self) -> Result<Option<(i64, i64)>, Error> {
         self.first(self.statements.newest_reading, &[])
+    }
+
+    /// The oldest id that is still there.
+    pub fn oldest(&mut self) -> Result<Option<i64>, Error> {
+        let found = self.first(self.statements.next_reading, &[i64::MIN])?;
+        Ok(found.map(|(id, _)| id))
+    }
+
+    /// Reads all readings for it.
+    pub fn oldest_and_newest_time(&mut self) -> Result<Option<(i64, i64)>, Error> {
+        let statement = self.raw.prepare(OLDEST_AND_NEWEST_TIME)?;
+        self.first(statement, &[])
     }
 
     /// The series by number, with sensor, field and type.
