@@ -5,9 +5,11 @@
 //! serve the commands of these names.
 
 mod audit;
+mod backup;
 mod error;
 mod pragma;
 mod raw;
+mod read;
 mod retention;
 mod schema;
 mod seal;
@@ -22,9 +24,11 @@ use std::time::{Duration, Instant};
 use libsqlite3_sys as ffi;
 
 pub use audit::{Audit, audit};
+pub use backup::{HEADER_BYTES, Snapshot, is_seawall};
 pub use error::{Class, Error};
 pub use pragma::{Sync, WAL_BYTES_KEPT};
 pub use raw::version;
+pub use read::{Names, Position, Reader, Reading, Times};
 pub use retention::{BroughtDown, Expired, Pages, Surplus};
 pub use seal::unfinished;
 
