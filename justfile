@@ -39,7 +39,7 @@ binary arch=native: setup
     # zig compiles SQLite, and is found as a module of the python3 on PATH; Rust's own linker links. A panic
     # aborts in this binary, so that nothing in it needs tables to unwind by. Where it was built is not told.
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
-    flags="'-Cforce-unwind-tables=no', '-Clink-arg=--no-eh-frame-hdr', '-Clink-arg=-Timage/no-unwind-tables.ld',
+    flags="'-Cforce-unwind-tables=no', '-Clink-arg=--no-eh-frame-hdr', '-Clink-arg=-T.image/no-unwind-tables.ld',
         '-Clink-arg=-zpack-relative-relocs', '-Clink-arg=--icf=all', '-Clink-arg=--build-id=none',
         '--remap-path-prefix=$cargo_home=/cargo', '--remap-path-prefix=$PWD=/seawall'"
     export "CFLAGS_$(echo $target | tr - _)=-fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables"
@@ -51,7 +51,7 @@ binary arch=native: setup
 [private]
 archive file arch tag: (binary arch)
     mkdir -p "$(dirname '{{ file }}')"
-    .venv/bin/python3 image/pack.py Dockerfile.scratch \
+    .venv/bin/python3 .image/pack.py Dockerfile.scratch \
         'target/{{ if arch == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall' \
         '{{ arch }}' "$(cargo pkgid | sed 's/.*[#@]//')" "$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
         '{{ tag }}' '{{ file }}'

@@ -94,7 +94,7 @@ def main():
         "created": created,
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + layer_id]},
-        "history": [{"created": created, "created_by": "seawall image/pack.py"}],
+        "history": [{"created": created, "created_by": "seawall .image/pack.py"}],
     }
     image = json.dumps(image, sort_keys=True).encode()
     image_id = hashlib.sha256(image).hexdigest()
