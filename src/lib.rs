@@ -26,6 +26,7 @@ pub mod retention;
 pub mod series;
 pub mod source;
 pub mod source_spec;
+pub mod status;
 pub mod stop;
 pub mod stream;
 pub mod sys;

@@ -44,6 +44,7 @@ pub enum Invocation {
     Record(Record),
     Check(Check),
     Checkpoint(Checkpoint),
+    Status(StatusSettings),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +85,12 @@ pub struct Checkpoint {
     pub db: PathBuf,
     pub mode: CheckpointMode,
     pub busy_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusSettings {
+    pub db: PathBuf,
+    pub format: StatusFormat,
 }
 
 /// A wrong command line or variable, told in one line. Exit status 2.
@@ -127,6 +134,7 @@ macro_rules! words {
 
 words!(CheckpointMode: Passive = "passive", Full = "full", Restart = "restart", Truncate = "truncate");
 words!(OnDamage: SetAside = "set-aside", Refuse = "refuse");
+words!(StatusFormat: Text = "text", Prometheus = "prometheus");
 words!(Synchronous: Auto = "auto", Normal = "normal", Full = "full");
 words!(
     /// Ordered: what is logged at `Warn` is logged at `Info` too.
@@ -190,9 +198,20 @@ impl Opt {
 const RECORD: &str = "record";
 const CHECK: &str = "check";
 const CHECKPOINT: &str = "checkpoint";
+const STATUS: &str = "status";
 
 const COMMANDS: &[Command] = &[
     RECORDING,
+    Command {
+        name: STATUS,
+        usage: "seawall status [OPTIONS]",
+        summary: "what the running recorder is doing; healthy or not",
+        about: "Asks the recorder of a database, over a local socket that needs no file, and prints \
+                key=value lines. Exits 0 when it is healthy; 1 when nobody records it, its commits \
+                have been failing or blocked for 10 s, its disk is full, a damaged database was set \
+                aside, or a sampled source sees nothing; each is told as a reason.",
+        build: status,
+    },
     Command {
         name: CHECK,
         usage: "seawall check [OPTIONS]",
@@ -237,7 +256,7 @@ const OPTIONS: &[Opt] = &[
         value: "PATH",
         default: "data/sensor_data.db",
         kind: Kind::Path,
-        of: &[CHECK, CHECKPOINT],
+        of: &[CHECK, CHECKPOINT, STATUS],
         help: "the database",
     },
     Opt {
@@ -386,6 +405,14 @@ const OPTIONS: &[Opt] = &[
         help: "error, warn, info, debug",
     },
     Opt {
+        name: "format",
+        value: "FORMAT",
+        default: "text",
+        kind: Kind::Word(StatusFormat::NAMES),
+        of: &[STATUS],
+        help: "text, or prometheus, for an exporter's text file",
+    },
+    Opt {
         name: "full",
         value: "",
         default: "off",
@@ -432,6 +459,13 @@ fn check(given: &Settings) -> Result<Invocation, Usage> {
         full: given.read("full", switch)?,
         at_least: given.read("at-least", or_none(whole))?,
         busy_timeout: given.read("busy-timeout", time)?,
+    }))
+}
+
+fn status(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Status(StatusSettings {
+        db: given.path("db")?,
+        format: given.read("format", StatusFormat::read)?,
     }))
 }
 

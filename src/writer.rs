@@ -30,6 +30,14 @@ const PINNED_TOLD: Duration = Duration::from_secs(60);
 /// A failed commit that is being retried is told again this often.
 const RETRY_TOLD: Duration = Duration::from_secs(10);
 
+/// What keeps the writer from committing, and since when.
+pub struct Trouble {
+    pub since: Instant,
+    pub reason: String,
+    /// There is no room on the disk.
+    pub is_full: bool,
+}
+
 /// What the writer tells the input thread.
 #[derive(Default)]
 pub struct News {
@@ -41,6 +49,17 @@ pub struct News {
     /// Frames in the WAL that are still needed there.
     pub wal_frames: u32,
     pub last_checkpoint: Option<Instant>,
+    pub last_commit: Option<Instant>,
+    /// Since when the writer has been at the disk without coming back.
+    pub busy_since: Option<Instant>,
+    pub trouble: Option<Trouble>,
+    /// Commits and checkpoints that failed.
+    pub errors: u64,
+    /// Device and inode of the database.
+    pub file: Option<(u64, u64)>,
+    /// Databases that were set aside and are still there.
+    pub set_aside: usize,
+    pub free_bytes: Option<u64>,
     /// Readings that retention has dropped since the start.
     pub expired: u64,
     /// For want of room or memory the file is not one file yet, though nothing is left in the WAL.
@@ -68,6 +87,29 @@ impl Progress {
 
     pub fn look(&self) -> MutexGuard<'_, News> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer turns to the disk.
+    fn busy(&self) {
+        self.look().busy_since = Some(Instant::now());
+    }
+
+    /// It has come back.
+    fn idle(&self) {
+        self.look().busy_since = None;
+    }
+
+    /// It has failed, and will try again.
+    fn trouble(&self, error: &Error) {
+        let mut news = self.look();
+        news.busy_since = None;
+        news.errors += 1;
+        let since = news.trouble.as_ref().map_or_else(Instant::now, |t| t.since);
+        news.trouble = Some(Trouble {
+            since,
+            reason: error.to_string(),
+            is_full: error.is_full(),
+        });
     }
 }
 
@@ -109,6 +151,7 @@ impl Writer {
         let mut retry = Retry::new();
         let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
         loop {
+            self.progress.busy();
             let opened = Db::open(
                 &self.path,
                 settings.busy_timeout,
@@ -119,7 +162,9 @@ impl Writer {
                 Ok(mut db) => {
                     retry.over("open-resumed");
                     self.bring_down(&mut db)?;
-                    self.tell_set_aside();
+                    let set_aside = self.tell_set_aside();
+                    let file = place::inode(&self.path).ok();
+                    let free_bytes = place::free_bytes(&self.path);
                     for run in db.unclean() {
                         log::warn(
                             "recovered",
@@ -132,6 +177,11 @@ impl Writer {
                     }
                     let mut news = self.progress.look();
                     news.step = Step::Record;
+                    news.busy_since = None;
+                    news.trouble = None;
+                    news.set_aside = set_aside;
+                    news.file = file;
+                    news.free_bytes = free_bytes;
                     news.device = db.device().to_owned();
                     news.run = db.run();
                     news.wal_frames = db.wal_frames();
@@ -141,6 +191,7 @@ impl Writer {
                 }
                 // Nothing was accepted yet, so that a signal need not wait for the file.
                 Err(e) if e.class() == Class::Retry && !self.queue.is_stopped_by_signal() => {
+                    self.progress.trouble(&e);
                     retry.wait(&self.queue, "open-waiting", &e);
                 }
                 // Once: a new file that is damaged too means a device that cannot be recorded to.
@@ -209,9 +260,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Says which databases were set aside and wait for somebody.
-    fn tell_set_aside(&self) {
-        for path in damage::still_aside(&self.path) {
+    /// Says which databases were set aside and wait for somebody. Gives how many.
+    fn tell_set_aside(&self) -> usize {
+        let paths = damage::still_aside(&self.path);
+        for path in &paths {
             log::error(
                 "set-aside",
                 &[
@@ -223,6 +275,22 @@ impl Writer {
                 ],
             );
         }
+        paths.len()
+    }
+
+    /// Looks at what the status tells of the disk.
+    fn look_around(&self) {
+        let free_bytes = place::free_bytes(&self.path);
+        let was_set_aside = self.progress.look().set_aside;
+        // Only a start sets one aside.
+        let set_aside = if was_set_aside > 0 {
+            damage::still_aside(&self.path).len()
+        } else {
+            0
+        };
+        let mut news = self.progress.look();
+        news.free_bytes = free_bytes;
+        news.set_aside = set_aside;
     }
 
     /// Commits and checkpoints until a stop.
@@ -245,7 +313,10 @@ impl Writer {
                 now + LOOK_PERIOD
             };
             let wake = next_checkpoint.map_or(next_look, |at| at.min(next_look));
-            match self.queue.next(&mut batch, Some(wake)) {
+            self.progress.idle();
+            let order = self.queue.next(&mut batch, Some(wake));
+            self.progress.busy();
+            match order {
                 Order::Commit => {
                     let committed = self.commit(db, &batch, &mut tending)?;
                     // Before anybody is told of the commit.
@@ -263,6 +334,7 @@ impl Writer {
                     identity
                         .missing()
                         .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
+                    self.look_around();
                     is_surplus_left = self.tend(db, &mut tending)?;
                     let now = Instant::now();
                     if next_checkpoint.is_none_or(|at| at > now) {
@@ -340,7 +412,10 @@ impl Writer {
                 }
                 Err(e) if e.class() == Class::Retry => {
                     db.count_error();
+                    self.progress.trouble(&e);
                     retry.wait(&self.queue, "commit-waiting", &e);
+                    self.look_around();
+                    self.progress.busy();
                 }
                 Err(e) => return Err(e),
             }
@@ -380,6 +455,8 @@ impl Writer {
         batch.clear();
         let mut news = self.progress.look();
         news.committed = db.committed() as u64;
+        news.last_commit = Some(Instant::now());
+        news.trouble = None;
         news.wal_frames = db.wal_frames();
         for ack in Ack::all(committed) {
             news.acks.retain(|older| older.stream() != ack.stream());
@@ -411,6 +488,7 @@ impl Writer {
             }
             Err(e) if e.class() == Class::Retry => {
                 db.count_error();
+                self.progress.look().errors += 1;
                 log::warn("checkpoint-failed", &[("cause", &cause), ("error", &e)]);
                 Ok(())
             }
