@@ -62,6 +62,23 @@ image arch=native: setup
 bench:
     cargo bench --locked --bench yardsticks
 
+# Kill, stop, fill and pin one database at random for so many MINUTES, and print the figures; a SEED replays
+torture minutes seed="12":
+    SEAWALL_TORTURE_MINUTES='{{ minutes }}' SEAWALL_TEST_SEED='{{ seed }}' \
+        cargo test --locked --release --test torture as_long_as_asked -- --ignored --nocapture
+
+# Fuzz a parser for so many SECONDS: line, stream, settings or number (C++ compiler; cargo-fuzz is installed)
+fuzz target seconds="300":
+    #!/bin/sh
+    set -eu
+    cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz@0.13.2
+    mkdir -p target/fuzz/found/{{ target }}
+    # libFuzzer's instrumentation counts as unstable; the stable compiler has it all the same.
+    # What is found stays in target/fuzz/found: only what is worth keeping goes into tests/fuzz/corpus.
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz '{{ target }}' \
+        "$PWD/target/fuzz/found/{{ target }}" "$PWD/tests/fuzz/corpus/{{ target }}" \
+        -- -max_total_time='{{ seconds }}' -max_len=4096 -timeout=10
+
 # Format the sources
 fmt:
     cargo fmt

@@ -146,6 +146,11 @@ impl Watch {
         Self::new(fd, libc::POLLOUT)
     }
 
+    /// Ready only when what it writes to has gone.
+    pub fn broken(fd: RawFd) -> Self {
+        Self::new(fd, 0)
+    }
+
     fn new(fd: RawFd, events: libc::c_short) -> Self {
         Watch(libc::pollfd {
             fd,
@@ -286,6 +291,11 @@ pub fn is_terminal(fd: RawFd) -> bool {
 }
 
 pub fn terminal_columns(fd: RawFd) -> Option<usize> {
+    terminal_size(fd).map(|(columns, _)| columns)
+}
+
+/// Columns and rows.
+pub fn terminal_size(fd: RawFd) -> Option<(usize, usize)> {
     let mut size = libc::winsize {
         ws_row: 0,
         ws_col: 0,
@@ -294,7 +304,8 @@ pub fn terminal_columns(fd: RawFd) -> Option<usize> {
     };
     // SAFETY: TIOCGWINSZ writes one winsize.
     let result = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) };
-    (result == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+    (result == 0 && size.ws_col > 0)
+        .then_some((usize::from(size.ws_col), usize::from(size.ws_row).max(2)))
 }
 
 /// The effective user and group.
@@ -326,6 +337,8 @@ pub struct Filesystem {
     /// Bytes that this user may still write.
     pub free_bytes: u64,
     pub block_bytes: u64,
+    /// Whether no further file can be made; some filesystems have no such limit.
+    pub is_out_of_inodes: bool,
 }
 
 pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
@@ -340,6 +353,7 @@ pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
         magic: stat.f_type as u64 & 0xffff_ffff,
         free_bytes: (stat.f_bavail as u64).saturating_mul(stat.f_bsize as u64),
         block_bytes: stat.f_bsize as u64,
+        is_out_of_inodes: stat.f_files > 0 && stat.f_ffree == 0,
     })
 }
 
@@ -361,6 +375,18 @@ pub fn may_write(folder: &Path) -> io::Result<()> {
         )
     })
     .map(drop)
+}
+
+/// Gives a file a time of its last change; only its owner may.
+pub fn set_modified(path: &Path, unix_ns: i64) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let time = |tv_sec, tv_nsec| libc::timespec { tv_sec, tv_nsec };
+    let seconds = libc::time_t::try_from(unix_ns.div_euclid(1_000_000_000));
+    let seconds = seconds.map_err(io::Error::other)?;
+    let changed = time(seconds, unix_ns.rem_euclid(1_000_000_000) as _);
+    let times = [time(0, libc::UTIME_OMIT), changed];
+    // SAFETY: the path ends in NUL, and `times` are the two that are read.
+    check(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), 0) }).map(drop)
 }
 
 /// A description of our own of a terminal or a pipe, which may be made non-blocking without doing so to the

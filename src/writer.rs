@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use crate::ack::Ack;
 use crate::damage;
 use crate::db::{self, BroughtDown, Checkpoint, Class, Committed, Db, Error, Start, Sync};
+use crate::evidence::{self, Loss, Treatment};
 use crate::log;
 use crate::options::{CheckpointMode, OnDamage, Record, Synchronous};
+use crate::patience::{Pin, Retry, Threshold};
 use crate::place::{self, Identity};
 use crate::queue::{Order, Queue};
 use crate::reading::Batch;
@@ -19,16 +21,10 @@ use crate::retention::{Retention, SizeLimit};
 use crate::stop::{Step, Stop};
 use crate::sys::{self, Bell, Clock};
 
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_millis(500);
 /// Between two tries of the stop's checkpoint.
 const CHECKPOINT_AGAIN: Duration = Duration::from_millis(100);
 /// How often an idle writer looks whether its files are still there.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
-/// A WAL that a reader pins is told of again this often.
-const PINNED_TOLD: Duration = Duration::from_secs(60);
-/// A failed commit that is being retried is told again this often.
-const RETRY_TOLD: Duration = Duration::from_secs(10);
 
 /// What keeps the writer from committing, and since when.
 pub struct Trouble {
@@ -148,8 +144,9 @@ impl Writer {
 
     fn open(&self) -> Result<Db, Error> {
         let settings = &self.settings;
-        let mut retry = Retry::new();
+        let mut retry = Retry::begin();
         let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
+        let mut loss = self.look_at_wal()?;
         loop {
             self.progress.busy();
             let opened = Db::open(
@@ -157,6 +154,7 @@ impl Writer {
                 settings.busy_timeout,
                 settings.wal_autocheckpoint,
                 &self.start,
+                loss,
             );
             match opened {
                 Ok(mut db) => {
@@ -165,16 +163,7 @@ impl Writer {
                     let set_aside = self.tell_set_aside();
                     let file = place::inode(&self.path).ok();
                     let free_bytes = place::free_bytes(&self.path);
-                    for run in db.unclean() {
-                        log::warn(
-                            "recovered",
-                            &[
-                                ("run", &run.run),
-                                ("reason", &"unclean"),
-                                ("readings", &run.committed),
-                            ],
-                        );
-                    }
+                    tell_recovered(&db, loss);
                     let mut news = self.progress.look();
                     news.step = Step::Record;
                     news.busy_since = None;
@@ -197,6 +186,8 @@ impl Writer {
                 // Once: a new file that is damaged too means a device that cannot be recorded to.
                 Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
                     self.set_aside(&e)?;
+                    // It went with the file that it was found of.
+                    loss = None;
                 }
                 Err(e) => return Err(e),
             }
@@ -243,6 +234,50 @@ impl Writer {
         };
         self.progress.look().expired += expired as u64;
         Ok(())
+    }
+
+    /// Looks at what SQLite would clean away or replay, and takes care of it. Gives what is lost.
+    fn look_at_wal(&self) -> Result<Option<Loss>, Error> {
+        let boot_id = self.start.boot_id.as_deref();
+        let mut failed = None;
+        let look = evidence::look(&self.path, boot_id, || {
+            let asked = db::unfinished(&self.path);
+            asked.unwrap_or_else(|e| {
+                failed = Some(e);
+                None
+            })
+        });
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        // Where the look cannot be taken, SQLite's own calls tell better why.
+        let found = look.unwrap_or_default();
+        let now_ns = sys::clock_ns(Clock::Real);
+        match found.wal {
+            Treatment::Leave => {}
+            Treatment::Copy => {
+                if let Err(e) = damage::copy_wal(&self.path, now_ns) {
+                    log::error("wal-not-copied", &[("error", &e)]);
+                }
+            }
+            // Should it stay, SQLite goes on with it as it would have without us.
+            Treatment::Clear => drop(std::fs::remove_file(place::wal_of(&self.path))),
+            Treatment::Remove if self.settings.on_damage == OnDamage::Refuse => {
+                return Err(Error::foreign_wal(&self.path, "take the -wal away"));
+            }
+            Treatment::Remove => {
+                let aside = damage::set_wal_aside(&self.path, now_ns).map_err(|e| {
+                    Error::foreign_wal(&self.path, &format!("it cannot be set aside: {e}"))
+                })?;
+                let reason = "it does not belong to this database, and would have ruined it";
+                let path = place::wal_of(&aside);
+                log::error(
+                    "wal-foreign",
+                    &[("path", &path.display()), ("reason", &reason)],
+                );
+            }
+        }
+        Ok(found.loss)
     }
 
     /// Makes way for a new file, and takes its lock.
@@ -400,7 +435,7 @@ impl Writer {
             Synchronous::Auto if batch.awaited => Sync::Full,
             Synchronous::Auto => Sync::Normal,
         };
-        let mut retry = Retry::new();
+        let mut retry = Retry::begin();
         loop {
             let ready = self
                 .leave_room()
@@ -500,7 +535,7 @@ impl Writer {
     /// stay in the WAL.
     fn finish(&self, db: &mut Db, stop: &Stop) -> Result<u32, Error> {
         self.progress.look().step = Step::EndRun;
-        let mut retry = Retry::new();
+        let mut retry = Retry::begin();
         while let Err(e) = db.end_run(sys::clock_ns(Clock::Real), stop.reason.name()) {
             if e.class() != Class::Retry {
                 return Err(e);
@@ -587,6 +622,31 @@ impl Writer {
     }
 }
 
+/// Says which runs were found unfinished, and what is lost of them.
+fn tell_recovered(db: &Db, loss: Option<Loss>) {
+    let advice: &dyn std::fmt::Display = match loss {
+        None => &"",
+        Some(Loss::Missing) => {
+            &"commits since its last checkpoint were in the -wal, which was taken away; it does not fit any more, do not bring it back"
+        }
+        Some(Loss::Damaged) => {
+            &"commits behind the damage in its -wal are lost; a copy of that is set aside"
+        }
+    };
+    for run in db.unclean() {
+        let fields: [log::Field; 4] = [
+            ("run", &run.run),
+            ("reason", &run.reason),
+            ("readings", &run.committed),
+            ("advice", advice),
+        ];
+        match loss {
+            None => log::warn("recovered", &fields[..3]),
+            Some(_) => log::error("recovered", &fields),
+        }
+    }
+}
+
 fn tell(done: &Checkpoint, cause: &str) {
     log::info(
         "checkpoint",
@@ -599,136 +659,4 @@ fn tell(done: &Checkpoint, cause: &str) {
             ("ms", &format_args!("{:.1}", done.took.as_secs_f64() * 1e3)),
         ],
     );
-}
-
-/// A reader that keeps the WAL from being copied and started again: the recording goes on, the WAL grows.
-#[derive(Default)]
-struct Pin {
-    since: Option<Instant>,
-    told: Option<Instant>,
-}
-
-impl Pin {
-    fn look(&mut self, done: &Checkpoint, now: Instant) {
-        if done.is_complete() {
-            if let Some(since) = self.since.take() {
-                let seconds = now.duration_since(since).as_secs();
-                log::info("wal-released", &[("seconds", &seconds)]);
-            }
-            self.told = None;
-            return;
-        }
-        let since = *self.since.get_or_insert(now);
-        if self.told.is_none_or(|told| now - told >= PINNED_TOLD) {
-            self.told = Some(now);
-            log::warn(
-                "wal-pinned",
-                &[
-                    ("frames", &done.log),
-                    ("bytes", &db::wal_bytes(done.log)),
-                    ("seconds", &now.duration_since(since).as_secs()),
-                    (
-                        "reason",
-                        &"a reader has not ended its transaction, the WAL grows",
-                    ),
-                ],
-            );
-        }
-    }
-}
-
-/// When the WAL has grown by so many frames that it is time to copy them. Counted from the last attempt,
-/// so that a reader who pins the WAL does not make every commit try again.
-struct Threshold {
-    frames: u32,
-    last: u32,
-}
-
-impl Threshold {
-    fn new(frames: u32) -> Self {
-        Threshold { frames, last: 0 }
-    }
-
-    /// Whether a WAL of `frames` frames wants a checkpoint now; counts on from there if so.
-    fn reached(&mut self, frames: u32) -> bool {
-        if frames < self.last {
-            // The WAL has started again from its beginning.
-            self.last = 0;
-        }
-        if self.frames == 0 || frames - self.last < self.frames {
-            return false;
-        }
-        self.last = frames;
-        true
-    }
-}
-
-/// Waits between tries, longer each time, and tells of it now and then.
-struct Retry {
-    wait: Duration,
-    began: Instant,
-    told: Option<Instant>,
-    tries: u64,
-}
-
-impl Retry {
-    fn new() -> Self {
-        Retry {
-            wait: RETRY_FIRST,
-            began: Instant::now(),
-            told: None,
-            tries: 0,
-        }
-    }
-
-    fn wait(&mut self, queue: &Queue, event: &str, error: &Error) {
-        let now = Instant::now();
-        self.tries += 1;
-        if self.told.is_none_or(|told| now - told >= RETRY_TOLD) {
-            self.told = Some(now);
-            log::warn(
-                event,
-                &[
-                    ("held", &queue.held()),
-                    ("seconds", &(now - self.began).as_secs()),
-                    ("tries", &self.tries),
-                    ("error", error),
-                ],
-            );
-        }
-        queue.pause(self.wait);
-        self.wait = (self.wait * 2).min(RETRY_MAX);
-    }
-
-    fn over(&self, event: &str) {
-        if self.tries > 0 {
-            let seconds = self.began.elapsed().as_secs_f64();
-            log::info(
-                event,
-                &[
-                    ("tries", &self.tries),
-                    ("seconds", &format_args!("{seconds:.1}")),
-                ],
-            );
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_wal_is_copied_each_time_it_has_grown_by_the_threshold() {
-        let mut threshold = Threshold::new(1000);
-        assert!(!threshold.reached(999));
-        assert!(threshold.reached(1001));
-        // A reader pins the WAL: it grows on.
-        assert!(!threshold.reached(1500));
-        assert!(threshold.reached(2001));
-        // It started again.
-        assert!(!threshold.reached(7));
-        assert!(threshold.reached(1007));
-        assert!(!Threshold::new(0).reached(u32::MAX));
-    }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::raw::{Access, Connection};
 use super::spans::Examiner;
-use super::{Class, Error, code_in, error, identify, look_for_room, schema};
+use super::{Class, Error, UNCLEAN, code_in, error, identify, look_for_room, schema};
+use crate::evidence::Loss;
 use crate::ledger;
 use crate::reading::{Kind, Value};
 
@@ -130,7 +131,21 @@ fn examine(
             found: 0,
             sum: 0,
         });
-        audit.unclean += i64::from(row.text(5) == "unclean");
+        let reason = row.text(5);
+        let lost = [Loss::Missing, Loss::Damaged]
+            .into_iter()
+            .find(|loss| loss.reason() == reason);
+        audit.unclean += i64::from(reason == UNCLEAN || lost.is_some());
+        if let Some(loss) = lost {
+            let what = match loss {
+                Loss::Missing => "the -wal of run {} was taken away after it was killed",
+                Loss::Damaged => "the -wal of run {} was found damaged inside after it was killed",
+            };
+            audit.miss(format!(
+                "{}: commits that were in it may be lost ({reason})",
+                what.replace("{}", &row.integer(0).to_string())
+            ));
+        }
         true
     })?;
     audit.runs = runs.len() as i64;

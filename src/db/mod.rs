@@ -5,11 +5,14 @@
 //! serve the commands of these names.
 
 mod audit;
+mod backup;
 mod error;
 mod pragma;
 mod raw;
+mod read;
 mod retention;
 mod schema;
+mod seal;
 mod spans;
 #[cfg(test)]
 mod tests;
@@ -21,11 +24,15 @@ use std::time::{Duration, Instant};
 use libsqlite3_sys as ffi;
 
 pub use audit::{Audit, audit};
+pub use backup::{HEADER_BYTES, Snapshot, is_seawall};
 pub use error::{Class, Error};
 pub use pragma::{Sync, WAL_BYTES_KEPT};
 pub use raw::version;
+pub use read::{Names, Position, Reader, Reading, Times};
 pub use retention::{BroughtDown, Expired, Pages, Surplus};
+pub use seal::unfinished;
 
+use crate::evidence::Loss;
 use crate::ledger;
 use crate::options::CheckpointMode;
 use crate::place;
@@ -33,6 +40,7 @@ use crate::reading::{Batch, Counts, Definition, Mark, Value};
 use crate::sys;
 use raw::{Access, Connection, Statement};
 use retention::Retention;
+use seal::{Seal, can_be_sealed};
 use spans::Tail;
 
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
@@ -92,7 +100,12 @@ impl Checkpoint {
 pub struct Unclean {
     pub run: i64,
     pub committed: i64,
+    /// As its row has it now.
+    pub reason: &'static str,
 }
+
+/// `runs.reason` of one that was killed.
+const UNCLEAN: &str = "unclean";
 
 /// Where and when a run starts.
 #[derive(Clone, Debug)]
@@ -126,6 +139,7 @@ struct Statements {
     first_not_before: Statement,
     page_count: Statement,
     freelist_count: Statement,
+    seal_run: Statement,
 }
 
 impl Statements {
@@ -148,6 +162,7 @@ impl Statements {
             first_not_before: raw.prepare(schema::FIRST_NOT_BEFORE)?,
             page_count: raw.prepare(schema::PAGE_COUNT)?,
             freelist_count: raw.prepare(schema::FREELIST_COUNT)?,
+            seal_run: raw.prepare(schema::SEAL_RUN)?,
         })
     }
 }
@@ -178,18 +193,21 @@ pub struct Db {
     retention: Retention,
     /// By slot.
     series: Vec<KnownSeries>,
+    seal: Seal,
 }
 
 impl Db {
     /// Opens the file, which may be empty, closes the runs that never ended, and starts a new one, whose
-    /// row is on the disk when this returns.
+    /// row is on the disk when this returns. `loss`: what was found to have become of their -wal.
     pub fn open(
         path: &Path,
         busy_timeout: Duration,
         wal_autocheckpoint: u32,
         start: &Start,
+        loss: Option<Loss>,
     ) -> Result<Self, Error> {
         look_for_room(path, 0)?;
+        look_for_inodes(path)?;
         let mut raw = Connection::open(path, Access::ReadWrite)?;
         raw.set_busy_timeout(busy_timeout);
         // Before anything is written: the file may be somebody else's.
@@ -204,7 +222,7 @@ impl Db {
         raw.count_frames();
 
         raw.execute("lock", schema::BEGIN)?;
-        let begun = begin_run(&mut raw, is_new, start).and_then(|begun| {
+        let begun = begin_run(&mut raw, is_new, start, loss).and_then(|begun| {
             // Within the transaction: after it nothing may fail, or the run would be there twice.
             let statements = Statements::prepare(&mut raw)?;
             let tail = spans::find_tail(&mut raw, statements.add_span, begun.next_id)?;
@@ -219,7 +237,7 @@ impl Db {
                 return Err(e);
             }
         };
-        Ok(Db {
+        let mut db = Db {
             raw,
             statements,
             busy_timeout,
@@ -235,7 +253,10 @@ impl Db {
             tail,
             retention: Retention::default(),
             series: Vec::new(),
-        })
+            seal: Seal::default(),
+        };
+        db.bring_in_start()?;
+        Ok(db)
     }
 
     /// 128 random bits in hex.
@@ -310,6 +331,7 @@ impl Db {
     /// Ends the run in its row, synced.
     pub fn end_run(&mut self, now_ns: i64, reason: &str) -> Result<(), Error> {
         self.synchronous(Sync::Full)?;
+        self.seal.is_over = true;
         self.transaction(|db| {
             db.write_counts(db.committed, db.counts, db.fingerprint)?;
             db.raw.run(
@@ -332,7 +354,12 @@ impl Db {
         patience: Duration,
     ) -> Result<Checkpoint, Error> {
         self.raw.set_busy_timeout(patience);
-        let done = checkpoint(&mut self.raw, mode);
+        let sealed = self.write_seal(mode);
+        let done = sealed.and_then(|is_sealed| {
+            let done = checkpoint(&mut self.raw, mode)?;
+            self.seal.is_whole = is_sealed && can_be_sealed(&done);
+            Ok(done)
+        });
         self.raw.set_busy_timeout(self.busy_timeout);
         self.checkpoints += i64::from(done.is_ok());
         done
@@ -389,6 +416,9 @@ impl Db {
         // Some errors make SQLite roll back by itself.
         if result.is_err() && !self.raw.is_autocommit() {
             let _ = self.raw.execute("roll back", schema::ROLLBACK);
+        }
+        if result.is_ok() {
+            self.mark();
         }
         result
     }
@@ -569,7 +599,12 @@ struct Begun {
 }
 
 /// Within a transaction: makes the tables of a new file, closes the runs that never ended, begins a run.
-fn begin_run(raw: &mut Connection, is_new: bool, start: &Start) -> Result<Begun, Error> {
+fn begin_run(
+    raw: &mut Connection,
+    is_new: bool,
+    start: &Start,
+    loss: Option<Loss>,
+) -> Result<Begun, Error> {
     let operation = "begin a run in";
     // Two that start on a new file at once: the lock has settled who makes the tables.
     if is_new && identify(raw)? {
@@ -586,16 +621,19 @@ fn begin_run(raw: &mut Connection, is_new: bool, start: &Start) -> Result<Begun,
         raw.run(operation, add, &[Some(Value::Text(&id))])?;
     }
     let device = raw.answer(operation, schema::GET_DEVICE)?;
+    let reason = loss.map_or(UNCLEAN, Loss::reason);
     let mut unclean = Vec::new();
     raw.rows(operation, schema::OPEN_RUNS, |row| {
         unclean.push(Unclean {
             run: row.integer(0),
             committed: row.integer(1),
+            reason,
         });
         true
     })?;
     let close = raw.prepare(schema::CLOSE_OPEN_RUNS)?;
-    raw.run(operation, close, &[Some(Value::Integer(start.now_ns))])?;
+    let end = [Value::Integer(start.now_ns), Value::Text(reason)];
+    raw.run(operation, close, &end.map(Some))?;
     let mut next_id = 1;
     raw.rows(operation, schema::NEXT_ID, |row| {
         next_id = row.integer(0);
@@ -643,6 +681,16 @@ pub fn look_for_room(path: &Path, keep_free_bytes: u64) -> Result<(), Error> {
         return Err(Error::little_room(path, disk.free_bytes, keep));
     }
     Ok(())
+}
+
+/// An error when the -wal cannot be made for want of an inode: SQLite's own says only that it cannot open.
+fn look_for_inodes(path: &Path) -> Result<(), Error> {
+    match sys::filesystem(&place::folder_of(path)) {
+        Ok(disk) if disk.is_out_of_inodes && !place::wal_of(path).exists() => {
+            Err(Error::no_inodes(path))
+        }
+        _ => Ok(()),
+    }
 }
 
 const WAL_HEADER_BYTES: u64 = 32;

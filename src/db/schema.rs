@@ -21,7 +21,7 @@ CREATE TABLE runs(
   id INTEGER PRIMARY KEY,
   started_ns INTEGER NOT NULL,     -- since 1970-01-01 UTC
   ended_ns INTEGER,                -- NULL while running
-  reason TEXT,                     -- why it ended: a signal's name, eof, error, unclean
+  reason TEXT,                     -- why it ended: a signal's name, eof, error, unclean, wal-missing, wal-damaged
   committed INTEGER NOT NULL DEFAULT 0,
   dropped INTEGER NOT NULL DEFAULT 0,     -- readings that found no room in the queue
   rejected INTEGER NOT NULL DEFAULT 0,    -- lines that did not parse
@@ -31,7 +31,9 @@ CREATE TABLE runs(
   checkpoints INTEGER NOT NULL DEFAULT 0, -- without those of the stop itself
   first_id INTEGER NOT NULL,       -- of the readings of this run
   fingerprint INTEGER NOT NULL DEFAULT 0, -- sum over its readings, see `seawall check`
-  expired INTEGER NOT NULL DEFAULT 0      -- of those committed, readings that retention dropped
+  expired INTEGER NOT NULL DEFAULT 0,     -- of those committed, readings that retention dropped
+  sealed_ns INTEGER,               -- the mtime by which the file says that commits are in its -wal alone
+  wal_salt INTEGER                 -- of the -wal at that time; one more each time that it begins anew
 );
 CREATE INDEX runs_by_first_id ON runs(first_id);
 CREATE TABLE series(
@@ -111,6 +113,10 @@ pub const ADD_DEVICE: &CStr = c"INSERT INTO device(id) VALUES(?1)";
 pub const GET_DEVICE: &CStr = c"SELECT id FROM device";
 pub const ADD_RUN: &CStr =
     c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id) VALUES(?1, ?2, ?3, ?4) RETURNING id";
+pub const SEAL_RUN: &CStr = c"UPDATE runs SET sealed_ns = ?2, wal_salt = ?3 WHERE id = ?1";
+/// The last run, where it has not ended.
+pub const UNFINISHED: &CStr = c"SELECT boot_id, sealed_ns, wal_salt FROM runs
+    WHERE id = (SELECT max(id) FROM runs) AND ended_ns IS NULL";
 
 /// The id that the next reading gets: after the last reading, and after the last that the ledger knows of
 /// where retention has emptied the table.
@@ -119,7 +125,7 @@ pub const NEXT_ID: &CStr = c"SELECT max(
     (SELECT coalesce(max(first_id + committed), 1) FROM runs))";
 pub const OPEN_RUNS: &CStr = c"SELECT id, committed FROM runs WHERE ended_ns IS NULL ORDER BY id";
 pub const CLOSE_OPEN_RUNS: &CStr =
-    c"UPDATE runs SET ended_ns = ?1, reason = 'unclean' WHERE ended_ns IS NULL";
+    c"UPDATE runs SET ended_ns = ?1, reason = ?2 WHERE ended_ns IS NULL";
 
 pub const OLDEST: &CStr = c"SELECT id, time_ns FROM readings ORDER BY id LIMIT 1";
 pub const NEWEST_OF_SPANS: &CStr = c"SELECT newest_ns FROM spans";

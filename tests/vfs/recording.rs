@@ -234,7 +234,7 @@ impl Recording {
             settings,
             start: Start {
                 now_ns: 1,
-                boot_id: Some("boot".into()),
+                boot_id: Some(volume.boot_id()),
                 boot_ns: 2,
             },
             queue: queue.clone(),

@@ -281,6 +281,7 @@ impl Teller {
     pub fn new(image: &Image, device: Device, level: &'static str) -> Self {
         let folder = Folder::holding(image);
         let volume = Volume::mount(folder.path(), device);
+        volume.boot_anew();
         let files = volume.adopt();
         let wals = files.iter().filter(|(_, (name, _))| name.ends_with("-wal"));
         let wals = wals.map(|(inode, _)| *inode).collect();
