@@ -423,3 +423,31 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     }
     Ok(result)
 }
+
+/// What the binary that is shipped has instead of an unwinder: a panic aborts there, so that nothing unwinds,
+/// and its backtrace has no frames. It is stripped: there are no names to print, and what the standard library
+/// brings along to look for some (readers of DWARF, of compressed sections, of mangled names) would be a
+/// quarter of it. Without frames the linker leaves all that out, and the tables of unwinding with it.
+#[cfg(all(target_env = "musl", panic = "abort"))]
+mod no_unwinder {
+    // SAFETY: to answer `_URC_END_OF_STACK` without having called back is open to every implementation.
+    #[unsafe(no_mangle)]
+    extern "C" fn _Unwind_Backtrace(_: *const libc::c_void, _: *mut libc::c_void) -> libc::c_int {
+        const END_OF_STACK: libc::c_int = 5;
+        END_OF_STACK
+    }
+
+    macro_rules! never_called {
+        ($($name:ident)*) => {$(
+            // SAFETY: only an unwinder calls these, or what it calls, and there is none.
+            #[unsafe(no_mangle)]
+            extern "C" fn $name() -> ! {
+                std::process::abort()
+            }
+        )*};
+    }
+    never_called! {
+        _Unwind_Resume _Unwind_GetIP _Unwind_GetIPInfo _Unwind_GetLanguageSpecificData _Unwind_GetRegionStart
+        _Unwind_GetTextRelBase _Unwind_GetDataRelBase _Unwind_SetGR _Unwind_SetIP
+    }
+}
