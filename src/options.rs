@@ -50,6 +50,7 @@ pub enum Invocation {
     Export(Export),
     Backup(Backup),
     Checkpoint(Checkpoint),
+    Status(StatusSettings),
 }
 
 impl Invocation {
@@ -137,6 +138,12 @@ pub struct Checkpoint {
     pub busy_timeout: Duration,
 }
 
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusSettings {
+    pub db: PathBuf,
+    pub format: StatusFormat,
+}
+
 /// A wrong command line or variable, told in one line. Exit status 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage(pub String);
@@ -179,6 +186,7 @@ macro_rules! words {
 words!(CheckpointMode: Passive = "passive", Full = "full", Restart = "restart", Truncate = "truncate");
 words!(Format: Csv = "csv", Ndjson = "ndjson", Influx = "influx");
 words!(OnDamage: SetAside = "set-aside", Refuse = "refuse");
+words!(StatusFormat: Text = "text", Prometheus = "prometheus");
 words!(Synchronous: Auto = "auto", Normal = "normal", Full = "full");
 words!(
     /// Ordered: what is logged at `Warn` is logged at `Info` too.
@@ -252,9 +260,21 @@ const SHOW: &str = "show";
 const EXPORT: &str = "export";
 const BACKUP: &str = "backup";
 const CHECKPOINT: &str = "checkpoint";
+const STATUS: &str = "status";
 
 const COMMANDS: &[Command] = &[
     RECORDING,
+    Command {
+        name: STATUS,
+        usage: "seawall status [OPTIONS]",
+        summary: "what the running recorder is doing; healthy or not",
+        about: "Asks the recorder of a database, over a local socket that needs no file, and prints \
+                key=value lines. Exits 0 when it is healthy; 1 when nobody records it, its commits \
+                have been failing or blocked for 10 s, its disk is full, a damaged database was set \
+                aside, or a sampled source sees nothing; each is told as a reason.",
+        operand: None,
+        build: status,
+    },
     Command {
         name: CHECK,
         usage: "seawall check [OPTIONS]",
@@ -334,7 +354,7 @@ const OPTIONS: &[Opt] = &[
         value: "PATH",
         default: "data/sensor_data.db",
         kind: Kind::Path,
-        of: &[CHECK, SHOW, EXPORT, BACKUP, CHECKPOINT],
+        of: &[CHECK, SHOW, EXPORT, BACKUP, CHECKPOINT, STATUS],
         help: "the database",
     },
     Opt {
@@ -491,6 +511,14 @@ const OPTIONS: &[Opt] = &[
         help: "error, warn, info, debug",
     },
     Opt {
+        name: "format",
+        value: "FORMAT",
+        default: "text",
+        kind: Kind::Word(StatusFormat::NAMES),
+        of: &[STATUS],
+        help: "text, or prometheus, for an exporter's text file",
+    },
+    Opt {
         name: "full",
         value: "",
         default: "off",
@@ -614,6 +642,13 @@ fn check(given: &Settings) -> Result<Invocation, Usage> {
         full: given.read("full", switch)?,
         at_least: given.read("at-least", or_none(whole))?,
         busy_timeout: given.read("busy-timeout", time)?,
+    }))
+}
+
+fn status(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Status(StatusSettings {
+        db: given.path("db")?,
+        format: given.read("format", StatusFormat::read)?,
     }))
 }
 

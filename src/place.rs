@@ -159,8 +159,15 @@ impl Identity {
     }
 }
 
-fn inode(path: &Path) -> io::Result<(u64, u64)> {
+/// Device and inode.
+pub fn inode(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|m| (m.dev(), m.ino()))
+}
+
+/// On the filesystem of a database.
+pub fn free_bytes(db: &Path) -> Option<u64> {
+    let filesystem = sys::filesystem(&folder_of(db)).ok()?;
+    Some(filesystem.free_bytes)
 }
 
 pub fn wal_of(db: &Path) -> PathBuf {

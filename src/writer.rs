@@ -13,6 +13,7 @@ use crate::db::{self, BroughtDown, Checkpoint, Class, Committed, Db, Error, Star
 use crate::evidence::{self, Loss, Treatment};
 use crate::log;
 use crate::options::{CheckpointMode, OnDamage, Record, Synchronous};
+use crate::patience::{Pin, Retry, Threshold};
 use crate::place::{self, Identity};
 use crate::queue::{Order, Queue};
 use crate::reading::Batch;
@@ -20,16 +21,18 @@ use crate::retention::{Retention, SizeLimit};
 use crate::stop::{Step, Stop};
 use crate::sys::{self, Bell, Clock};
 
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_millis(500);
 /// Between two tries of the stop's checkpoint.
 const CHECKPOINT_AGAIN: Duration = Duration::from_millis(100);
 /// How often an idle writer looks whether its files are still there.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
-/// A WAL that a reader pins is told of again this often.
-const PINNED_TOLD: Duration = Duration::from_secs(60);
-/// A failed commit that is being retried is told again this often.
-const RETRY_TOLD: Duration = Duration::from_secs(10);
+
+/// What keeps the writer from committing, and since when.
+pub struct Trouble {
+    pub since: Instant,
+    pub reason: String,
+    /// There is no room on the disk.
+    pub is_full: bool,
+}
 
 /// What the writer tells the input thread.
 #[derive(Default)]
@@ -42,6 +45,17 @@ pub struct News {
     /// Frames in the WAL that are still needed there.
     pub wal_frames: u32,
     pub last_checkpoint: Option<Instant>,
+    pub last_commit: Option<Instant>,
+    /// Since when the writer has been at the disk without coming back.
+    pub busy_since: Option<Instant>,
+    pub trouble: Option<Trouble>,
+    /// Commits and checkpoints that failed.
+    pub errors: u64,
+    /// Device and inode of the database.
+    pub file: Option<(u64, u64)>,
+    /// Databases that were set aside and are still there.
+    pub set_aside: usize,
+    pub free_bytes: Option<u64>,
     /// Readings that retention has dropped since the start.
     pub expired: u64,
     /// For want of room or memory the file is not one file yet, though nothing is left in the WAL.
@@ -71,6 +85,29 @@ impl Progress {
 
     pub fn look(&self) -> MutexGuard<'_, News> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer turns to the disk.
+    fn busy(&self) {
+        self.look().busy_since = Some(Instant::now());
+    }
+
+    /// It has come back.
+    fn idle(&self) {
+        self.look().busy_since = None;
+    }
+
+    /// It has failed, and will try again.
+    fn trouble(&self, error: &Error) {
+        let mut news = self.look();
+        news.busy_since = None;
+        news.errors += 1;
+        let since = news.trouble.as_ref().map_or_else(Instant::now, |t| t.since);
+        news.trouble = Some(Trouble {
+            since,
+            reason: error.to_string(),
+            is_full: error.is_full(),
+        });
     }
 }
 
@@ -109,10 +146,11 @@ impl Writer {
 
     fn open(&self) -> Result<Db, Error> {
         let settings = &self.settings;
-        let mut retry = Retry::new();
+        let mut retry = Retry::begin();
         let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
         let mut loss = self.look_at_wal()?;
         loop {
+            self.progress.busy();
             let opened = Db::open(
                 &self.path,
                 settings.busy_timeout,
@@ -124,10 +162,17 @@ impl Writer {
                 Ok(mut db) => {
                     retry.over("open-resumed");
                     self.bring_down(&mut db)?;
-                    self.tell_set_aside();
+                    let set_aside = self.tell_set_aside();
+                    let file = place::inode(&self.path).ok();
+                    let free_bytes = place::free_bytes(&self.path);
                     tell_recovered(&db, loss);
                     let mut news = self.progress.look();
                     news.step = Step::Record;
+                    news.busy_since = None;
+                    news.trouble = None;
+                    news.set_aside = set_aside;
+                    news.file = file;
+                    news.free_bytes = free_bytes;
                     news.device = db.device().to_owned();
                     news.run = db.run();
                     news.wal_frames = db.wal_frames();
@@ -137,6 +182,7 @@ impl Writer {
                 }
                 // Nothing was accepted yet, so that a signal need not wait for the file.
                 Err(e) if e.class() == Class::Retry && !self.queue.is_stopped_by_signal() => {
+                    self.progress.trouble(&e);
                     retry.wait(&self.queue, "open-waiting", &e);
                 }
                 // Once: a new file that is damaged too means a device that cannot be recorded to.
@@ -251,9 +297,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Says which databases were set aside and wait for somebody.
-    fn tell_set_aside(&self) {
-        for path in damage::still_aside(&self.path) {
+    /// Says which databases were set aside and wait for somebody. Gives how many.
+    fn tell_set_aside(&self) -> usize {
+        let paths = damage::still_aside(&self.path);
+        for path in &paths {
             log::error(
                 "set-aside",
                 &[
@@ -265,6 +312,22 @@ impl Writer {
                 ],
             );
         }
+        paths.len()
+    }
+
+    /// Looks at what the status tells of the disk.
+    fn look_around(&self) {
+        let free_bytes = place::free_bytes(&self.path);
+        let was_set_aside = self.progress.look().set_aside;
+        // Only a start sets one aside.
+        let set_aside = if was_set_aside > 0 {
+            damage::still_aside(&self.path).len()
+        } else {
+            0
+        };
+        let mut news = self.progress.look();
+        news.free_bytes = free_bytes;
+        news.set_aside = set_aside;
     }
 
     /// Commits and checkpoints until a stop.
@@ -287,7 +350,10 @@ impl Writer {
                 now + LOOK_PERIOD
             };
             let wake = next_checkpoint.map_or(next_look, |at| at.min(next_look));
-            match self.queue.next(&mut batch, Some(wake)) {
+            self.progress.idle();
+            let order = self.queue.next(&mut batch, Some(wake));
+            self.progress.busy();
+            match order {
                 Order::Commit => {
                     let committed = self.commit(db, &batch, &mut tending)?;
                     // Before anybody is told of the commit.
@@ -305,6 +371,7 @@ impl Writer {
                     identity
                         .missing()
                         .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
+                    self.look_around();
                     is_surplus_left = self.tend(db, &mut tending)?;
                     let now = Instant::now();
                     if next_checkpoint.is_none_or(|at| at > now) {
@@ -370,7 +437,7 @@ impl Writer {
             Synchronous::Auto if batch.awaited => Sync::Full,
             Synchronous::Auto => Sync::Normal,
         };
-        let mut retry = Retry::new();
+        let mut retry = Retry::begin();
         loop {
             let ready = self
                 .leave_room()
@@ -382,7 +449,10 @@ impl Writer {
                 }
                 Err(e) if e.class() == Class::Retry => {
                     db.count_error();
+                    self.progress.trouble(&e);
                     retry.wait(&self.queue, "commit-waiting", &e);
+                    self.look_around();
+                    self.progress.busy();
                 }
                 Err(e) => return Err(e),
             }
@@ -422,6 +492,8 @@ impl Writer {
         batch.clear();
         let mut news = self.progress.look();
         news.committed = db.committed() as u64;
+        news.last_commit = Some(Instant::now());
+        news.trouble = None;
         news.wal_frames = db.wal_frames();
         for ack in Ack::all(committed) {
             let stream = ack.stream();
@@ -457,6 +529,7 @@ impl Writer {
             }
             Err(e) if e.class() == Class::Retry => {
                 db.count_error();
+                self.progress.look().errors += 1;
                 log::warn("checkpoint-failed", &[("cause", &cause), ("error", &e)]);
                 Ok(())
             }
@@ -468,7 +541,7 @@ impl Writer {
     /// stay in the WAL.
     fn finish(&self, db: &mut Db, stop: &Stop) -> Result<u32, Error> {
         self.progress.look().step = Step::EndRun;
-        let mut retry = Retry::new();
+        let mut retry = Retry::begin();
         while let Err(e) = db.end_run(sys::clock_ns(Clock::Real), stop.reason.name()) {
             if e.class() != Class::Retry {
                 return Err(e);
@@ -592,136 +665,4 @@ fn tell(done: &Checkpoint, cause: &str) {
             ("ms", &format_args!("{:.1}", done.took.as_secs_f64() * 1e3)),
         ],
     );
-}
-
-/// A reader that keeps the WAL from being copied and started again: the recording goes on, the WAL grows.
-#[derive(Default)]
-struct Pin {
-    since: Option<Instant>,
-    told: Option<Instant>,
-}
-
-impl Pin {
-    fn look(&mut self, done: &Checkpoint, now: Instant) {
-        if done.is_complete() {
-            if let Some(since) = self.since.take() {
-                let seconds = now.duration_since(since).as_secs();
-                log::info("wal-released", &[("seconds", &seconds)]);
-            }
-            self.told = None;
-            return;
-        }
-        let since = *self.since.get_or_insert(now);
-        if self.told.is_none_or(|told| now - told >= PINNED_TOLD) {
-            self.told = Some(now);
-            log::warn(
-                "wal-pinned",
-                &[
-                    ("frames", &done.log),
-                    ("bytes", &db::wal_bytes(done.log)),
-                    ("seconds", &now.duration_since(since).as_secs()),
-                    (
-                        "reason",
-                        &"a reader has not ended its transaction, the WAL grows",
-                    ),
-                ],
-            );
-        }
-    }
-}
-
-/// When the WAL has grown by so many frames that it is time to copy them. Counted from the last attempt,
-/// so that a reader who pins the WAL does not make every commit try again.
-struct Threshold {
-    frames: u32,
-    last: u32,
-}
-
-impl Threshold {
-    fn new(frames: u32) -> Self {
-        Threshold { frames, last: 0 }
-    }
-
-    /// Whether a WAL of `frames` frames wants a checkpoint now; counts on from there if so.
-    fn reached(&mut self, frames: u32) -> bool {
-        if frames < self.last {
-            // The WAL has started again from its beginning.
-            self.last = 0;
-        }
-        if self.frames == 0 || frames - self.last < self.frames {
-            return false;
-        }
-        self.last = frames;
-        true
-    }
-}
-
-/// Waits between tries, longer each time, and tells of it now and then.
-struct Retry {
-    wait: Duration,
-    began: Instant,
-    told: Option<Instant>,
-    tries: u64,
-}
-
-impl Retry {
-    fn new() -> Self {
-        Retry {
-            wait: RETRY_FIRST,
-            began: Instant::now(),
-            told: None,
-            tries: 0,
-        }
-    }
-
-    fn wait(&mut self, queue: &Queue, event: &str, error: &Error) {
-        let now = Instant::now();
-        self.tries += 1;
-        if self.told.is_none_or(|told| now - told >= RETRY_TOLD) {
-            self.told = Some(now);
-            log::warn(
-                event,
-                &[
-                    ("held", &queue.held()),
-                    ("seconds", &(now - self.began).as_secs()),
-                    ("tries", &self.tries),
-                    ("error", error),
-                ],
-            );
-        }
-        queue.pause(self.wait);
-        self.wait = (self.wait * 2).min(RETRY_MAX);
-    }
-
-    fn over(&self, event: &str) {
-        if self.tries > 0 {
-            let seconds = self.began.elapsed().as_secs_f64();
-            log::info(
-                event,
-                &[
-                    ("tries", &self.tries),
-                    ("seconds", &format_args!("{seconds:.1}")),
-                ],
-            );
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_wal_is_copied_each_time_it_has_grown_by_the_threshold() {
-        let mut threshold = Threshold::new(1000);
-        assert!(!threshold.reached(999));
-        assert!(threshold.reached(1001));
-        // A reader pins the WAL: it grows on.
-        assert!(!threshold.reached(1500));
-        assert!(threshold.reached(2001));
-        // It started again.
-        assert!(!threshold.reached(7));
-        assert!(threshold.reached(1007));
-        assert!(!Threshold::new(0).reached(u32::MAX));
-    }
 }

@@ -3,11 +3,11 @@
 
 mod support;
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
+use support::small_disk::SmallDisk;
 use support::{Dir, Running, assert_sound, count, fields, sql, until};
 
 /// More than any disk has, so that it counts as full from the start.
@@ -38,65 +38,6 @@ fn the_last_commit_may_use_what_is_kept_free() {
     let errors: u64 = sql(&db, "SELECT errors FROM runs").parse().unwrap();
     assert!(errors > 0);
     assert_sound(&db);
-}
-
-/// A filesystem of a few megabytes in a file, unmounted at the end.
-struct SmallDisk {
-    dir: Dir,
-    at: PathBuf,
-}
-
-impl SmallDisk {
-    /// None, with a word of why, where this user may not mount.
-    fn new(megabytes: u64, block_bytes: &str) -> Option<Self> {
-        let dir = Dir::new("small-disk");
-        let image = dir.file("image");
-        let at = dir.file("mnt");
-        File::create(&image)
-            .unwrap()
-            .set_len(megabytes << 20)
-            .unwrap();
-        fs::create_dir(&at).unwrap();
-        let run = |program: &str, args: &[&str]| {
-            let output = Command::new(program).args(args).output();
-            output.map_err(|e| format!("{program}: {e}")).and_then(|o| {
-                let said = String::from_utf8_lossy(&o.stderr).into_owned();
-                o.status
-                    .success()
-                    .then_some(())
-                    .ok_or(format!("{program}: {said}"))
-            })
-        };
-        let (image, mount) = (image.to_str().unwrap(), at.to_str().unwrap());
-        let made = run("mkfs.ext4", &["-q", "-m", "0", "-b", block_bytes, image])
-            .and_then(|()| run("mount", &["-o", "loop", image, mount]));
-        match made {
-            Ok(()) => Some(SmallDisk { dir, at }),
-            Err(why) if std::env::var_os("CI").is_some() => panic!("no small disk: {why}"),
-            Err(why) => {
-                println!("skipped: no small disk: {why}");
-                None
-            }
-        }
-    }
-
-    fn fill(&self) -> PathBuf {
-        let path = self.at.join("filler");
-        let mut file = File::create(&path).unwrap();
-        for size in [1 << 16, 4096, 1] {
-            while file.write_all(&vec![7; size]).is_ok() {}
-        }
-        let _ = file.sync_all();
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.at).status();
-        assert!(unmounted.is_ok_and(|s| s.success()) || std::thread::panicking());
-        let _ = self.dir.path();
-    }
 }
 
 fn recorder(db: &Path, more: &[&str]) -> Running {
@@ -293,7 +234,7 @@ fn a_start_waits_for_an_inode_as_for_any_other_room() {
     let fillers = disk.at.join("fillers");
     fs::create_dir(&fillers).unwrap();
     let mut made = 0;
-    while File::create(fillers.join(made.to_string())).is_ok() {
+    while fs::File::create(fillers.join(made.to_string())).is_ok() {
         made += 1;
     }
     let mut run = start(&db, &room);

@@ -369,6 +369,7 @@ fn a_wrong_value_is_told_with_its_origin_and_what_is_right() {
         ("record", "--log-level", "trace", "error, warn, info, debug"),
         ("check", "--full", "2", "one of on, 1, true, yes, off"),
         ("check", "--at-least", "-1", "a whole number from 0"),
+        ("status", "--format", "xml", "one of text, prometheus"),
         (
             "checkpoint",
             "--mode",
@@ -451,7 +452,7 @@ fn an_unknown_command_or_a_stray_argument_is_refused_by_name() {
     for word in ["chekc", "", "help"] {
         let text = error(&[word], &[]);
         assert!(text.contains(&format!("{word:?}")), "{text}");
-        assert!(text.contains("record, check, checkpoint"), "{text}");
+        assert!(text.contains("record, status, check, "), "{text}");
     }
     assert!(error(&["--ack", "true"], &[]).contains(r#"unexpected argument "true""#));
     assert!(error(&["check", "x.db"], &[]).contains(r#"unexpected argument "x.db""#));
@@ -592,8 +593,10 @@ fn help_lists_every_option_with_its_variable_and_default() {
         ("checkpoint", "--db PATH", "data/sensor_data.db"),
         ("checkpoint", "--mode MODE", "passive"),
         ("checkpoint", "--busy-timeout D", "5s"),
+        ("status", "--db PATH", "data/sensor_data.db"),
+        ("status", "--format FORMAT", "text"),
     ];
-    for command in ["record", "check", "checkpoint"] {
+    for command in ["record", "check", "checkpoint", "status"] {
         let text = help(&[command, "--help"]);
         let rows: Vec<_> = expected.iter().filter(|row| row.0 == command).collect();
         for (_, option, default) in &rows {

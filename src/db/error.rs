@@ -109,6 +109,11 @@ impl Error {
         matches!(self.code & 0xff, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED)
     }
 
+    /// There is no room.
+    pub fn is_full(&self) -> bool {
+        self.code & 0xff == ffi::SQLITE_FULL || matches!(self.errno, libc::ENOSPC | libc::EDQUOT)
+    }
+
     pub fn is_files_gone(&self) -> bool {
         self.code == FILES_GONE
     }

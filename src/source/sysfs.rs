@@ -114,6 +114,12 @@ impl Sysfs {
         self.nodes.iter().map(|node| node.channels.len()).sum()
     }
 
+    /// Channels that gave a value when they were last read, or have not been read yet.
+    pub fn readable(&self) -> usize {
+        let channels = self.nodes.iter().flat_map(|node| &node.channels);
+        channels.filter(|channel| !channel.failing).count()
+    }
+
     /// Takes up the channels that are new and drops those that have gone. The others keep their name and
     /// their open descriptors.
     pub fn rescan(&mut self, tell: &mut dyn FnMut(Notice<'_>)) {

@@ -370,6 +370,10 @@ impl Teller {
     /// Lets the time come at which the readings before `first` are too old, and the next commit.
     pub fn drop_before(&mut self, recording: &mut Recording, first: u64) -> Result<(), String> {
         let gone = recording.expired() + first - self.now().first;
+        let before = self.now();
+        // A writer that looks up just then lets them go before it commits.
+        self.will_be(State { first, ..before });
+        self.will_be(before);
         self.marks.clock_ns.store(
             first as i64 * recording::STEP_NS + RETAIN.as_nanos() as i64,
             Ordering::SeqCst,
