@@ -198,7 +198,7 @@ fn save_orphan(db: &Path, on_damage: OnDamage) -> Result<(), String> {
 }
 
 /// The path that links lead to, whether there is a file yet or not.
-fn follow_links(db: &Path) -> PathBuf {
+pub fn follow_links(db: &Path) -> PathBuf {
     const LINKS_MAX: usize = 40;
     let mut path = db.to_owned();
     for _ in 0..LINKS_MAX {

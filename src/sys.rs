@@ -146,6 +146,11 @@ impl Watch {
         Self::new(fd, libc::POLLOUT)
     }
 
+    /// Ready only when what it writes to has gone.
+    pub fn broken(fd: RawFd) -> Self {
+        Self::new(fd, 0)
+    }
+
     fn new(fd: RawFd, events: libc::c_short) -> Self {
         Watch(libc::pollfd {
             fd,
@@ -286,6 +291,11 @@ pub fn is_terminal(fd: RawFd) -> bool {
 }
 
 pub fn terminal_columns(fd: RawFd) -> Option<usize> {
+    terminal_size(fd).map(|(columns, _)| columns)
+}
+
+/// Columns and rows.
+pub fn terminal_size(fd: RawFd) -> Option<(usize, usize)> {
     let mut size = libc::winsize {
         ws_row: 0,
         ws_col: 0,
@@ -294,7 +304,8 @@ pub fn terminal_columns(fd: RawFd) -> Option<usize> {
     };
     // SAFETY: TIOCGWINSZ writes one winsize.
     let result = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) };
-    (result == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+    (result == 0 && size.ws_col > 0)
+        .then_some((usize::from(size.ws_col), usize::from(size.ws_row).max(2)))
 }
 
 /// The effective user and group.
@@ -326,6 +337,8 @@ pub struct Filesystem {
     /// Bytes that this user may still write.
     pub free_bytes: u64,
     pub block_bytes: u64,
+    /// Whether no further file can be made; some filesystems have no such limit.
+    pub is_out_of_inodes: bool,
 }
 
 pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
@@ -340,6 +353,7 @@ pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
         magic: stat.f_type as u64 & 0xffff_ffff,
         free_bytes: (stat.f_bavail as u64).saturating_mul(stat.f_bsize as u64),
         block_bytes: stat.f_bsize as u64,
+        is_out_of_inodes: stat.f_files > 0 && stat.f_ffree == 0,
     })
 }
 
@@ -408,4 +422,32 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
         return Err(io::Error::last_os_error());
     }
     Ok(result)
+}
+
+/// What the binary that is shipped has instead of an unwinder: a panic aborts there, so that nothing unwinds,
+/// and its backtrace has no frames. It is stripped: there are no names to print, and what the standard library
+/// brings along to look for some (readers of DWARF, of compressed sections, of mangled names) would be a
+/// quarter of it. Without frames the linker leaves all that out, and the tables of unwinding with it.
+#[cfg(all(target_env = "musl", panic = "abort"))]
+mod no_unwinder {
+    // SAFETY: to answer `_URC_END_OF_STACK` without having called back is open to every implementation.
+    #[unsafe(no_mangle)]
+    extern "C" fn _Unwind_Backtrace(_: *const libc::c_void, _: *mut libc::c_void) -> libc::c_int {
+        const END_OF_STACK: libc::c_int = 5;
+        END_OF_STACK
+    }
+
+    macro_rules! never_called {
+        ($($name:ident)*) => {$(
+            // SAFETY: only an unwinder calls these, or what it calls, and there is none.
+            #[unsafe(no_mangle)]
+            extern "C" fn $name() -> ! {
+                std::process::abort()
+            }
+        )*};
+    }
+    never_called! {
+        _Unwind_Resume _Unwind_GetIP _Unwind_GetIPInfo _Unwind_GetLanguageSpecificData _Unwind_GetRegionStart
+        _Unwind_GetTextRelBase _Unwind_GetDataRelBase _Unwind_SetGR _Unwind_SetIP
+    }
 }

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::ack::Ack;
 use crate::damage;
-use crate::db::{self, Checkpoint, Class, Committed, Db, Error, Start, Sync};
+use crate::db::{self, BroughtDown, Checkpoint, Class, Committed, Db, Error, Start, Sync};
 use crate::evidence::{self, Loss, Treatment};
 use crate::log;
 use crate::options::{CheckpointMode, OnDamage, Record, Synchronous};
 use crate::place::{self, Identity};
 use crate::queue::{Order, Queue};
 use crate::reading::Batch;
+use crate::retention::{Retention, SizeLimit};
 use crate::stop::{Step, Stop};
 use crate::sys::{self, Bell, Clock};
 
@@ -41,6 +42,8 @@ pub struct News {
     /// Frames in the WAL that are still needed there.
     pub wal_frames: u32,
     pub last_checkpoint: Option<Instant>,
+    /// Readings that retention has dropped since the start.
+    pub expired: u64,
     /// For want of room or memory the file is not one file yet, though nothing is left in the WAL.
     pub kept_wal: bool,
     /// Newest ack of each stream since the last look.
@@ -75,6 +78,15 @@ pub struct Writer {
     pub start: Start,
     pub queue: Arc<Queue>,
     pub progress: Arc<Progress>,
+    /// The time of day, by which readings are old.
+    pub clock_ns: Box<dyn Fn() -> i64 + Send>,
+}
+
+/// What is looked after between commits.
+struct Tending {
+    threshold: Threshold,
+    pin: Pin,
+    retention: Retention,
 }
 
 impl Writer {
@@ -107,8 +119,9 @@ impl Writer {
                 loss,
             );
             match opened {
-                Ok(db) => {
+                Ok(mut db) => {
                     retry.over("open-resumed");
+                    self.bring_down(&mut db)?;
                     self.tell_set_aside();
                     tell_recovered(&db, loss);
                     let mut news = self.progress.look();
@@ -133,6 +146,48 @@ impl Writer {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// A file that is over `--max-size` is made shorter before anything is recorded.
+    fn bring_down(&self, db: &mut Db) -> Result<(), Error> {
+        let settings = &self.settings;
+        let Some(limit) = settings.max_size_bytes.map(SizeLimit::of) else {
+            return Ok(());
+        };
+        if settings.wal_autocheckpoint == 0 {
+            let reason = "with --wal-autocheckpoint 0 the -wal is another tool's to keep small";
+            log::warn("max-size-without-wal", &[("reason", &reason)]);
+        }
+        let should_end = || self.queue.is_stopped_by_signal();
+        let begun = Instant::now();
+        let done = db.bring_down(limit.pages_max, settings.wal_autocheckpoint, &should_end);
+        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = format_args!("{seconds:.1}");
+        let expired = match &done {
+            Ok(BroughtDown::Unneeded) => return Ok(()),
+            Ok(BroughtDown::Done { expired }) => {
+                log::info("shortened", &[("expired", expired), ("seconds", &seconds)]);
+                *expired
+            }
+            Ok(BroughtDown::NotShortened { expired, reason }) => {
+                log::warn(
+                    "over-max-size",
+                    &[
+                        ("expired", expired),
+                        ("reason", reason),
+                        ("retry", &"at the next start"),
+                    ],
+                );
+                *expired
+            }
+            Err(e) if e.class() == Class::Retry => {
+                log::warn("over-max-size", &[("reason", e)]);
+                0
+            }
+            Err(e) => return Err(e.clone()),
+        };
+        self.progress.look().expired += expired as u64;
+        Ok(())
     }
 
     /// Looks at what SQLite would clean away or replay, and takes care of it. Gives what is lost.
@@ -213,50 +268,100 @@ impl Writer {
     /// Commits and checkpoints until a stop.
     fn record(&self, db: &mut Db) -> Result<Stop, Error> {
         let mut batch = Batch::default();
-        let mut threshold = Threshold::new(self.settings.wal_autocheckpoint);
-        let mut pin = Pin::default();
+        let mut tending = Tending {
+            threshold: Threshold::new(self.checkpoint_frames()),
+            pin: Pin::default(),
+            retention: Retention::new(&self.settings),
+        };
         let identity = Identity::of(&self.path).map_err(|_| Error::files_gone(&self.path))?;
         let period = self.settings.checkpoint_interval;
         let mut next_checkpoint = period.map(|p| Instant::now() + p);
+        let mut is_surplus_left = false;
         loop {
-            let next_look = Instant::now() + LOOK_PERIOD;
+            let now = Instant::now();
+            let next_look = if is_surplus_left {
+                now
+            } else {
+                now + LOOK_PERIOD
+            };
             let wake = next_checkpoint.map_or(next_look, |at| at.min(next_look));
             match self.queue.next(&mut batch, Some(wake)) {
                 Order::Commit => {
-                    let committed = self.commit(db, &batch)?;
+                    let committed = self.commit(db, &batch, &mut tending)?;
                     // Before anybody is told of the commit.
                     identity
                         .missing()
                         .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
                     self.settle(db, &mut batch, &committed);
-                    if threshold.reached(db.wal_frames()) {
-                        self.checkpoint(db, CheckpointMode::Passive, "autocheckpoint", &mut pin)?;
-                    }
+                    is_surplus_left = self.tend(db, &mut tending)?;
                 }
                 Order::Checkpoint => {
-                    self.checkpoint(db, CheckpointMode::Passive, "signal", &mut pin)?;
+                    let pin = &mut tending.pin;
+                    self.checkpoint(db, CheckpointMode::Passive, "signal", pin)?;
                 }
                 Order::Woken => {
                     identity
                         .missing()
                         .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
+                    is_surplus_left = self.tend(db, &mut tending)?;
                     let now = Instant::now();
                     if next_checkpoint.is_none_or(|at| at > now) {
                         continue;
                     }
                     // An idle recorder leaves the disk alone.
                     if self.progress.look().wal_frames > 0 {
-                        self.checkpoint(db, self.settings.checkpoint_mode, "interval", &mut pin)?;
+                        let (mode, pin) = (self.settings.checkpoint_mode, &mut tending.pin);
+                        self.checkpoint(db, mode, "interval", pin)?;
                     }
                     next_checkpoint = period.map(|p| Instant::now() + p);
                 }
-                Order::Stop(stop) => return Ok(stop),
+                Order::Stop(stop) => {
+                    tending.retention.tell_rest();
+                    return Ok(stop);
+                }
             }
         }
     }
 
+    /// Frames by which the WAL grows before it is copied.
+    fn checkpoint_frames(&self) -> u32 {
+        let frames = self.settings.wal_autocheckpoint;
+        match self.settings.max_size_bytes.map(SizeLimit::of) {
+            Some(limit) => frames.min(db::wal_frames_of(limit.checkpoint_bytes())),
+            None => frames,
+        }
+    }
+
+    /// After a commit and while there is none: takes a step of retention and copies the WAL if it has
+    /// grown. Gives whether there are more steps to take.
+    fn tend(&self, db: &mut Db, tending: &mut Tending) -> Result<bool, Error> {
+        let more = tending.retention.step(db, (self.clock_ns)())?;
+        self.tell_expired(db, tending);
+        if tending.threshold.reached(db.wal_frames()) {
+            let pin = &mut tending.pin;
+            self.checkpoint(db, CheckpointMode::Passive, "autocheckpoint", pin)?;
+        }
+        Ok(more)
+    }
+
+    fn tell_expired(&self, db: &Db, tending: &mut Tending) {
+        let expired = std::mem::take(&mut tending.retention.expired);
+        if expired > 0 {
+            let mut news = self.progress.look();
+            news.expired += expired as u64;
+            news.wal_frames = db.wal_frames();
+            drop(news);
+            self.progress.bell.ring();
+        }
+    }
+
     /// Commits the batch, however long that takes.
-    fn commit(&self, db: &mut Db, batch: &Batch) -> Result<Committed, Error> {
+    fn commit(
+        &self,
+        db: &mut Db,
+        batch: &Batch,
+        tending: &mut Tending,
+    ) -> Result<Committed, Error> {
         let sync = match self.settings.synchronous {
             Synchronous::Full => Sync::Full,
             Synchronous::Normal => Sync::Normal,
@@ -265,7 +370,10 @@ impl Writer {
         };
         let mut retry = Retry::new();
         loop {
-            match self.leave_room().and_then(|()| db.commit(batch, sync)) {
+            let ready = self
+                .leave_room()
+                .and_then(|()| self.make_room(db, batch, tending));
+            match ready.and_then(|()| db.commit(batch, sync)) {
                 Ok(committed) => {
                     retry.over("commit-resumed");
                     return Ok(committed);
@@ -277,6 +385,17 @@ impl Writer {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Keeps `--max-size`.
+    fn make_room(&self, db: &mut Db, batch: &Batch, tending: &mut Tending) -> Result<(), Error> {
+        let wal_is_long = tending.retention.make_room(db, batch)?;
+        self.tell_expired(db, tending);
+        if wal_is_long {
+            let pin = &mut tending.pin;
+            self.checkpoint(db, CheckpointMode::Passive, "max-size", pin)?;
+        }
+        Ok(())
     }
 
     /// An error when the disk is as full as `--min-free` lets it be. What is kept is for the last commit.

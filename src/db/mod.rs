@@ -5,11 +5,15 @@
 //! serve the commands of these names.
 
 mod audit;
+mod backup;
 mod error;
 mod pragma;
 mod raw;
+mod read;
+mod retention;
 mod schema;
 mod seal;
+mod spans;
 #[cfg(test)]
 mod tests;
 
@@ -20,9 +24,12 @@ use std::time::{Duration, Instant};
 use libsqlite3_sys as ffi;
 
 pub use audit::{Audit, audit};
+pub use backup::{HEADER_BYTES, Snapshot, is_seawall};
 pub use error::{Class, Error};
-pub use pragma::Sync;
+pub use pragma::{Sync, WAL_BYTES_KEPT};
 pub use raw::version;
+pub use read::{Names, Position, Reader, Reading, Times};
+pub use retention::{BroughtDown, Expired, Pages, Surplus};
 pub use seal::unfinished;
 
 use crate::evidence::Loss;
@@ -32,7 +39,9 @@ use crate::place;
 use crate::reading::{Batch, Counts, Definition, Mark, Value};
 use crate::sys;
 use raw::{Access, Connection, Statement};
+use retention::Retention;
 use seal::{Seal, can_be_sealed};
+use spans::Tail;
 
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
 ///
@@ -116,11 +125,20 @@ struct Statements {
     begin: Statement,
     commit: Statement,
     insert_reading: Statement,
+    add_span: Statement,
     find_series: Statement,
     add_series: Statement,
     add_clock_step: Statement,
     count_run: Statement,
     end_run: Statement,
+    drop_readings: Statement,
+    drop_clock_steps: Statement,
+    drop_spans: Statement,
+    cut_span: Statement,
+    expire_run: Statement,
+    first_not_before: Statement,
+    page_count: Statement,
+    freelist_count: Statement,
     seal_run: Statement,
 }
 
@@ -130,11 +148,20 @@ impl Statements {
             begin: raw.prepare(schema::BEGIN)?,
             commit: raw.prepare(schema::COMMIT)?,
             insert_reading: raw.prepare(schema::INSERT_READING)?,
+            add_span: raw.prepare(schema::ADD_SPAN)?,
             find_series: raw.prepare(schema::FIND_SERIES)?,
             add_series: raw.prepare(schema::ADD_SERIES)?,
             add_clock_step: raw.prepare(schema::ADD_CLOCK_STEP)?,
             count_run: raw.prepare(schema::COUNT_RUN)?,
             end_run: raw.prepare(schema::END_RUN)?,
+            drop_readings: raw.prepare(schema::DROP_READINGS)?,
+            drop_clock_steps: raw.prepare(schema::DROP_CLOCK_STEPS)?,
+            drop_spans: raw.prepare(schema::DROP_SPANS)?,
+            cut_span: raw.prepare(schema::CUT_SPAN)?,
+            expire_run: raw.prepare(schema::EXPIRE_RUN)?,
+            first_not_before: raw.prepare(schema::FIRST_NOT_BEFORE)?,
+            page_count: raw.prepare(schema::PAGE_COUNT)?,
+            freelist_count: raw.prepare(schema::FREELIST_COUNT)?,
             seal_run: raw.prepare(schema::SEAL_RUN)?,
         })
     }
@@ -162,6 +189,8 @@ pub struct Db {
     counts: Counts,
     checkpoints: i64,
     fingerprint: u64,
+    tail: Tail,
+    retention: Retention,
     /// By slot.
     series: Vec<KnownSeries>,
     seal: Seal,
@@ -178,6 +207,7 @@ impl Db {
         loss: Option<Loss>,
     ) -> Result<Self, Error> {
         look_for_room(path, 0)?;
+        look_for_inodes(path)?;
         let mut raw = Connection::open(path, Access::ReadWrite)?;
         raw.set_busy_timeout(busy_timeout);
         // Before anything is written: the file may be somebody else's.
@@ -195,10 +225,11 @@ impl Db {
         let begun = begin_run(&mut raw, is_new, start, loss).and_then(|begun| {
             // Within the transaction: after it nothing may fail, or the run would be there twice.
             let statements = Statements::prepare(&mut raw)?;
+            let tail = spans::find_tail(&mut raw, statements.add_span, begun.next_id)?;
             raw.execute("commit to", schema::COMMIT)?;
-            Ok((begun, statements))
+            Ok((begun, statements, tail))
         });
-        let (begun, statements) = match begun {
+        let (begun, statements, tail) = match begun {
             Ok(begun) => begun,
             Err(e) => {
                 // Where this fails too, SQLite has rolled back already.
@@ -219,6 +250,8 @@ impl Db {
             counts: Counts::default(),
             checkpoints: 0,
             fingerprint: 0,
+            tail,
+            retention: Retention::default(),
             series: Vec::new(),
             seal: Seal::default(),
         };
@@ -263,19 +296,20 @@ impl Db {
         // has to begin with the meaning that it had before.
         let known = (!batch.definitions().is_empty()).then(|| self.series.clone());
         let result = self.transaction(|db| {
-            let fingerprint = db.insert(batch)?;
+            let (fingerprint, tail) = db.insert(batch)?;
             let mut counts = db.counts;
             counts.add(batch.counts);
             let committed = db.committed + batch.rows().len() as i64;
             db.write_counts(committed, counts, fingerprint)?;
-            Ok((committed, counts, fingerprint))
+            Ok((committed, counts, fingerprint, tail))
         });
         match result {
-            Ok((committed, counts, fingerprint)) => {
+            Ok((committed, counts, fingerprint, tail)) => {
                 self.next_id += batch.rows().len() as i64;
                 self.committed = committed;
                 self.counts = counts;
                 self.fingerprint = fingerprint;
+                self.tail = tail;
                 Ok(Committed {
                     marks: batch.marks().to_vec(),
                 })
@@ -389,9 +423,10 @@ impl Db {
         result
     }
 
-    /// Inserts the rows; gives the run's new fingerprint.
-    fn insert(&mut self, batch: &Batch) -> Result<u64, Error> {
+    /// Inserts the rows; gives the run's new fingerprint, and the readings after the last span.
+    fn insert(&mut self, batch: &Batch) -> Result<(u64, Tail), Error> {
         let mut fingerprint = self.fingerprint;
+        let mut tail = self.tail;
         let mut definitions = batch.definitions().iter().peekable();
         for (n, row) in batch.rows().iter().enumerate() {
             while let Some(definition) = definitions.next_if(|d| d.from <= n) {
@@ -413,6 +448,9 @@ impl Db {
                 series.fingerprint,
                 value,
             ));
+            if let Some(span) = tail.add(id, row.time_ns) {
+                spans::write(&mut self.raw, self.statements.add_span, &span)?;
+            }
         }
         for step in batch.clock_steps() {
             let numbers = [self.run, self.next_id + step.from as i64 - 1, step.step_ns]
@@ -424,7 +462,7 @@ impl Db {
         for definition in definitions {
             self.define(definition)?;
         }
-        Ok(fingerprint)
+        Ok((fingerprint, tail))
     }
 
     /// Finds the series in the file or adds it, and remembers it under its slot.
@@ -538,6 +576,7 @@ fn look_where_written(raw: &mut Connection) -> Result<(), Error> {
         }
     }
     raw.answer(operation, schema::NEXT_ID)?;
+    raw.answer(operation, schema::LIST_TAIL)?;
     raw.answer(operation, schema::GET_DEVICE).map(drop)
 }
 
@@ -644,11 +683,28 @@ pub fn look_for_room(path: &Path, keep_free_bytes: u64) -> Result<(), Error> {
     Ok(())
 }
 
+/// An error when the -wal cannot be made for want of an inode: SQLite's own says only that it cannot open.
+fn look_for_inodes(path: &Path) -> Result<(), Error> {
+    match sys::filesystem(&place::folder_of(path)) {
+        Ok(disk) if disk.is_out_of_inodes && !place::wal_of(path).exists() => {
+            Err(Error::no_inodes(path))
+        }
+        _ => Ok(()),
+    }
+}
+
+const WAL_HEADER_BYTES: u64 = 32;
+const WAL_FRAME_BYTES: u64 = 24 + 4096;
+
 /// Bytes of a WAL of so many frames.
 pub fn wal_bytes(frames: u32) -> u64 {
-    const HEADER_BYTES: u64 = 32;
-    const FRAME_BYTES: u64 = 24 + 4096;
-    HEADER_BYTES + u64::from(frames) * FRAME_BYTES
+    WAL_HEADER_BYTES + u64::from(frames) * WAL_FRAME_BYTES
+}
+
+/// Frames that fit into a WAL of so many bytes.
+pub fn wal_frames_of(bytes: u64) -> u32 {
+    let frames = bytes.saturating_sub(WAL_HEADER_BYTES) / WAL_FRAME_BYTES;
+    u32::try_from(frames).unwrap_or(u32::MAX)
 }
 
 fn random_id() -> Result<String, getrandom::Error> {

@@ -388,3 +388,23 @@ fn the_view_gives_times_before_1970_and_booleans_and_texts() {
          1677-09-21T00:12:43.145Zreal 2262-04-11T23:47:16.854Zreal"
     );
 }
+
+#[test]
+fn the_ranges_of_a_time_hold_its_readings_and_little_else() {
+    const EACH: i64 = spans::SPAN_READINGS;
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    let mut all = batch(0);
+    for n in 0..5 * EACH / 2 {
+        all.push(n, 0, Value::Real(0.5));
+    }
+    db.commit(&all, Sync::Normal).unwrap();
+    let mut raw = Connection::open(&path, Access::ReadOnly).unwrap();
+    let mut ranges = |since, until| spans::ranges(&mut raw, since, until).unwrap();
+    let tail = 2 * EACH + 1..=i64::MAX;
+    assert_eq!(ranges(0, EACH - 1), [1..=EACH, tail.clone()]);
+    assert_eq!(ranges(EACH, EACH), [EACH + 1..=i64::MAX]);
+    assert_eq!(ranges(EACH - 1, EACH), [1..=i64::MAX]);
+    assert_eq!(ranges(3 * EACH, i64::MAX), [tail]);
+}
