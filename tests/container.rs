@@ -18,7 +18,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use support::small_disk::SmallDisk;
+use support::mounts::Mount;
 use support::stop::*;
 use support::*;
 
@@ -304,11 +304,11 @@ fn dockers_health_turns_when_the_disk_is_taken_away_and_turns_back() {
     if !can_run() {
         return;
     }
-    let Some(disk) = SmallDisk::new(32, "4096") else {
+    let Some(disk) = Mount::small_disk(32, "4096") else {
         return;
     };
-    fs::set_permissions(&disk.at, fs::Permissions::from_mode(0o777)).unwrap();
-    let mount = format!("{}:/app/data", text(&disk.at));
+    fs::set_permissions(disk.at(), fs::Permissions::from_mode(0o777)).unwrap();
+    let mount = format!("{}:/app/data", text(disk.at()));
     let container = Container { name: new_name() };
     let options = "-d --health-interval 500ms --health-retries 2";
     let args = "--source sim:sensors=1,rate=100 --commit-interval 100ms --min-free 2MiB";
@@ -335,7 +335,7 @@ fn dockers_health_turns_when_the_disk_is_taken_away_and_turns_back() {
     assert_ne!(pid(&container), pid(&other));
     container.docker("stop");
     let ended = container.ended();
-    assert_stopped(&disk.at.join("sensor_data.db"), &ended, 0, "SIGTERM");
+    assert_stopped(&disk.at().join("sensor_data.db"), &ended, 0, "SIGTERM");
 }
 
 #[test]

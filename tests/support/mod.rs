@@ -2,7 +2,8 @@
 //! SQLite that is not ours (Python's) to look at the file with.
 #![allow(dead_code)]
 
-pub mod small_disk;
+pub mod mounts;
+pub mod shim;
 pub mod stop;
 
 use std::collections::HashMap;
