@@ -8,6 +8,7 @@
 //! This library is for the program and its tests; its interface is not stable.
 
 pub mod ack;
+pub mod answers;
 pub mod commands;
 pub mod damage;
 pub mod db;

@@ -33,17 +33,23 @@ use raw::{Access, Connection, Statement};
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
 ///
 /// ```compile_fail,E0451
-/// let early = seawall::db::Committed { marks: Vec::new() };
+/// let early = seawall::db::Committed { marks: Vec::new(), resumes: Vec::new() };
 /// ```
 #[derive(Debug)]
 pub struct Committed {
     marks: Vec<Mark>,
+    resumes: Vec<Mark>,
 }
 
 impl Committed {
     /// How far the streams are settled.
     pub fn marks(&self) -> &[Mark] {
         &self.marks
+    }
+
+    /// How far the clients have come that the batch said hello for.
+    pub fn resumes(&self) -> &[Mark] {
+        &self.resumes
     }
 }
 
@@ -110,6 +116,8 @@ struct Statements {
     find_series: Statement,
     add_series: Statement,
     add_clock_step: Statement,
+    set_client: Statement,
+    get_client: Statement,
     count_run: Statement,
     end_run: Statement,
 }
@@ -123,6 +131,8 @@ impl Statements {
             find_series: raw.prepare(schema::FIND_SERIES)?,
             add_series: raw.prepare(schema::ADD_SERIES)?,
             add_clock_step: raw.prepare(schema::ADD_CLOCK_STEP)?,
+            set_client: raw.prepare(schema::SET_CLIENT)?,
+            get_client: raw.prepare(schema::GET_CLIENT)?,
             count_run: raw.prepare(schema::COUNT_RUN)?,
             end_run: raw.prepare(schema::END_RUN)?,
         })
@@ -241,6 +251,7 @@ impl Db {
             // Only marks: all that they stand on was committed before.
             return Ok(Committed {
                 marks: batch.marks().to_vec(),
+                resumes: self.resumes(batch)?,
             });
         }
         self.synchronous(sync)?;
@@ -253,16 +264,19 @@ impl Db {
             counts.add(batch.counts);
             let committed = db.committed + batch.rows().len() as i64;
             db.write_counts(committed, counts, fingerprint)?;
-            Ok((committed, counts, fingerprint))
+            db.settle_clients(batch)?;
+            let resumes = db.resumes(batch)?;
+            Ok((committed, counts, fingerprint, resumes))
         });
         match result {
-            Ok((committed, counts, fingerprint)) => {
+            Ok((committed, counts, fingerprint, resumes)) => {
                 self.next_id += batch.rows().len() as i64;
                 self.committed = committed;
                 self.counts = counts;
                 self.fingerprint = fingerprint;
                 Ok(Committed {
                     marks: batch.marks().to_vec(),
+                    resumes,
                 })
             }
             Err(e) => {
@@ -441,6 +455,32 @@ impl Db {
             self.series.push(known);
         }
         Ok(())
+    }
+
+    fn settle_clients(&mut self, batch: &Batch) -> Result<(), Error> {
+        for client in batch.clients() {
+            let values = [
+                Some(Value::Text(&client.name)),
+                Some(Value::Integer(client.lines as i64)),
+            ];
+            self.raw
+                .run("settle a client in", self.statements.set_client, &values)?;
+        }
+        Ok(())
+    }
+
+    fn resumes(&mut self, batch: &Batch) -> Result<Vec<Mark>, Error> {
+        let mut resumes = Vec::new();
+        for hello in batch.hellos() {
+            let name = [Some(Value::Text(&hello.name))];
+            let statement = self.statements.get_client;
+            let lines = self.raw.query("look up a client in", statement, &name)?;
+            resumes.push(Mark {
+                stream: hello.stream,
+                lines: lines.unwrap_or(0).max(0) as u64,
+            });
+        }
+        Ok(resumes)
     }
 
     fn write_counts(

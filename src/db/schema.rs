@@ -51,6 +51,10 @@ CREATE TABLE clock_steps(
   after_id INTEGER NOT NULL,       -- the last reading before the clock was set
   step_ns INTEGER NOT NULL
 );
+CREATE TABLE clients(
+  name TEXT PRIMARY KEY,           -- as the client gave it
+  lines INTEGER NOT NULL           -- of it that are settled, over all its connections
+) WITHOUT ROWID;
 CREATE VIEW sensor_readings AS SELECT
   id,
   time_ns,
@@ -68,11 +72,12 @@ pub const GET_APPLICATION_ID: &CStr = c"PRAGMA application_id";
 pub const GET_LAYOUT: &CStr = c"PRAGMA user_version";
 
 /// Where a recorder writes, besides the end of the readings, which `NEXT_ID` reads.
-pub const LOOK_WHERE_WRITTEN: [&CStr; 4] = [
+pub const LOOK_WHERE_WRITTEN: [&CStr; 5] = [
     c"PRAGMA quick_check('device')",
     c"PRAGMA quick_check('runs')",
     c"PRAGMA quick_check('series')",
     c"PRAGMA quick_check('clock_steps')",
+    c"PRAGMA quick_check('clients')",
 ];
 
 pub const BEGIN: &CStr = c"BEGIN IMMEDIATE";
@@ -92,6 +97,9 @@ pub const COUNT_RUN: &CStr = c"UPDATE runs SET committed = ?2, dropped = ?3, rej
 pub const END_RUN: &CStr = c"UPDATE runs SET ended_ns = ?2, reason = ?3 WHERE id = ?1";
 pub const ADD_CLOCK_STEP: &CStr =
     c"INSERT INTO clock_steps(run, after_id, step_ns) VALUES(?1, ?2, ?3)";
+pub const SET_CLIENT: &CStr = c"INSERT INTO clients(name, lines) VALUES(?1, ?2)
+    ON CONFLICT(name) DO UPDATE SET lines = excluded.lines";
+pub const GET_CLIENT: &CStr = c"SELECT lines FROM clients WHERE name = ?1";
 pub const ADD_DEVICE: &CStr = c"INSERT INTO device(id) VALUES(?1)";
 pub const GET_DEVICE: &CStr = c"SELECT id FROM device";
 pub const ADD_RUN: &CStr =
@@ -109,6 +117,8 @@ pub const CLOSE_OPEN_RUNS: &CStr =
 pub const LIST_RUNS: &CStr =
     c"SELECT id, first_id, committed, fingerprint, ended_ns, reason FROM runs ORDER BY id";
 pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
+pub const LIST_WRONG_CLIENTS: &CStr = c"SELECT name FROM clients
+    WHERE typeof(name) <> 'text' OR typeof(lines) <> 'integer' OR lines < 1";
 pub const LIST_READINGS: &CStr = c"SELECT id, time_ns, series, value FROM readings ORDER BY id";
 pub const LIST_SCHEMA: &CStr =
     c"SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name";
