@@ -55,6 +55,24 @@ pub fn sweep() {
             }
         }
     }
+    // Images have no label that a list would show.
+    let images = [
+        "image",
+        "ls",
+        "--filter",
+        &filter,
+        "--format",
+        "{{.Repository}}",
+    ];
+    for name in docker(&images).unwrap().lines() {
+        let own = name
+            .strip_prefix(LABEL)
+            .and_then(|rest| rest.strip_prefix('-'));
+        let pid = own.and_then(|own| own.split('-').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            let _ = docker(&["image", "rm", "-f", name]);
+        }
+    }
 }
 
 /// Runs a docker command: what it printed, or what it said was wrong.
