@@ -28,14 +28,8 @@ fn build_sidecar() -> Result<PathBuf, String> {
     let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/sidecar.rs");
     let output = Command::new("rustc")
-        .args([
-            "--edition",
-            "2024",
-            "--target",
-            &target,
-            "-o",
-            text(&program),
-        ])
+        .args(["--edition", "2024", "-O", "-Cstrip=symbols"])
+        .args(["--target", &target, "-o", text(&program)])
         .arg(source)
         .output()
         .map_err(|e| format!("rustc: {e}"))?;
@@ -269,12 +263,13 @@ impl Project {
             command: command.to_vec(),
             folder: Dir::new("compose"),
         };
-        let labels = format!("labels: {{{LABEL}: \"{}\"}}", std::process::id());
-        let ours = format!(
-            "services:\n  seawall:\n    image: {IMAGE}\n    {labels}\n  sidecar:\n    image: {}\n    {labels}\n\
-             volumes:\n  data:\n    {labels}\n  run:\n    {labels}\n",
-            sidecar.0
-        );
+        // What Compose makes bears the project's name; only the containers need the label.
+        let ours = |service: &str, image: &str| {
+            let labels = format!("{{{LABEL}: \"{}\"}}", std::process::id());
+            format!("  {service}:\n    image: {image}\n    labels: {labels}\n")
+        };
+        let ours = ours("seawall", IMAGE) + &ours("sidecar", &sidecar.0);
+        let ours = format!("services:\n{ours}");
         fs::write(project.folder.file("ours.yaml"), ours).unwrap();
         Some(project)
     }

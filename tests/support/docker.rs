@@ -36,43 +36,29 @@ pub fn can_run() -> bool {
 
 /// Removes what tests that were killed left behind.
 pub fn sweep() {
-    let filter = format!("label={LABEL}");
-    let label = format!("{{{{.Label \"{LABEL}\"}}}}");
-    for (list, remove, name) in [
-        ("ps -a", "rm -f", "{{.Names}}"),
-        ("volume ls", "volume rm", "{{.Name}}"),
-    ] {
-        let format = format!("{label} {name}");
-        let mut args: Vec<&str> = list.split(' ').collect();
-        args.extend(["--filter", &filter, "--format", &format]);
-        for line in docker(&args).unwrap().lines() {
-            let (pid, name) = line.split_once(' ').unwrap();
-            let is_left = pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists();
-            if is_left {
-                let mut args: Vec<&str> = remove.split(' ').collect();
-                args.push(name);
-                let _ = docker(&args);
+    let label = format!("label={LABEL}");
+    let containers = format!("{{{{.Label \"{LABEL}\"}}}} {{{{.Names}}}}");
+    let by_label = ["ps", "-a", "--filter", &label, "--format", &containers];
+    for line in docker(&by_label).unwrap().lines() {
+        let (pid, name) = line.split_once(' ').unwrap();
+        if has_ended(pid) {
+            let _ = docker(&["rm", "-f", name]);
+        }
+    }
+    // A list does not show an image's label, and Compose names volumes after its project.
+    for (kind, name) in [("volume", "{{.Name}}"), ("image", "{{.Repository}}")] {
+        for name in docker(&[kind, "ls", "--format", name]).unwrap().lines() {
+            let own = name.strip_prefix(LABEL).and_then(|n| n.strip_prefix('-'));
+            let pid = own.and_then(|own| own.split(['-', '_']).next());
+            if pid.is_some_and(has_ended) {
+                let _ = docker(&[kind, "rm", name]);
             }
         }
     }
-    // Images have no label that a list would show.
-    let images = [
-        "image",
-        "ls",
-        "--filter",
-        &filter,
-        "--format",
-        "{{.Repository}}",
-    ];
-    for name in docker(&images).unwrap().lines() {
-        let own = name
-            .strip_prefix(LABEL)
-            .and_then(|rest| rest.strip_prefix('-'));
-        let pid = own.and_then(|own| own.split('-').next()?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            let _ = docker(&["image", "rm", "-f", name]);
-        }
-    }
+}
+
+fn has_ended(pid: &str) -> bool {
+    pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()
 }
 
 /// Runs a docker command: what it printed, or what it said was wrong.
