@@ -148,6 +148,7 @@ impl Recorder {
             },
             queue: queue.clone(),
             progress: progress.clone(),
+            clock_ns: Box::new(|| sys::clock_ns(Clock::Real)),
         };
         std::thread::Builder::new()
             .name("writer".into())

@@ -76,6 +76,33 @@ pub fn set_all(
     Ok(())
 }
 
+/// What those who only read set.
+pub fn set_for_reading(connection: &mut Connection, cache_kib: i64) -> Result<(), Error> {
+    for row in [
+        pragma("temp_store", "MEMORY", 2),
+        pragma("cache_size", -cache_kib, -cache_kib),
+        pragma("cell_size_check", "ON", 1),
+        pragma("trusted_schema", "OFF", 0),
+    ] {
+        set(connection, &row)?;
+    }
+    Ok(())
+}
+
+/// For a copy that nobody sees before it is whole and synced.
+pub fn set_for_copy(connection: &mut Connection) -> Result<(), Error> {
+    for row in [
+        pragma("journal_mode", "OFF", "off"),
+        pragma("synchronous", "OFF", 0),
+        // No -shm beside it.
+        pragma("locking_mode", "EXCLUSIVE", "exclusive"),
+        pragma("cache_size", -CACHE_KIB, -CACHE_KIB),
+    ] {
+        set(connection, &row)?;
+    }
+    Ok(())
+}
+
 /// May not be called within a transaction.
 pub fn set_synchronous(connection: &mut Connection, sync: Sync) -> Result<(), Error> {
     let (value, answer) = match sync {
