@@ -7,14 +7,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::ack::Ack;
+use crate::ack::{Ack, Resume};
 use crate::damage;
-use crate::db::{self, Checkpoint, Class, Committed, Db, Error, Start, Sync};
+use crate::db::{self, BroughtDown, Checkpoint, Class, Committed, Db, Error, Start, Sync};
+use crate::evidence::{self, Loss, Treatment};
 use crate::log;
 use crate::options::{CheckpointMode, OnDamage, Record, Synchronous};
 use crate::place::{self, Identity};
 use crate::queue::{Order, Queue};
 use crate::reading::Batch;
+use crate::retention::{Retention, SizeLimit};
 use crate::stop::{Step, Stop};
 use crate::sys::{self, Bell, Clock};
 
@@ -40,10 +42,14 @@ pub struct News {
     /// Frames in the WAL that are still needed there.
     pub wal_frames: u32,
     pub last_checkpoint: Option<Instant>,
+    /// Readings that retention has dropped since the start.
+    pub expired: u64,
     /// For want of room or memory the file is not one file yet, though nothing is left in the WAL.
     pub kept_wal: bool,
-    /// Newest ack of each stream since the last look.
+    /// Newest ack of each stream since the last look, by stream.
     pub acks: Vec<Ack>,
+    /// Of the streams that said hello.
+    pub resumes: Vec<Resume>,
     /// Why the writer gave up.
     pub failure: Option<Error>,
 }
@@ -74,6 +80,15 @@ pub struct Writer {
     pub start: Start,
     pub queue: Arc<Queue>,
     pub progress: Arc<Progress>,
+    /// The time of day, by which readings are old.
+    pub clock_ns: Box<dyn Fn() -> i64 + Send>,
+}
+
+/// What is looked after between commits.
+struct Tending {
+    threshold: Threshold,
+    pin: Pin,
+    retention: Retention,
 }
 
 impl Writer {
@@ -96,27 +111,21 @@ impl Writer {
         let settings = &self.settings;
         let mut retry = Retry::new();
         let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
+        let mut loss = self.look_at_wal()?;
         loop {
             let opened = Db::open(
                 &self.path,
                 settings.busy_timeout,
                 settings.wal_autocheckpoint,
                 &self.start,
+                loss,
             );
             match opened {
-                Ok(db) => {
+                Ok(mut db) => {
                     retry.over("open-resumed");
+                    self.bring_down(&mut db)?;
                     self.tell_set_aside();
-                    for run in db.unclean() {
-                        log::warn(
-                            "recovered",
-                            &[
-                                ("run", &run.run),
-                                ("reason", &"unclean"),
-                                ("readings", &run.committed),
-                            ],
-                        );
-                    }
+                    tell_recovered(&db, loss);
                     let mut news = self.progress.look();
                     news.step = Step::Record;
                     news.device = db.device().to_owned();
@@ -133,10 +142,98 @@ impl Writer {
                 // Once: a new file that is damaged too means a device that cannot be recorded to.
                 Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
                     self.set_aside(&e)?;
+                    // It went with the file that it was found of.
+                    loss = None;
                 }
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// A file that is over `--max-size` is made shorter before anything is recorded.
+    fn bring_down(&self, db: &mut Db) -> Result<(), Error> {
+        let settings = &self.settings;
+        let Some(limit) = settings.max_size_bytes.map(SizeLimit::of) else {
+            return Ok(());
+        };
+        if settings.wal_autocheckpoint == 0 {
+            let reason = "with --wal-autocheckpoint 0 the -wal is another tool's to keep small";
+            log::warn("max-size-without-wal", &[("reason", &reason)]);
+        }
+        let should_end = || self.queue.is_stopped_by_signal();
+        let begun = Instant::now();
+        let done = db.bring_down(limit.pages_max, settings.wal_autocheckpoint, &should_end);
+        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = format_args!("{seconds:.1}");
+        let expired = match &done {
+            Ok(BroughtDown::Unneeded) => return Ok(()),
+            Ok(BroughtDown::Done { expired }) => {
+                log::info("shortened", &[("expired", expired), ("seconds", &seconds)]);
+                *expired
+            }
+            Ok(BroughtDown::NotShortened { expired, reason }) => {
+                log::warn(
+                    "over-max-size",
+                    &[
+                        ("expired", expired),
+                        ("reason", reason),
+                        ("retry", &"at the next start"),
+                    ],
+                );
+                *expired
+            }
+            Err(e) if e.class() == Class::Retry => {
+                log::warn("over-max-size", &[("reason", e)]);
+                0
+            }
+            Err(e) => return Err(e.clone()),
+        };
+        self.progress.look().expired += expired as u64;
+        Ok(())
+    }
+
+    /// Looks at what SQLite would clean away or replay, and takes care of it. Gives what is lost.
+    fn look_at_wal(&self) -> Result<Option<Loss>, Error> {
+        let boot_id = self.start.boot_id.as_deref();
+        let mut failed = None;
+        let look = evidence::look(&self.path, boot_id, || {
+            let asked = db::unfinished(&self.path);
+            asked.unwrap_or_else(|e| {
+                failed = Some(e);
+                None
+            })
+        });
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        // Where the look cannot be taken, SQLite's own calls tell better why.
+        let found = look.unwrap_or_default();
+        let now_ns = sys::clock_ns(Clock::Real);
+        match found.wal {
+            Treatment::Leave => {}
+            Treatment::Copy => {
+                if let Err(e) = damage::copy_wal(&self.path, now_ns) {
+                    log::error("wal-not-copied", &[("error", &e)]);
+                }
+            }
+            // Should it stay, SQLite goes on with it as it would have without us.
+            Treatment::Clear => drop(std::fs::remove_file(place::wal_of(&self.path))),
+            Treatment::Remove if self.settings.on_damage == OnDamage::Refuse => {
+                return Err(Error::foreign_wal(&self.path, "take the -wal away"));
+            }
+            Treatment::Remove => {
+                let aside = damage::set_wal_aside(&self.path, now_ns).map_err(|e| {
+                    Error::foreign_wal(&self.path, &format!("it cannot be set aside: {e}"))
+                })?;
+                let reason = "it does not belong to this database, and would have ruined it";
+                let path = place::wal_of(&aside);
+                log::error(
+                    "wal-foreign",
+                    &[("path", &path.display()), ("reason", &reason)],
+                );
+            }
+        }
+        Ok(found.loss)
     }
 
     /// Makes way for a new file, and takes its lock.
@@ -173,50 +270,100 @@ impl Writer {
     /// Commits and checkpoints until a stop.
     fn record(&self, db: &mut Db) -> Result<Stop, Error> {
         let mut batch = Batch::default();
-        let mut threshold = Threshold::new(self.settings.wal_autocheckpoint);
-        let mut pin = Pin::default();
+        let mut tending = Tending {
+            threshold: Threshold::new(self.checkpoint_frames()),
+            pin: Pin::default(),
+            retention: Retention::new(&self.settings),
+        };
         let identity = Identity::of(&self.path).map_err(|_| Error::files_gone(&self.path))?;
         let period = self.settings.checkpoint_interval;
         let mut next_checkpoint = period.map(|p| Instant::now() + p);
+        let mut is_surplus_left = false;
         loop {
-            let next_look = Instant::now() + LOOK_PERIOD;
+            let now = Instant::now();
+            let next_look = if is_surplus_left {
+                now
+            } else {
+                now + LOOK_PERIOD
+            };
             let wake = next_checkpoint.map_or(next_look, |at| at.min(next_look));
             match self.queue.next(&mut batch, Some(wake)) {
                 Order::Commit => {
-                    let committed = self.commit(db, &batch)?;
+                    let committed = self.commit(db, &batch, &mut tending)?;
                     // Before anybody is told of the commit.
                     identity
                         .missing()
                         .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
                     self.settle(db, &mut batch, &committed);
-                    if threshold.reached(db.wal_frames()) {
-                        self.checkpoint(db, CheckpointMode::Passive, "autocheckpoint", &mut pin)?;
-                    }
+                    is_surplus_left = self.tend(db, &mut tending)?;
                 }
                 Order::Checkpoint => {
-                    self.checkpoint(db, CheckpointMode::Passive, "signal", &mut pin)?;
+                    let pin = &mut tending.pin;
+                    self.checkpoint(db, CheckpointMode::Passive, "signal", pin)?;
                 }
                 Order::Woken => {
                     identity
                         .missing()
                         .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
+                    is_surplus_left = self.tend(db, &mut tending)?;
                     let now = Instant::now();
                     if next_checkpoint.is_none_or(|at| at > now) {
                         continue;
                     }
                     // An idle recorder leaves the disk alone.
                     if self.progress.look().wal_frames > 0 {
-                        self.checkpoint(db, self.settings.checkpoint_mode, "interval", &mut pin)?;
+                        let (mode, pin) = (self.settings.checkpoint_mode, &mut tending.pin);
+                        self.checkpoint(db, mode, "interval", pin)?;
                     }
                     next_checkpoint = period.map(|p| Instant::now() + p);
                 }
-                Order::Stop(stop) => return Ok(stop),
+                Order::Stop(stop) => {
+                    tending.retention.tell_rest();
+                    return Ok(stop);
+                }
             }
         }
     }
 
+    /// Frames by which the WAL grows before it is copied.
+    fn checkpoint_frames(&self) -> u32 {
+        let frames = self.settings.wal_autocheckpoint;
+        match self.settings.max_size_bytes.map(SizeLimit::of) {
+            Some(limit) => frames.min(db::wal_frames_of(limit.checkpoint_bytes())),
+            None => frames,
+        }
+    }
+
+    /// After a commit and while there is none: takes a step of retention and copies the WAL if it has
+    /// grown. Gives whether there are more steps to take.
+    fn tend(&self, db: &mut Db, tending: &mut Tending) -> Result<bool, Error> {
+        let more = tending.retention.step(db, (self.clock_ns)())?;
+        self.tell_expired(db, tending);
+        if tending.threshold.reached(db.wal_frames()) {
+            let pin = &mut tending.pin;
+            self.checkpoint(db, CheckpointMode::Passive, "autocheckpoint", pin)?;
+        }
+        Ok(more)
+    }
+
+    fn tell_expired(&self, db: &Db, tending: &mut Tending) {
+        let expired = std::mem::take(&mut tending.retention.expired);
+        if expired > 0 {
+            let mut news = self.progress.look();
+            news.expired += expired as u64;
+            news.wal_frames = db.wal_frames();
+            drop(news);
+            self.progress.bell.ring();
+        }
+    }
+
     /// Commits the batch, however long that takes.
-    fn commit(&self, db: &mut Db, batch: &Batch) -> Result<Committed, Error> {
+    fn commit(
+        &self,
+        db: &mut Db,
+        batch: &Batch,
+        tending: &mut Tending,
+    ) -> Result<Committed, Error> {
         let sync = match self.settings.synchronous {
             Synchronous::Full => Sync::Full,
             Synchronous::Normal => Sync::Normal,
@@ -225,7 +372,10 @@ impl Writer {
         };
         let mut retry = Retry::new();
         loop {
-            match self.leave_room().and_then(|()| db.commit(batch, sync)) {
+            let ready = self
+                .leave_room()
+                .and_then(|()| self.make_room(db, batch, tending));
+            match ready.and_then(|()| db.commit(batch, sync)) {
                 Ok(committed) => {
                     retry.over("commit-resumed");
                     return Ok(committed);
@@ -237,6 +387,17 @@ impl Writer {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Keeps `--max-size`.
+    fn make_room(&self, db: &mut Db, batch: &Batch, tending: &mut Tending) -> Result<(), Error> {
+        let wal_is_long = tending.retention.make_room(db, batch)?;
+        self.tell_expired(db, tending);
+        if wal_is_long {
+            let pin = &mut tending.pin;
+            self.checkpoint(db, CheckpointMode::Passive, "max-size", pin)?;
+        }
+        Ok(())
     }
 
     /// An error when the disk is as full as `--min-free` lets it be. What is kept is for the last commit.
@@ -263,11 +424,15 @@ impl Writer {
         news.committed = db.committed() as u64;
         news.wal_frames = db.wal_frames();
         for ack in Ack::all(committed) {
-            news.acks.retain(|older| older.stream() != ack.stream());
-            news.acks.push(ack);
+            let stream = ack.stream();
+            match news.acks.binary_search_by_key(&stream, Ack::stream) {
+                Ok(at) => news.acks[at] = ack,
+                Err(at) => news.acks.insert(at, ack),
+            }
         }
+        news.resumes.extend(Resume::all(committed));
         // Under the same lock, so that a batch is never both committed and held.
-        if self.queue.done() || !news.acks.is_empty() {
+        if self.queue.done() || !news.acks.is_empty() || !news.resumes.is_empty() {
             self.progress.bell.ring();
         }
     }
@@ -387,6 +552,31 @@ impl Writer {
         db.close()?;
         self.progress.look().step = Step::Closed;
         Ok(())
+    }
+}
+
+/// Says which runs were found unfinished, and what is lost of them.
+fn tell_recovered(db: &Db, loss: Option<Loss>) {
+    let advice: &dyn std::fmt::Display = match loss {
+        None => &"",
+        Some(Loss::Missing) => {
+            &"commits since its last checkpoint were in the -wal, which was taken away; it does not fit any more, do not bring it back"
+        }
+        Some(Loss::Damaged) => {
+            &"commits behind the damage in its -wal are lost; a copy of that is set aside"
+        }
+    };
+    for run in db.unclean() {
+        let fields: [log::Field; 4] = [
+            ("run", &run.run),
+            ("reason", &run.reason),
+            ("readings", &run.committed),
+            ("advice", advice),
+        ];
+        match loss {
+            None => log::warn("recovered", &fields[..3]),
+            Some(_) => log::error("recovered", &fields),
+        }
     }
 }
 

@@ -100,6 +100,12 @@ impl Drop for SmallDisk {
 }
 
 fn recorder(db: &Path, more: &[&str]) -> Running {
+    let run = start(db, more);
+    run.wait_for("ready");
+    run
+}
+
+fn start(db: &Path, more: &[&str]) -> Running {
     let mut args = vec![
         "--db",
         db.to_str().unwrap(),
@@ -110,9 +116,7 @@ fn recorder(db: &Path, more: &[&str]) -> Running {
         "0",
     ];
     args.extend(more);
-    let run = Running::start(&args);
-    run.wait_for("ready");
-    run
+    Running::start(&args)
 }
 
 #[test]
@@ -275,5 +279,30 @@ fn a_full_disk_with_small_blocks_kills_nobody() {
     fs::remove_file(filler).unwrap();
     assert_eq!(run.wait().code(), 0);
     assert_eq!(count(&db), 6);
+    assert_sound(&db);
+}
+
+#[test]
+fn a_start_waits_for_an_inode_as_for_any_other_room() {
+    let Some(disk) = SmallDisk::new(4, "4096") else {
+        return;
+    };
+    let db = disk.at.join("x.db");
+    let room = ["--min-free", "0"];
+    assert_eq!(recorder(&db, &room).stop(libc::SIGTERM).code(), 0);
+    let fillers = disk.at.join("fillers");
+    fs::create_dir(&fillers).unwrap();
+    let mut made = 0;
+    while File::create(fillers.join(made.to_string())).is_ok() {
+        made += 1;
+    }
+    let mut run = start(&db, &room);
+    let line = run.wait_for("open-waiting");
+    assert!(line.contains("no inode is free"), "{line}");
+    fs::remove_dir_all(&fillers).unwrap();
+    run.wait_for("ready");
+    run.send(b"m f=1 1\n");
+    let ended = run.stop(libc::SIGTERM);
+    assert_eq!((ended.code(), count(&db)), (0, 1));
     assert_sound(&db);
 }

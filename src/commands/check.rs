@@ -1,27 +1,10 @@
-//! The commands that look at a database, or work on it for a moment.
+//! `check`: what an audit of the database found, told line by line.
 
-use std::fmt::Display;
-use std::io::Write;
-
+use super::{complain, print};
 use crate::damage;
 use crate::db;
 use crate::exit::Status;
-use crate::options::{Check, Checkpoint};
-
-/// Prints to stdout. A reader that went away is no error; a report that is lost is.
-pub fn print(text: impl Display) -> Status {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            complain(format_args!("cannot write to stdout: {e}"))
-        }
-        _ => Status::Done,
-    }
-}
-
-fn complain(error: impl Display) -> Status {
-    let _ = writeln!(std::io::stderr(), "seawall: {error}");
-    Status::Failed
-}
+use crate::options::Check;
 
 pub fn check(settings: &Check) -> Status {
     let audit = db::audit(&settings.db, settings.full, settings.busy_timeout);
@@ -59,23 +42,4 @@ pub fn check(settings: &Check) -> Status {
         return print(format_args!("sound {counted}"));
     }
     Status::Failed
-}
-
-pub fn checkpoint(settings: &Checkpoint) -> Status {
-    match db::checkpoint_file(&settings.db, settings.mode, settings.busy_timeout) {
-        Ok(done) => {
-            let told = print(format_args!(
-                "busy={} log={} checkpointed={}",
-                u8::from(done.busy),
-                done.log,
-                done.copied
-            ));
-            if done.is_complete() {
-                told
-            } else {
-                Status::FramesRemain
-            }
-        }
-        Err(e) => complain(e),
-    }
 }
