@@ -100,6 +100,28 @@ fuzz target seconds="300":
         "$PWD/target/fuzz/found/{{ target }}" "$PWD/tests/fuzz/corpus/{{ target }}" \
         -- -max_total_time='{{ seconds }}' -max_len=4096 -timeout=10
 
+# Run the unit tests under AddressSanitizer, LeakSanitizer and UBSan, SQLite's C included, then under valgrind
+sanitize:
+    #!/bin/sh
+    set -eu
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    # Sanitizers count as unstable; the stable compiler has them all the same. What the C compiler puts in
+    # calls the runtime that rustc brings.
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
+        CFLAGS='-fsanitize=address,undefined -fsanitize-undefined-trap-on-error -fno-omit-frame-pointer' \
+        cargo test --locked --lib --target "$host" --target-dir target/sanitize
+    runner="CARGO_TARGET_$(echo "$host" | tr 'a-z-' 'A-Z_')_RUNNER"
+    env "$runner=valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite" \
+        cargo test --locked --lib -- --test-threads=1 --skip floats_are_those_of_the_standard_library
+
+# Run under Miri what needs neither SQLite nor the kernel: the queue, the parsers, the decisions (nightly)
+miri:
+    cargo +nightly miri --version >/dev/null 2>&1 \
+        || rustup toolchain install nightly --profile minimal --component miri,rust-src
+    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked --lib --target-dir target/miri -- \
+        ledger:: line:: log:: number:: queue:: reading:: source::sim:: source::sysfs::channel:: stop:: \
+        terminal:: time:: writer:: --skip floats_are_those_of_the_standard_library
+
 # Format the sources
 fmt:
     cargo fmt
