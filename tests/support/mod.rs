@@ -2,6 +2,7 @@
 //! SQLite that is not ours (Python's) to look at the file with.
 #![allow(dead_code)]
 
+pub mod client;
 pub mod docker;
 pub mod mounts;
 pub mod shim;
