@@ -23,6 +23,7 @@ pub mod queue;
 pub mod reading;
 pub mod recorder;
 pub mod series;
+pub mod sort;
 pub mod source;
 pub mod source_spec;
 pub mod stop;

@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::sort;
 use crate::source_spec::SourceSpec;
 use settings::{Settings, or_none, size, switch, time, whole};
 
@@ -444,6 +445,6 @@ pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
         .map(|name| name.to_string_lossy().into_owned())
         .filter(|name| name.starts_with("SEAWALL_") && !known.contains(name))
         .collect();
-    unknown.sort();
+    sort::short(&mut unknown, Ord::cmp);
     unknown
 }
