@@ -22,9 +22,13 @@ test: setup fmt-check clippy
     #!/bin/sh
     set -eu
     if [ "${CI:-}" = true ] || docker version >/dev/null 2>&1; then
-        '{{ just_executable() }}' --no-deps image
+        '{{ just_executable() }}' image
     fi
+    '{{ just_executable() }}' --no-deps binary amd64
+    '{{ just_executable() }}' --no-deps binary arm64
     cargo test --locked --no-fail-fast
+    '{{ just_executable() }}' --no-deps test-arm64
+    '{{ just_executable() }}' --no-deps quick
 
 # Build the static binary that goes into the image: target/<architecture>-unknown-linux-musl/release/seawall
 binary arch=native: setup
@@ -79,9 +83,43 @@ release:
     sha256sum seawall-* >SHA256SUMS
     cat SHA256SUMS
 
-# Measure what the README's figures come from
-bench:
-    cargo bench --locked --bench yardsticks
+# Measure what the README's figures come from; with --quick, count instructions and fail if they have grown
+bench *options:
+    #!/bin/sh
+    set -eu
+    case ' {{ options }} ' in
+        *' --quick '*) exec '{{ just_executable() }}' quick ;;
+    esac
+    cargo bench --locked --bench yardsticks -- {{ options }}
+
+# Instructions for each reading, by valgrind, against benches/expected.txt
+[private]
+quick: (binary native)
+    #!/bin/sh
+    set -eu
+    if [ '{{ native }}' != amd64 ]; then
+        echo 'just bench --quick: skipped: the expected numbers are of amd64'
+    elif [ "${CI:-}" != true ] && ! valgrind --version >/dev/null 2>&1; then
+        echo 'just bench --quick: skipped: there is no valgrind'
+    else
+        .venv/bin/python3 benches/quick.py target/x86_64-unknown-linux-musl/release/seawall benches/expected.txt
+    fi
+
+# Run what tests the built program again, with the arm64 binary under emulation
+test-arm64: (binary "arm64")
+    #!/bin/sh
+    set -eu
+    if [ '{{ native }}' != arm64 ] && [ "${CI:-}" != true ] && ! qemu-aarch64-static --version >/dev/null 2>&1; then
+        echo 'just test-arm64: skipped: there is no qemu-aarch64-static'
+        exit
+    fi
+    mkdir -p target/arm64
+    binary=$PWD/target/aarch64-unknown-linux-musl/release/seawall
+    [ '{{ native }}' = arm64 ] || binary="qemu-aarch64-static $binary"
+    printf '#!/bin/sh\nexec %s "$@"\n' "$binary" >target/arm64/seawall
+    chmod 755 target/arm64/seawall
+    SEAWALL_TEST_BINARY=$PWD/target/arm64/seawall cargo test --locked --no-fail-fast \
+        --test check --test recording --test stopping
 
 # Kill, stop, fill and pin one database at random for so many MINUTES, and print the figures; a SEED replays
 torture minutes seed="12":
