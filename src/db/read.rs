@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -68,16 +69,37 @@ pub struct Reading<'a> {
     pub run: i64,
 }
 
+/// Series are numbered from 1 on by the database itself: nobody chooses numbers that collide.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_i64(i64::from(*byte));
+        }
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        // The odd number next to 2^64 over the golden ratio: spreads over the high bits, which the map uses.
+        self.0 = (self.0 ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 /// What the caller made of each series' names; none for one that it does not want.
 pub struct Names<T> {
-    by_series: HashMap<i64, Option<T>>,
+    by_series: HashMap<i64, Option<T>, BuildHasherDefault<NumberHasher>>,
     bytes: usize,
 }
 
 impl<T> Default for Names<T> {
     fn default() -> Self {
         Names {
-            by_series: HashMap::new(),
+            by_series: HashMap::default(),
             bytes: 0,
         }
     }
@@ -232,21 +254,23 @@ impl Reader {
         while self.raw.step(READ, statement)? {
             let row = self.raw.row(statement);
             let (id, series) = (row.integer(0), row.integer(2));
-            if !names.by_series.contains_key(&series) {
-                let named = self.name(series, id, name, &mut names.bytes)?;
-                names.by_series.insert(series, named);
-            }
             let run = self.runs.of(id);
             let run = run.ok_or_else(|| self.bad(format!("reading {id} belongs to no run")))?;
-            at.id = id;
-            at.run = Some(run);
-            let Some(Some(named)) = names.by_series.get(&series) else {
+            (at.id, at.run) = (id, Some(run));
+            let named = match names.by_series.get(&series) {
+                Some(named) => named,
+                None => {
+                    let named = self.name(series, id, name, &mut names.bytes)?;
+                    names.by_series.entry(series).or_insert(named)
+                }
+            };
+            let Some(named) = named else {
                 continue;
             };
             let row = self.raw.row(statement);
-            let value = row.value(3).ok_or_else(|| {
-                self.bad(format!("reading {id} has a value that no sensor sends"))
-            })?;
+            let Some(value) = row.value(3) else {
+                return Err(self.bad(format!("reading {id} has a value that no sensor sends")));
+            };
             let reading = Reading {
                 id,
                 time_ns: row.integer(1),
