@@ -385,11 +385,11 @@ fn influxdb_takes_the_same_rows_as_line_protocol() {
     for _ in 0..2 {
         let command = format!(
             "{{ printf '# DML\\n# CONTEXT-DATABASE: fleet\\n'; {BINARY} export --format influx --db {}; }} \
-             | influx -host 127.0.0.1 -port {port} -import -path /dev/stdin",
+             | influx -host 127.0.0.1 -port {port} -import -path /dev/stdin 2>&1",
             text(&db)
         );
         let output = Command::new("sh").args(["-c", &command]).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = String::from_utf8_lossy(&output.stdout);
         assert!(
             output.status.success() && said.contains("Failed 0 inserts"),
             "{said}"
@@ -406,7 +406,7 @@ fn influxdb_takes_the_same_rows_as_line_protocol() {
         counted.contains(&format!("room,0,{n},{sum}")),
         "{counted} {expected}"
     );
-    let door = influx("SELECT name, open, note, n FROM door");
+    let door = influx("SELECT \"name\", open, note, n FROM door");
     assert!(
         door.contains("door,1,front left,true,\"say \"\"no\"\"\",-7"),
         "{door}"
