@@ -31,7 +31,10 @@ const OLDEST_AND_NEWEST_TIME: &CStr =
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id FROM runs WHERE id > ?1 ORDER BY id";
 const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
-/// All limits included.
+/// From an id on; the times are looked at here, which is quicker where most of them fit.
+const READINGS_FROM: &CStr =
+    c"SELECT id, time_ns, series, value FROM readings WHERE id >= ?1 ORDER BY id";
+/// All limits included; quicker where most times do not fit.
 const READINGS_BETWEEN: &CStr = c"SELECT id, time_ns, series, value FROM readings
     WHERE id BETWEEN ?1 AND ?2 AND time_ns BETWEEN ?3 AND ?4 ORDER BY id";
 
@@ -144,6 +147,7 @@ struct Statements {
     newest_run: Statement,
     runs_after: Statement,
     name_series: Statement,
+    readings_from: Statement,
     readings_between: Statement,
 }
 
@@ -153,6 +157,8 @@ pub struct Reader {
     statements: Statements,
     device: String,
     runs: Runs,
+    /// Less than half of the times of the last chunk did not fit.
+    is_dense: bool,
 }
 
 impl Reader {
@@ -165,6 +171,7 @@ impl Reader {
             newest_run: raw.prepare(NEWEST_RUN)?,
             runs_after: raw.prepare(RUNS_AFTER)?,
             name_series: raw.prepare(NAME_SERIES)?,
+            readings_from: raw.prepare(READINGS_FROM)?,
             readings_between: raw.prepare(READINGS_BETWEEN)?,
         };
         Ok(Reader {
@@ -172,6 +179,7 @@ impl Reader {
             statements,
             device,
             runs: Runs::default(),
+            is_dense: true,
         })
     }
 
@@ -226,6 +234,7 @@ impl Reader {
     ) -> Result<bool, Error> {
         self.raw.execute(READ, schema::BEGIN_READ)?;
         let result = self.snapshot(at, last_id, times, names, name, each);
+        self.raw.end_rows(self.statements.readings_from);
         self.raw.end_rows(self.statements.readings_between);
         let ended = self.raw.execute(READ, schema::COMMIT);
         result.and_then(|more| ended.map(|()| more))
@@ -248,12 +257,28 @@ impl Reader {
         if names.bytes > NAMES_BYTES_MAX {
             *names = Names::default();
         }
-        let statement = self.statements.readings_between;
-        let limits = [*range.start(), *range.end(), times.from_ns, times.to_ns];
-        self.raw.begin_rows(READ, statement, &limits)?;
+        let (first, last) = (*range.start(), *range.end());
+        let statement = if self.is_dense {
+            let statement = self.statements.readings_from;
+            self.raw.begin_rows(READ, statement, &[first])?;
+            statement
+        } else {
+            let statement = self.statements.readings_between;
+            let limits = [first, last, times.from_ns, times.to_ns];
+            self.raw.begin_rows(READ, statement, &limits)?;
+            statement
+        };
+        let mut fit = 0;
         while self.raw.step(READ, statement)? {
             let row = self.raw.row(statement);
-            let (id, series) = (row.integer(0), row.integer(2));
+            let (id, time_ns, series) = (row.integer(0), row.integer(1), row.integer(2));
+            if id > last {
+                break;
+            }
+            if time_ns < times.from_ns || time_ns > times.to_ns {
+                continue;
+            }
+            fit += 1;
             let run = self.runs.of(id);
             let run = run.ok_or_else(|| self.bad(format!("reading {id} belongs to no run")))?;
             (at.id, at.run) = (id, Some(run));
@@ -273,7 +298,7 @@ impl Reader {
             };
             let reading = Reading {
                 id,
-                time_ns: row.integer(1),
+                time_ns,
                 value,
                 run,
             };
@@ -281,7 +306,8 @@ impl Reader {
                 return Ok(true);
             }
         }
-        at.id = *range.end();
+        self.is_dense = fit * 2 >= last - first;
+        at.id = last;
         at.run = self.runs.of(at.id);
         Ok(true)
     }
