@@ -26,41 +26,79 @@ test: setup fmt-check clippy
     fi
     cargo test --locked --no-fail-fast
 
-# Build the static binary and the image: `seawall`, or `seawall:ARCH` for another architecture
-image arch=native: setup
+# Build the static binary that goes into the image: target/<architecture>-unknown-linux-musl/release/seawall
+binary arch=native: setup
     #!/bin/sh
     set -eu
+    target={{ if arch == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl
     case '{{ arch }}' in
-        amd64) target=x86_64-unknown-linux-musl ;;
-        arm64) target=aarch64-unknown-linux-musl ;;
-        *) echo 'just image: the architecture is amd64 or arm64, not {{ arch }}' >&2; exit 2 ;;
+        amd64 | arm64) ;;
+        *) echo 'just: the architecture is amd64 or arm64, not {{ arch }}' >&2; exit 2 ;;
     esac
     rustup target list --installed | grep -q "^$target$" || rustup target add "$target"
-    # zig is found as a module of the python3 on PATH. It makes a position-independent binary only if told.
+    # zig compiles SQLite, and is found as a module of the python3 on PATH; Rust's own linker links. A panic
+    # aborts in this binary, so that nothing in it needs tables to unwind by. Where it was built is not told.
+    cargo_home=${CARGO_HOME:-$HOME/.cargo}
+    flags="'-Cforce-unwind-tables=no', '-Clink-arg=--no-eh-frame-hdr', '-Clink-arg=-T.image/no-unwind-tables.ld',
+        '-Clink-arg=-zpack-relative-relocs', '-Clink-arg=--icf=all', '-Clink-arg=--build-id=none',
+        '--remap-path-prefix=$cargo_home=/cargo', '--remap-path-prefix=$PWD=/seawall'"
+    export "CFLAGS_$(echo $target | tr - _)=-fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables"
     PATH="$PWD/.venv/bin:$PATH" cargo zigbuild --release --locked --bin seawall --target "$target" \
-        --config "target.$target.rustflags = ['-Clink-arg=-pie']"
+        --config "target.$target.linker = 'rust-lld'" \
+        --config "target.$target.rustflags = [$(echo $flags)]"
 
-    context=target/image/{{ arch }}
-    image='{{ if arch == native { "seawall" } else { "seawall:" + arch } }}'
-    rm -rf "$context"
-    install -D -m 755 "target/$target/release/seawall" "$context/rootfs/seawall"
-    install -d -m 755 "$context/rootfs/app"
-    install -d -m 1777 "$context/rootfs/app/data"
-    docker build -q -f Dockerfile.scratch -t "$image" --platform 'linux/{{ arch }}' \
-        --build-arg VERSION="$(cargo pkgid | sed 's/.*[#@]//')" "$context" >/dev/null
-    # Without BuildKit, an image from scratch is taken to be for this machine, whatever --platform says.
-    if [ "$(docker image inspect -f '{{{{ .Architecture }}' "$image")" != '{{ arch }}' ]; then
-        docker save "$image" \
-            | LC_ALL=C sed 's/"architecture":"{{ native }}"/"architecture":"{{ arch }}"/' \
-            | docker load >/dev/null
-    fi
+# Write the image as an archive that `docker load` takes
+[private]
+archive file arch tag: (binary arch)
+    mkdir -p "$(dirname '{{ file }}')"
+    .venv/bin/python3 .image/pack.py Dockerfile.scratch \
+        'target/{{ if arch == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall' \
+        '{{ arch }}' "$(cargo pkgid | sed 's/.*[#@]//')" "$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
+        '{{ tag }}' '{{ file }}'
+
+# Build the static binary and the image: `seawall`, or `seawall:ARCH` for another architecture
+image arch=native tag=(if arch == native { "seawall:latest" } else { "seawall:" + arch }): (archive ("target/image/" + arch + ".tar") arch tag)
+    docker load -q -i 'target/image/{{ arch }}.tar' >/dev/null
     # The images that lost their name to this one.
     docker image prune --force --filter label=org.opencontainers.image.title=seawall >/dev/null
-    docker image inspect -f "$image {{{{ .Os }}/{{{{ .Architecture }} {{{{ .Size }} bytes" "$image"
+    docker image inspect -f '{{ tag }} {{{{ .Os }}/{{{{ .Architecture }} {{{{ .Size }} bytes' '{{ tag }}'
+
+# Write what is handed out into target/release-files: both binaries, both images, checksums
+release:
+    #!/bin/sh
+    set -eu
+    version=$(cargo pkgid | sed 's/.*[#@]//')
+    files=target/release-files
+    rm -rf "$files"
+    for arch in amd64 arm64; do
+        '{{ just_executable() }}' archive "$files/seawall-$version-linux-$arch.docker.tar" "$arch" "seawall:$version"
+        case $arch in amd64) target=x86_64 ;; arm64) target=aarch64 ;; esac
+        install -m 755 "target/$target-unknown-linux-musl/release/seawall" "$files/seawall-$version-linux-$arch"
+    done
+    cd "$files"
+    sha256sum seawall-* >SHA256SUMS
+    cat SHA256SUMS
 
 # Measure what the README's figures come from
 bench:
     cargo bench --locked --bench yardsticks
+
+# Kill, stop, fill and pin one database at random for so many MINUTES, and print the figures; a SEED replays
+torture minutes seed="12":
+    SEAWALL_TORTURE_MINUTES='{{ minutes }}' SEAWALL_TEST_SEED='{{ seed }}' \
+        cargo test --locked --release --test torture as_long_as_asked -- --ignored --nocapture
+
+# Fuzz a parser for so many SECONDS: line, stream, settings or number (C++ compiler; cargo-fuzz is installed)
+fuzz target seconds="300":
+    #!/bin/sh
+    set -eu
+    cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz@0.13.2
+    mkdir -p target/fuzz/found/{{ target }}
+    # libFuzzer's instrumentation counts as unstable; the stable compiler has it all the same.
+    # What is found stays in target/fuzz/found: only what is worth keeping goes into tests/fuzz/corpus.
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz '{{ target }}' \
+        "$PWD/target/fuzz/found/{{ target }}" "$PWD/tests/fuzz/corpus/{{ target }}" \
+        -- -max_total_time='{{ seconds }}' -max_len=4096 -timeout=10
 
 # Format the sources
 fmt:

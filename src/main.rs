@@ -4,7 +4,7 @@ use std::io::Write;
 
 use seawall::exit::Status;
 use seawall::options::{self, Invocation};
-use seawall::{VERSION, commands, db, recorder, sys};
+use seawall::{VERSION, commands, db, recorder, status, sys};
 
 fn main() -> std::process::ExitCode {
     // Before anything else: as process 1 of a container there is no default action to fall back on.
@@ -36,6 +36,7 @@ fn main() -> std::process::ExitCode {
         Invocation::Export(settings) => commands::export(&settings),
         Invocation::Backup(settings) => commands::backup(&settings),
         Invocation::Checkpoint(settings) => commands::checkpoint(&settings),
+        Invocation::Status(settings) => status::status(&settings),
         // The writer may hang in a disk that stalls; nobody waits for it here.
         Invocation::Record(settings) => sys::leave(recorder::record(settings) as u8),
     };

@@ -27,6 +27,10 @@ pub const WAL_AUTOCHECKPOINT_PAGES_MAX: u64 = i32::MAX as u64;
 pub const BUSY_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 pub const STOP_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 pub const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+pub const RETAIN_MIN: Duration = Duration::from_secs(1);
+pub const RETAIN_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
+/// Below this, what a full queue brings at once would not fit between two checkpoints.
+pub const MAX_SIZE_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// SQLite numbers no more rows than this.
 pub const AT_LEAST_ROWS_MAX: u64 = i64::MAX as u64;
 pub const LIMIT_ROWS_MAX: u64 = i64::MAX as u64;
@@ -46,6 +50,7 @@ pub enum Invocation {
     Export(Export),
     Backup(Backup),
     Checkpoint(Checkpoint),
+    Status(StatusSettings),
 }
 
 impl Invocation {
@@ -76,6 +81,10 @@ pub struct Record {
     pub wal_autocheckpoint: u32,
     pub busy_timeout: Duration,
     pub stop_timeout: Duration,
+    /// `None`: readings are kept however old they are.
+    pub retain: Option<Duration>,
+    /// Of the database and its -wal.
+    pub max_size_bytes: Option<u64>,
     pub min_free_bytes: u64,
     pub on_damage: OnDamage,
     pub ack: bool,
@@ -129,6 +138,12 @@ pub struct Checkpoint {
     pub busy_timeout: Duration,
 }
 
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusSettings {
+    pub db: PathBuf,
+    pub format: StatusFormat,
+}
+
 /// A wrong command line or variable, told in one line. Exit status 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage(pub String);
@@ -171,6 +186,7 @@ macro_rules! words {
 words!(CheckpointMode: Passive = "passive", Full = "full", Restart = "restart", Truncate = "truncate");
 words!(Format: Csv = "csv", Ndjson = "ndjson", Influx = "influx");
 words!(OnDamage: SetAside = "set-aside", Refuse = "refuse");
+words!(StatusFormat: Text = "text", Prometheus = "prometheus");
 words!(Synchronous: Auto = "auto", Normal = "normal", Full = "full");
 words!(
     /// Ordered: what is logged at `Warn` is logged at `Info` too.
@@ -204,6 +220,8 @@ enum Kind {
     Whole(u64, u64),
     Time(Duration, Duration),
     Size,
+    /// With the least that will do.
+    SizeFrom(u64),
     Text,
     /// A point in time.
     When,
@@ -242,9 +260,21 @@ const SHOW: &str = "show";
 const EXPORT: &str = "export";
 const BACKUP: &str = "backup";
 const CHECKPOINT: &str = "checkpoint";
+const STATUS: &str = "status";
 
 const COMMANDS: &[Command] = &[
     RECORDING,
+    Command {
+        name: STATUS,
+        usage: "seawall status [OPTIONS]",
+        summary: "what the running recorder is doing; healthy or not",
+        about: "Asks the recorder of a database, over a local socket that needs no file, and prints \
+                key=value lines. Exits 0 when it is healthy; 1 when nobody records it, its commits \
+                have been failing or blocked for 10 s, its disk is full, a damaged database was set \
+                aside, or a sampled source sees nothing; each is told as a reason.",
+        operand: None,
+        build: status,
+    },
     Command {
         name: CHECK,
         usage: "seawall check [OPTIONS]",
@@ -324,7 +354,7 @@ const OPTIONS: &[Opt] = &[
         value: "PATH",
         default: "data/sensor_data.db",
         kind: Kind::Path,
-        of: &[CHECK, SHOW, EXPORT, BACKUP, CHECKPOINT],
+        of: &[CHECK, SHOW, EXPORT, BACKUP, CHECKPOINT, STATUS],
         help: "the database",
     },
     Opt {
@@ -422,6 +452,22 @@ const OPTIONS: &[Opt] = &[
         help: "the whole stop, from signal to exit, takes no longer than this",
     },
     Opt {
+        name: "retain",
+        value: "D",
+        default: "none",
+        kind: Kind::OrNone(&Kind::Time(RETAIN_MIN, RETAIN_MAX)),
+        of: &[RECORD],
+        help: "drop readings older than this",
+    },
+    Opt {
+        name: "max-size",
+        value: "SIZE",
+        default: "none",
+        kind: Kind::OrNone(&Kind::SizeFrom(MAX_SIZE_BYTES_MIN)),
+        of: &[RECORD],
+        help: "drop the oldest readings so that .db and -wal together stay under this size",
+    },
+    Opt {
         name: "min-free",
         value: "SIZE",
         default: "16MiB",
@@ -463,6 +509,14 @@ const OPTIONS: &[Opt] = &[
         kind: Kind::Word(Level::NAMES),
         of: &[RECORD],
         help: "error, warn, info, debug",
+    },
+    Opt {
+        name: "format",
+        value: "FORMAT",
+        default: "text",
+        kind: Kind::Word(StatusFormat::NAMES),
+        of: &[STATUS],
+        help: "text, or prometheus, for an exporter's text file",
     },
     Opt {
         name: "full",
@@ -573,6 +627,8 @@ fn record(given: &Settings) -> Result<Invocation, Usage> {
         wal_autocheckpoint: given.read("wal-autocheckpoint", whole)? as u32,
         busy_timeout: given.read("busy-timeout", time)?,
         stop_timeout: given.read("stop-timeout", time)?,
+        retain: given.read("retain", or_none(time))?,
+        max_size_bytes: given.read("max-size", or_none(size))?,
         min_free_bytes: given.read("min-free", size)?,
         on_damage: given.read("on-damage", OnDamage::read)?,
         ack: given.read("ack", switch)?,
@@ -586,6 +642,13 @@ fn check(given: &Settings) -> Result<Invocation, Usage> {
         full: given.read("full", switch)?,
         at_least: given.read("at-least", or_none(whole))?,
         busy_timeout: given.read("busy-timeout", time)?,
+    }))
+}
+
+fn status(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Status(StatusSettings {
+        db: given.path("db")?,
+        format: given.read("format", StatusFormat::read)?,
     }))
 }
 

@@ -18,6 +18,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use support::small_disk::SmallDisk;
 use support::stop::*;
 use support::*;
 
@@ -165,6 +166,13 @@ impl Container {
         (container, running)
     }
 
+    /// Waits until Docker takes it to be so.
+    fn until_health_is(&self, wanted: &str) {
+        until(&format!("it is {wanted}"), || {
+            (self.inspect("{{.State.Health.Status}}") == wanted).then_some(())
+        });
+    }
+
     /// Runs a docker command on it.
     fn docker(&self, command: &str) -> String {
         let mut args: Vec<&str> = command.split_whitespace().collect();
@@ -236,6 +244,10 @@ fn the_image_says_what_it_is() {
     assert_image("{{.Config.WorkingDir}}", "/app");
     assert_image("{{.Config.StopSignal}}", "SIGTERM");
     assert_image("{{json .Config.Volumes}}", "null");
+    assert_image(
+        "{{json .Config.Healthcheck.Test}}",
+        "[\"CMD\",\"/seawall\",\"status\"]",
+    );
     let native = docker(&["version", "--format", "{{.Server.Arch}}"]).unwrap();
     assert_image("{{.Os}}/{{.Architecture}}", &format!("linux/{native}"));
     assert_image(
@@ -285,6 +297,45 @@ fn process_1_is_seawall_and_there_is_no_other() {
     assert_eq!(rows[1..], [[pid.as_str(), "/seawall"]], "{processes}");
     container.docker("stop");
     assert_stopped(&data.db(), &container.ended(), 0, "SIGTERM");
+}
+
+#[test]
+fn dockers_health_turns_when_the_disk_is_taken_away_and_turns_back() {
+    if !can_run() {
+        return;
+    }
+    let Some(disk) = SmallDisk::new(32, "4096") else {
+        return;
+    };
+    fs::set_permissions(&disk.at, fs::Permissions::from_mode(0o777)).unwrap();
+    let mount = format!("{}:/app/data", text(&disk.at));
+    let container = Container { name: new_name() };
+    let options = "-d --health-interval 500ms --health-retries 2";
+    let args = "--source sim:sensors=1,rate=100 --commit-interval 100ms --min-free 2MiB";
+    let started = container.command(options, &mount, args).output().unwrap();
+    assert!(started.status.success(), "{started:?}");
+    container.until_health_is("healthy");
+    let filler = disk.fill();
+    container.until_health_is("unhealthy");
+    let told = container.inspect("{{json .State.Health.Log}}");
+    assert!(told.contains("reason=the disk is full"), "{told}");
+    fs::remove_file(filler).unwrap();
+    container.until_health_is("healthy");
+
+    // In the container, and of no other: the paths are the same.
+    let data = Data::new("status");
+    let other = Container::start(&data.mount(), "");
+    other.wait_for("ready", 1);
+    let pid = |container: &Container| {
+        let told = docker(&["exec", &container.name, "/seawall", "status"]).unwrap();
+        assert!(told.contains("pid=1\n"), "{told}");
+        let device = told.lines().find(|line| line.starts_with("device="));
+        device.unwrap().to_owned()
+    };
+    assert_ne!(pid(&container), pid(&other));
+    container.docker("stop");
+    let ended = container.ended();
+    assert_stopped(&disk.at.join("sensor_data.db"), &ended, 0, "SIGTERM");
 }
 
 #[test]

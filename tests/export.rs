@@ -236,6 +236,46 @@ fn times_sensors_and_a_limit_choose_readings() {
 }
 
 #[test]
+fn times_are_found_wherever_they_were_backfilled() {
+    let dir = Dir::new("export");
+    let db = dir.file("x.db");
+    // Six blocks of the file's index on time, in no order, and a few strays among them.
+    let mut lines = String::new();
+    for n in 0..30_000u64 {
+        let block = [3, 0, 5, 1, 4, 2][n as usize / 5000];
+        let time = if n % 6007 == 0 {
+            7
+        } else {
+            block * 1_000_000_000 + n
+        };
+        lines += &format!("m f={n} {time}\n");
+    }
+    record_lines(&db, lines.as_bytes());
+    assert_eq!(sql(&db, "SELECT count(*) FROM spans"), "7");
+    for (since, until) in [(1, 2), (0, 1), (3, 6), (0, 6), (5, 9), (7, 9)] {
+        let options =
+            format!("--since 1970-01-01T00:00:0{since}Z --until 1970-01-01T00:00:0{until}Z");
+        let wanted = format!(
+            "SELECT coalesce(group_concat(id), '') FROM
+             (SELECT id FROM readings WHERE time_ns >= {since}000000000 AND time_ns < {until}000000000 ORDER BY id)"
+        );
+        let found: Vec<_> = ids(&export(&db, &options))
+            .iter()
+            .map(i64::to_string)
+            .collect();
+        assert!(
+            found.join(",") == sql(&db, &wanted),
+            "{options}: {} rows",
+            found.len()
+        );
+        // And resumed in the middle of it.
+        let late = ids(&export(&db, &format!("{options} --after 12345")));
+        let later = found.iter().filter(|id| id.parse::<i64>().unwrap() > 12345);
+        assert_eq!(late.len(), later.count(), "{options}");
+    }
+}
+
+#[test]
 fn a_value_that_makes_no_sense_is_told_with_its_flag() {
     for (flag, value) in [
         ("--since", "yesterday"),

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 
-use seawall::line::Precision;
+use seawall::line::{Line, Precision};
 use seawall::queue::Room;
 use seawall::reading::{Batch, Mark};
 use seawall::series::Interner;
-use seawall::stream::{Stream, Taken};
+use seawall::stream::{Full, Intake, Stream, Taken};
 
 const ROWS_MAX: usize = 1000;
 
@@ -24,6 +25,7 @@ struct Heard {
 fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
     let mut stream = Stream::new(0, Precision::Ns, true);
     let mut interner = Interner::default();
+    let mut line = Line::default();
     let mut names: Vec<String> = Vec::new();
     let mut heard = Heard::default();
     let mut rest = input;
@@ -46,15 +48,18 @@ fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
                 rows,
                 text_bytes: 1 << 20,
             };
-            let taken = stream.take(
-                &mut batch,
-                &mut interner,
-                (room, ROWS_MAX),
-                77,
-                &mut |line, _| {
-                    heard.rejected.push(line);
-                },
-            );
+            let mut to = Intake {
+                batch: &mut batch,
+                interner: &mut interner,
+                line: &mut line,
+                room,
+                rows_max: ROWS_MAX,
+                full: Full::Waits,
+            };
+            let taken = stream.take(&mut to, 77, &mut |line, _| {
+                heard.rejected.push(line);
+                ControlFlow::Continue(())
+            });
             assert!(batch.rows().len() <= rows.max(ROWS_MAX));
             assert_eq!(batch.awaited, !batch.marks().is_empty());
             let mut definitions = batch.definitions().iter().peekable();

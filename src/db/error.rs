@@ -35,7 +35,8 @@ pub const NOT_SEAWALL: i32 = -1;
 pub const NEWER_LAYOUT: i32 = -2;
 pub const PRAGMA_REFUSED: i32 = -3;
 const FILES_GONE: i32 = -4;
-const EMPTY: i32 = -5;
+const FOREIGN_WAL: i32 = -5;
+const EMPTY: i32 = -6;
 
 /// What is there cannot be what was recorded.
 pub fn corrupt(operation: &'static str, path: &Path, message: String) -> Error {
@@ -64,6 +65,14 @@ impl Error {
         Self::new("record to", path, FILES_GONE, message)
     }
 
+    /// The -wal beside a database is another's.
+    pub fn foreign_wal(path: &Path, todo: &str) -> Self {
+        let message = format!(
+            "the -wal beside it does not belong to it, and SQLite would ruin it with that; {todo}"
+        );
+        Self::new("record to", path, FOREIGN_WAL, message)
+    }
+
     /// Another process has it open, though nobody should know of it.
     pub fn busy(operation: &'static str, path: &Path) -> Self {
         Self::new(operation, path, ffi::SQLITE_BUSY, "it is in use")
@@ -84,6 +93,12 @@ impl Error {
         Self::new("commit to", path, ffi::SQLITE_FULL, message)
     }
 
+    /// The filesystem can hold no further file.
+    pub fn no_inodes(path: &Path) -> Self {
+        let message = "no inode is free for the -wal beside it";
+        Self::new("open", path, ffi::SQLITE_FULL, message)
+    }
+
     /// Something would have to be written first, on a connection that may not.
     pub fn is_read_only(&self) -> bool {
         self.code & 0xff == ffi::SQLITE_READONLY
@@ -92,6 +107,11 @@ impl Error {
     /// Another process was in the way.
     pub fn is_busy(&self) -> bool {
         matches!(self.code & 0xff, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED)
+    }
+
+    /// There is no room.
+    pub fn is_full(&self) -> bool {
+        self.code & 0xff == ffi::SQLITE_FULL || matches!(self.errno, libc::ENOSPC | libc::EDQUOT)
     }
 
     pub fn is_files_gone(&self) -> bool {

@@ -4,7 +4,6 @@
 //! and no two threads can be inside SQLite on the same connection. It may move between threads.
 
 use std::ffi::{CStr, CString, c_int, c_void};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,6 +45,8 @@ pub struct Frames {
 pub enum Access {
     ReadOnly,
     ReadWrite,
+    /// The database file as it stands, without a lock and without its -wal.
+    Immutable,
 }
 
 extern "C" fn note_frames(
@@ -58,6 +59,18 @@ extern "C" fn note_frames(
     let counter = unsafe { &*target.cast::<AtomicU32>() };
     counter.store(frames.max(0) as u32, Ordering::Relaxed);
     ffi::SQLITE_OK
+}
+
+fn immutable_uri(path: &[u8]) -> Vec<u8> {
+    let mut uri = b"file:".to_vec();
+    for &byte in path {
+        match byte {
+            b'%' | b'?' | b'#' => uri.extend(format!("%{byte:02X}").into_bytes()),
+            _ => uri.push(byte),
+        }
+    }
+    uri.extend(b"?immutable=1");
+    uri
 }
 
 /// SQLite's version, as `--version` prints it.
@@ -86,12 +99,17 @@ impl Connection {
             Ok(_) => {}
             Err(e) => return cannot(e.to_string()),
         }
-        let name = CString::new(place.as_os_str().as_bytes())
-            .map_err(|_| Error::new(operation, path, ffi::SQLITE_CANTOPEN, "NUL in the path"))?;
+        let mut name = place.into_os_string().into_encoded_bytes();
         let access = match access {
             Access::ReadOnly => ffi::SQLITE_OPEN_READONLY,
             Access::ReadWrite => ffi::SQLITE_OPEN_READWRITE,
+            Access::Immutable => {
+                name = immutable_uri(&name);
+                ffi::SQLITE_OPEN_READONLY | ffi::SQLITE_OPEN_URI
+            }
         };
+        let name = CString::new(name)
+            .map_err(|_| Error::new(operation, path, ffi::SQLITE_CANTOPEN, "NUL in the path"))?;
         Self::open_with(path, &name, access)
     }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::raw::{Access, Connection, Statement};
-use super::{Error, error, identify, look_for_room, pragma, schema};
+use super::{Error, error, identify, look_for_room, pragma, schema, spans};
 use crate::reading::{Kind, Value};
 
 /// Ids that one snapshot goes through at most: some milliseconds.
@@ -36,7 +36,7 @@ const READINGS_FROM: &CStr =
     c"SELECT id, time_ns, series, value FROM readings WHERE id >= ?1 ORDER BY id";
 /// All limits included; quicker where most times do not fit.
 const READINGS_BETWEEN: &CStr = c"SELECT id, time_ns, series, value FROM readings
-    WHERE id BETWEEN ?1 AND ?2 AND time_ns BETWEEN ?3 AND ?4 ORDER BY id";
+    WHERE id >= ?1 AND id <= ?2 AND time_ns >= ?3 AND time_ns <= ?4 ORDER BY id";
 
 const READ: &str = "read";
 
@@ -159,6 +159,8 @@ pub struct Reader {
     runs: Runs,
     /// Less than half of the times of the last chunk did not fit.
     is_dense: bool,
+    /// Where these times can be.
+    places: Option<(Times, Vec<RangeInclusive<i64>>)>,
 }
 
 impl Reader {
@@ -180,6 +182,7 @@ impl Reader {
             device,
             runs: Runs::default(),
             is_dense: true,
+            places: None,
         })
     }
 
@@ -252,6 +255,7 @@ impl Reader {
         self.learn_runs()?;
         self.go_back_to_a_later_run(at);
         let Some(range) = self.next_range(at.id, last_id, times)? else {
+            self.pass_over(at, last_id)?;
             return Ok(false);
         };
         if names.bytes > NAMES_BYTES_MAX {
@@ -312,6 +316,19 @@ impl Reader {
         Ok(true)
     }
 
+    /// There is nothing of the times after the position.
+    fn pass_over(&mut self, at: &mut Position, last_id: i64) -> Result<(), Error> {
+        let newest = self.first(self.statements.newest_reading, &[])?;
+        if let Some(id) = newest
+            .map(|(id, _)| id.min(last_id))
+            .filter(|id| *id > at.id)
+        {
+            self.runs.look_anew();
+            (at.id, at.run) = (id, self.runs.of(id));
+        }
+        Ok(())
+    }
+
     /// Runs that began since the last look.
     fn learn_runs(&mut self) -> Result<(), Error> {
         let newest = self.first(self.statements.newest_run, &[])?;
@@ -342,22 +359,55 @@ impl Reader {
         }
     }
 
-    /// The next ids after `after` that may have readings of these times. Readings may come in any order of
-    /// their times, so that all ids may.
+    /// The next ids after `after` that may have readings of these times. Where that can be is asked once: what
+    /// is recorded later comes at the end, which is open.
     fn next_range(
         &mut self,
-        after: i64,
+        mut after: i64,
         last_id: i64,
-        _times: Times,
+        times: Times,
     ) -> Result<Option<RangeInclusive<i64>>, Error> {
-        // Retention takes readings away at the old end.
-        let Some((first, _)) = self.first(self.statements.next_reading, &[after])? else {
-            return Ok(None);
-        };
         let newest = self.first(self.statements.newest_reading, &[])?;
-        let newest = newest.map_or(first, |(id, _)| id).min(last_id);
-        let last = first.saturating_add(CHUNK_IDS - 1).min(newest);
-        Ok((first <= last).then_some(first..=last))
+        let newest = newest.map_or(0, |(id, _)| id).min(last_id);
+        while after < newest {
+            let whole = after.saturating_add(1)..=newest;
+            let Some(place) = self.place_of_times(&whole, times)? else {
+                return Ok(None);
+            };
+            // Retention takes readings away at the old end.
+            let next = [place.start().saturating_sub(1)];
+            let Some((first, _)) = self.first(self.statements.next_reading, &next)? else {
+                return Ok(None);
+            };
+            let last = first.saturating_add(CHUNK_IDS - 1);
+            let last = last.min(newest).min(*place.end());
+            if first <= last {
+                return Ok(Some(first..=last));
+            }
+            after = first - 1;
+        }
+        Ok(None)
+    }
+
+    /// The first part of `ids` where these times can be.
+    fn place_of_times(
+        &mut self,
+        ids: &RangeInclusive<i64>,
+        times: Times,
+    ) -> Result<Option<RangeInclusive<i64>>, Error> {
+        if times == Times::ALL {
+            return Ok(Some(ids.clone()));
+        }
+        if self.places.as_ref().is_none_or(|(of, _)| *of != times) {
+            let places = spans::ranges(&mut self.raw, times.from_ns, times.to_ns)?;
+            self.places = Some((times, places));
+        }
+        let places = self.places.iter().flat_map(|(_, places)| places);
+        let place = places
+            .skip_while(|place| place.end() < ids.start())
+            .map(|place| *place.start().max(ids.start())..=*place.end().min(ids.end()))
+            .next();
+        Ok(place.filter(|place| !place.is_empty()))
     }
 
     /// The first two columns of the first row.

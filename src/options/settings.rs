@@ -174,6 +174,7 @@ pub(super) fn time(kind: &Kind, text: &str) -> Option<Duration> {
 pub(super) fn size(kind: &Kind, text: &str) -> Option<u64> {
     match kind {
         Kind::Size => units::parse_size(text).ok(),
+        Kind::SizeFrom(least) => units::parse_size(text).ok().filter(|size| size >= least),
         _ => None,
     }
 }
@@ -224,6 +225,8 @@ impl Kind {
                 let (least, most) = (units::duration(*least), units::duration(*most));
                 Some(format!("{least} to {most}"))
             }
+            Kind::SizeFrom(least) => Some(format!("at least {}", units::size(*least))),
+            Kind::OrNone(kind @ Kind::SizeFrom(_)) => kind.limits(),
             _ => None,
         }
     }
@@ -242,6 +245,9 @@ impl Kind {
                 units::DURATION_EXAMPLES
             ),
             Kind::Size => format!("a size, such as {}", units::SIZE_EXAMPLES),
+            Kind::SizeFrom(_) => {
+                format!("a size of {limits}, such as {}", units::SIZE_EXAMPLES)
+            }
             Kind::Text => "text".into(),
             Kind::When => format!("a time such as {TIME_EXAMPLES}"),
             Kind::Position => "an id, or a run and an id such as 3:4711".into(),

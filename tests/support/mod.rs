@@ -2,6 +2,7 @@
 //! SQLite that is not ours (Python's) to look at the file with.
 #![allow(dead_code)]
 
+pub mod small_disk;
 pub mod stop;
 
 use std::collections::HashMap;
