@@ -17,10 +17,11 @@ fn backup(db: &Path, dest: &str) -> (i32, String, String) {
     seawall(&["backup", dest, "--db", text(db), "--min-free", "0"])
 }
 
-/// A database of some megabytes, so that a copy takes many steps.
-fn large(dir: &Dir) -> std::path::PathBuf {
+/// 28 bytes each: 60,000 of them are copied in two steps.
+fn database(dir: &Dir, readings: u64) -> std::path::PathBuf {
     let db = dir.file("x.db");
-    let run = record(&db, "--source sim:rate=max,count=200000");
+    let spec = format!("--source sim:rate=max,count={readings}");
+    let run = record(&db, &spec);
     assert_eq!(run.wait().code(), 0);
     db
 }
@@ -38,7 +39,7 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn a_backup_beside_a_recorder_holds_all_that_was_committed_and_opens_by_itself() {
     let dir = Dir::new("backup");
-    let db = large(&dir);
+    let db = database(&dir, 60_000);
     let recorder = record_at_once(&db, "--source sim:rate=200 --commit-interval 10ms");
     recorder.wait_for("ready");
     let dest = dir.file("copy.db");
@@ -60,7 +61,7 @@ fn a_backup_beside_a_recorder_holds_all_that_was_committed_and_opens_by_itself()
 #[test]
 fn a_backup_through_a_pipe_is_the_same_and_leaves_nothing_on_the_disk() {
     let dir = Dir::new("backup");
-    let db = large(&dir);
+    let db = database(&dir, 60_000);
     let recorder = record_at_once(&db, "--source sim:rate=200 --commit-interval 10ms");
     recorder.wait_for("ready");
     let before = count(&db);
@@ -81,7 +82,7 @@ fn a_backup_through_a_pipe_is_the_same_and_leaves_nothing_on_the_disk() {
 #[test]
 fn a_backup_through_a_pipe_takes_no_memory_of_the_size_of_the_database() {
     let dir = Dir::new("backup");
-    let db = large(&dir);
+    let db = database(&dir, 200_000);
     let mut child = Command::new(BINARY)
         .args(["backup", "-", "--db", text(&db)])
         .stdout(Stdio::piped())
@@ -143,7 +144,7 @@ fn backing_up(db: &Path, dest: &Path) -> Child {
 #[test]
 fn a_backup_that_is_killed_leaves_dest_as_it_was_and_the_next_one_clears_up() {
     let dir = Dir::new("backup");
-    let db = large(&dir);
+    let db = database(&dir, 200_000);
     let dest = dir.file("copy.db");
     let small = dir.file("small.db");
     assert_eq!(
@@ -210,7 +211,7 @@ fn what_a_killed_backup_left_beside_its_file_is_not_read_into_the_next() {
 #[test]
 fn a_second_backup_to_the_same_file_waits_for_nobody_and_harms_nothing() {
     let dir = Dir::new("backup");
-    let db = large(&dir);
+    let db = database(&dir, 60_000);
     let dest = dir.file("copy.db");
     let mut child = backing_up(&db, &dest);
     until("it has begun", || {
@@ -334,7 +335,7 @@ fn a_source_that_is_not_sound_replaces_no_backup() {
 #[test]
 fn a_consumer_that_goes_away_is_no_error() {
     let dir = Dir::new("backup");
-    let db = large(&dir);
+    let db = database(&dir, 60_000);
     let mut child = Command::new(BINARY)
         .args(["backup", "-", "--db", text(&db)])
         .stdout(Stdio::piped())
@@ -347,7 +348,7 @@ fn a_consumer_that_goes_away_is_no_error() {
 #[test]
 fn a_terminal_is_told_how_far_the_copy_is_and_gets_no_database() {
     let dir = Dir::new("backup");
-    let db = large(&dir);
+    let db = database(&dir, 60_000);
     // `script` gives it a terminal.
     let on_terminal = |arguments: &str| {
         let command = format!(

@@ -239,6 +239,40 @@ fn where_a_kill_left_a_wal_in_a_folder_that_may_not_be_written() {
 }
 
 #[test]
+fn status_says_in_every_place_whether_somebody_records_there() {
+    let dir = Dir::new("every");
+    let status = |db: &Path| {
+        let (code, out, err) = seawall(&["status", "--db", text(db)]);
+        assert_eq!(err, "");
+        (code, out)
+    };
+    let nobody = |db: &Path| {
+        let (code, out) = status(db);
+        assert_eq!(code, 1, "{out}");
+        assert!(
+            out.starts_with("state=none\n") && out.contains(text(db)),
+            "{out}"
+        );
+    };
+    nobody(&dir.file("absent.db"));
+    nobody(dir.path());
+    let empty = dir.file("empty.db");
+    fs::write(&empty, "").unwrap();
+    nobody(&empty);
+    let other = dir.file("other.db");
+    sql(&other, "CREATE TABLE t(x)");
+    nobody(&other);
+    let db = dir.file("x.db");
+    record_three(&db);
+    nobody(&db);
+    let recorder = record(&db, "--source stdin");
+    let (code, out) = status(&db);
+    assert!(code == 0 && out.contains("\nhealthy=yes\n"), "{out}");
+    recorder.kill();
+    nobody(&db);
+}
+
+#[test]
 fn where_stdout_is_closed() {
     let dir = Dir::new("every");
     let db = dir.file("x.db");
