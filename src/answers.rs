@@ -19,8 +19,6 @@ const OUT_BYTES_KEPT: usize = 256;
 
 #[derive(Debug)]
 struct Err {
-    /// Told once this many lines are settled.
-    after: u64,
     line: u64,
     reason: Box<str>,
 }
@@ -36,46 +34,48 @@ pub struct Answers {
     out: Vec<u8>,
     ack: Option<Ack>,
     settled: u64,
+    /// Lines of an input that has ended; one that was cut off is behind them, and no ack will cover it.
+    lines: Option<u64>,
     /// Nobody reads any more.
     deaf: bool,
 }
 
 impl Answers {
-    /// A line was rejected; it is told once `after` lines are settled. False when so many wait for that that
-    /// the stream has to wait too.
-    pub fn reject(&mut self, line: u64, after: u64, reason: &dyn Display) -> bool {
+    /// A line was rejected. False when so many wait for their ack that the stream has to wait too.
+    pub fn reject(&mut self, line: u64, reason: &dyn Display) -> bool {
         if self.deaf {
             return true;
         }
         let mut reason = reason.to_string();
         if reason.len() > REASON_BYTES_MAX {
-            let end = (0..=REASON_BYTES_MAX).rev();
-            let end = end.into_iter().find(|&at| reason.is_char_boundary(at));
+            let whole = |at: &usize| reason.is_char_boundary(*at);
+            let end = (0..=REASON_BYTES_MAX).rev().find(whole);
             reason.truncate(end.unwrap_or(0));
         }
         self.errs_bytes += size_of::<Err>() + reason.len();
         self.errs.push_back(Err {
-            after,
             line,
             reason: reason.into(),
         });
-        // What could have been told and is not being read makes way.
-        while self.errs_bytes > ERRS_BYTES_MAX
-            && self
-                .errs
-                .front()
-                .is_some_and(|err| err.after <= self.settled)
-        {
-            let err = self.next_err().map_or(0, |err| err.line);
-            self.left_out += 1;
-            self.left_out_last = err;
-        }
-        !self.is_full()
+        self.has_room()
     }
 
-    /// No more lines may be taken before an ack comes.
-    pub fn is_full(&self) -> bool {
-        self.errs_bytes > ERRS_BYTES_MAX
+    /// False when no more lines may be taken before an ack comes. What can be told and is not being read
+    /// makes way.
+    pub fn has_room(&mut self) -> bool {
+        while self.errs_bytes > ERRS_BYTES_MAX && self.is_err_due() {
+            if let Some(err) = self.next_err() {
+                self.left_out += 1;
+                self.left_out_last = err.line;
+            }
+        }
+        self.errs_bytes <= ERRS_BYTES_MAX
+    }
+
+    fn is_err_due(&self) -> bool {
+        let all_settled = self.lines == Some(self.settled);
+        let next = self.errs.front();
+        next.is_some_and(|err| err.line <= self.settled || all_settled)
     }
 
     fn next_err(&mut self) -> Option<Err> {
@@ -92,6 +92,11 @@ impl Answers {
         if !self.deaf {
             self.ack = Some(ack);
         }
+    }
+
+    /// The input has ended after so many lines.
+    pub fn end(&mut self, lines: u64) {
+        self.lines = Some(lines);
     }
 
     pub fn resume(&mut self, resume: Resume) {
@@ -123,9 +128,7 @@ impl Answers {
 
     /// There is something that can be told now.
     pub fn is_ready(&self) -> bool {
-        let next = self.errs.front();
-        let has_err = next.is_some_and(|err| err.after <= self.settled);
-        !self.out.is_empty() || self.ack.is_some() || self.left_out > 0 || has_err
+        !self.out.is_empty() || self.ack.is_some() || self.left_out > 0 || self.is_err_due()
     }
 
     /// Writes what can be told, as far as `write` takes it.
@@ -157,16 +160,18 @@ impl Answers {
             );
         }
         while self.out.len() < ERRS_BYTES_MAX {
-            if self.errs.front().is_none_or(|err| err.after > self.settled) {
+            let covered = |err: &Err| err.line <= self.settled;
+            if !self.errs.front().is_some_and(covered)
+                && let Some(ack) = self.ack.take()
+            {
+                let _ = writeln!(self, "ack {}", ack.lines());
+            } else if self.is_err_due()
+                && let Some(Err { line, reason }) = self.next_err()
+            {
+                let _ = writeln!(self, "err {line} {reason}");
+            } else {
                 break;
             }
-            if let Some(Err { line, reason, .. }) = self.next_err() {
-                let _ = writeln!(self, "err {line} {reason}");
-            }
-        }
-        let all_told = self.errs.front().is_none_or(|err| err.after > self.settled);
-        if all_told && let Some(ack) = self.ack.take() {
-            let _ = writeln!(self, "ack {}", ack.lines());
         }
     }
 }

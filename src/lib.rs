@@ -30,6 +30,7 @@ pub mod retention;
 pub mod rows;
 pub mod series;
 pub mod sink;
+pub mod sort;
 pub mod source;
 pub mod source_spec;
 pub mod status;

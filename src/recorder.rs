@@ -210,7 +210,7 @@ impl Recorder {
                         self.sample(now);
                         self.take_streams(now);
                     }
-                    self.take_datagrams(now);
+                    self.take_datagrams(false, now);
                     if self.sockets.is_empty() && self.sources.iter().all(Source::is_done) {
                         let reason = if self.source_failed {
                             Reason::Error
@@ -265,16 +265,7 @@ impl Recorder {
             }
         }
         self.sockets.close();
-        self.count_kernel_drops();
-    }
-
-    fn count_kernel_drops(&mut self) {
-        let dropped = self.sockets.kernel_drops();
-        self.count_dropped(
-            dropped,
-            "the system's buffer for datagrams is full",
-            Instant::now(),
-        );
+        self.take_datagrams(true, Instant::now());
     }
 
     /// Acts on what the writer tells; gives the exit status when there is nothing left to wait for.
@@ -294,6 +285,7 @@ impl Recorder {
             (news.step, news.failure.take())
         };
         self.send_ack(Duration::ZERO);
+        self.sockets.flush(Instant::now());
         if let Some(error) = failure {
             log::error("database-failed", &[("error", &error)]);
             return Some(self.leave(step, Some(&error)));
@@ -507,7 +499,7 @@ impl Recorder {
     }
 
     /// Moves datagrams into the batch; what finds no room is dropped.
-    fn take_datagrams(&mut self, now: Instant) {
+    fn take_datagrams(&mut self, is_last: bool, now: Instant) {
         let before = self.staged.counts;
         let mut to = Intake {
             batch: &mut self.staged,
@@ -517,7 +509,7 @@ impl Recorder {
             rows_max: self.queue.rows_max(),
             full: Full::IsDropped,
         };
-        let dropped_by_kernel = self.sockets.take_datagrams(&mut to, now);
+        let dropped_by_kernel = self.sockets.take_datagrams(is_last, &mut to, now);
         let dropped = self.staged.counts.dropped - before.dropped;
         // Counted with the others below.
         self.staged.counts.dropped = before.dropped;

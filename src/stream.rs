@@ -54,8 +54,10 @@ pub struct Stream {
     precision: Precision,
     /// Somebody wants to know when lines are settled.
     awaited: bool,
+    /// Its length is never less than what was read into it, so that no read has to clear it first.
     buffer: Vec<u8>,
     start: usize,
+    end: usize,
     /// Whether there may be a whole line in the buffer.
     fresh: bool,
     /// Lines taken so far.
@@ -83,6 +85,7 @@ impl Stream {
             awaited,
             buffer: Vec::new(),
             start: 0,
+            end: 0,
             fresh: false,
             lines: 0,
             skipping: false,
@@ -114,7 +117,7 @@ impl Stream {
 
     /// What was read and not yet taken.
     pub fn waiting(&self) -> &[u8] {
-        &self.buffer[self.start..]
+        &self.buffer[self.start..self.end]
     }
 
     /// No line was taken yet.
@@ -138,17 +141,20 @@ impl Stream {
 
     /// Reads into `memory` from here on.
     pub fn borrow(&mut self, memory: &mut Vec<u8>) {
-        memory.clear();
-        memory.extend_from_slice(self.waiting());
-        self.start = 0;
+        let held = self.waiting().len();
+        if memory.len() < held {
+            memory.resize(held, 0);
+        }
+        memory[..held].copy_from_slice(self.waiting());
+        (self.start, self.end) = (0, held);
         self.buffer = std::mem::take(memory);
     }
 
     /// Gives the memory back and keeps what is in it.
     pub fn give_back(&mut self, memory: &mut Vec<u8>) {
         let rest = self.waiting().to_vec();
+        (self.start, self.end) = (0, rest.len());
         *memory = std::mem::replace(&mut self.buffer, rest);
-        self.start = 0;
     }
 
     /// Nothing more will come, whole or not.
@@ -165,21 +171,22 @@ impl Stream {
 
     /// Reads once. The caller knows that the source is ready.
     pub fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<()> {
-        self.buffer.drain(..self.start);
-        self.start = 0;
-        let held = self.buffer.len();
-        self.buffer.resize(held + READ_BYTES, 0);
-        let result = read(&mut self.buffer[held..]);
-        let got = *result.as_ref().unwrap_or(&0);
-        self.buffer.truncate(held + got);
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        let (held, full) = (self.end, self.end + READ_BYTES);
+        if self.buffer.len() < full {
+            self.buffer.resize(full, 0);
+        }
+        let result = read(&mut self.buffer[held..full]);
+        self.end += result.as_ref().unwrap_or(&0);
         if result? == 0 {
             self.end();
         }
         // A sender of single bytes must not have the same line parsed again for each of them.
         self.fresh |= self.ended
             || self.skipping
-            || self.buffer.len() > LINE_BYTES_MAX
-            || self.buffer[held..].contains(&b'\n');
+            || self.end > LINE_BYTES_MAX
+            || self.buffer[held..self.end].contains(&b'\n');
         Ok(())
     }
 
@@ -211,7 +218,7 @@ impl Stream {
             if self.skipping {
                 self.skip_to_newline();
             }
-            let input = &self.buffer[self.start..];
+            let input = &self.buffer[self.start..self.end];
             if input.is_empty() {
                 if std::mem::take(&mut self.cut) {
                     to.batch.counts.rejected += 1;
@@ -281,7 +288,7 @@ impl Stream {
                 whole
             }
         };
-        self.buffer.truncate(self.start + whole);
+        self.end = self.start + whole;
     }
 
     fn accept(&self, used: usize, to: &mut Intake<'_>, now_ns: i64) {
@@ -306,13 +313,13 @@ impl Stream {
 
     /// The line was counted when it was found too long.
     fn skip_to_newline(&mut self) {
-        let input = &self.buffer[self.start..];
+        let input = &self.buffer[self.start..self.end];
         match input.iter().position(|&b| b == b'\n') {
             Some(newline) => {
                 self.start += newline + 1;
                 self.skipping = false;
             }
-            None => self.start = self.buffer.len(),
+            None => self.start = self.end,
         }
     }
 }

@@ -549,6 +549,16 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     Ok(result)
 }
 
+/// In place of musl's, which writes to a file by way of `printf` and so brings 15 KB of that along. A thread
+/// names only itself in this program.
+#[cfg(target_env = "musl")]
+// SAFETY: the name and the signature are those of the C library.
+#[unsafe(no_mangle)]
+extern "C" fn pthread_setname_np(_: libc::pthread_t, name: *const libc::c_char) -> libc::c_int {
+    // SAFETY: the standard library, which alone calls this, hands over a C string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name) }
+}
+
 /// What the binary that is shipped has instead of an unwinder: a panic aborts there, so that nothing unwinds,
 /// and its backtrace has no frames. It is stripped: there are no names to print, and what the standard library
 /// brings along to look for some (readers of DWARF, of compressed sections, of mangled names) would be a

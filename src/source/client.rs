@@ -236,25 +236,25 @@ impl Client {
                 }
             }
         }
-        if self.answers.is_full() {
+        if !self.answers.has_room() {
             return Turn::NoRoom;
         }
         let (answers, stream) = (&mut self.answers, &mut self.stream);
-        let has_ended = stream.ended();
         let taken = stream.take(to, self.arrived_ns, &mut |line, reason| {
             log(line, reason);
-            // A line that was cut off is none, and no ack will cover it.
-            let after = if has_ended { line - 1 } else { line };
-            if answers.reject(line, after, reason) {
+            if answers.reject(line, reason) {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
             }
         });
-        match taken {
-            Taken::All => Turn::Done,
-            Taken::NoRoom => Turn::NoRoom,
+        if taken == Taken::NoRoom {
+            return Turn::NoRoom;
         }
+        if stream.ended() {
+            answers.end(stream.marked());
+        }
+        Turn::Done
     }
 
     pub fn put(&mut self, ack: Ack) {

@@ -13,7 +13,9 @@ use crate::stream::{Intake, Stream};
 use crate::sys::{self, Clock};
 
 /// Taken in one turn, so that a flood leaves the others their turn.
-const DATAGRAMS_PER_TURN: usize = 128;
+const PER_TURN: usize = 128;
+/// Taken at a stop: what the kernel holds by then, and no more of a flood that goes on.
+const AT_STOP: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub struct Datagrams {
@@ -43,18 +45,22 @@ impl Datagrams {
         self.socket.as_raw_fd()
     }
 
-    /// Takes what has come. `memory` is lent; rejected lines are told by their number in the datagram.
+    /// Takes what has come; at a stop all that came before it. `memory` is lent; rejected lines are told by
+    /// their number in the datagram.
     pub fn turn(
         &mut self,
+        is_last: bool,
         memory: &mut Vec<u8>,
         to: &mut Intake<'_>,
         log: &mut dyn FnMut(u64, &dyn Display),
     ) {
-        if !std::mem::take(&mut self.is_ready) {
-            return;
-        }
+        let most = match (is_last, std::mem::take(&mut self.is_ready)) {
+            (true, _) => AT_STOP,
+            (false, true) => PER_TURN,
+            (false, false) => 0,
+        };
         let fd = self.fd();
-        for _ in 0..DATAGRAMS_PER_TURN {
+        for _ in 0..most {
             let mut stream = Stream::new(0, self.precision, false);
             stream.borrow(memory);
             let read = stream.fill(|buffer| sys::read(fd, buffer));

@@ -15,7 +15,7 @@ use crate::source::client::{Client, Turn};
 use crate::source::datagrams::Datagrams;
 use crate::source::listener::Listener;
 use crate::source_spec::SourceSpec;
-use crate::stream::{Full, Intake};
+use crate::stream::Intake;
 use crate::sys::{self, Watch};
 
 /// Connections at one time, over all sockets.
@@ -263,25 +263,20 @@ impl Sockets {
         self.hold_less();
     }
 
-    /// Moves datagrams on. `to` has the room for sources that cannot wait.
-    pub fn take_datagrams(&mut self, to: &mut Intake<'_>, now: Instant) -> u64 {
-        to.full = Full::IsDropped;
+    /// Moves datagrams on. `to` has the room for sources that cannot wait. Gives those that the kernel
+    /// dropped, which it is asked now and then and at the last time.
+    pub fn take_datagrams(&mut self, is_last: bool, to: &mut Intake<'_>, now: Instant) -> u64 {
         for datagrams in &mut self.datagrams {
             let name = datagrams.name.clone();
             let limit = &mut self.told.rejections;
-            datagrams.turn(&mut self.memory, to, &mut |line, reason| {
+            datagrams.turn(is_last, &mut self.memory, to, &mut |line, reason| {
                 reject(limit, &name, "", line, reason);
             });
         }
-        if now < self.next_drops {
+        if now < self.next_drops && !is_last {
             return 0;
         }
         self.next_drops = now + DROPS_PERIOD;
-        self.kernel_drops()
-    }
-
-    /// Datagrams that the kernel dropped since the last look.
-    pub fn kernel_drops(&mut self) -> u64 {
         self.datagrams.iter_mut().map(Datagrams::dropped).sum()
     }
 
