@@ -129,6 +129,46 @@ fn dockers_health_turns_when_the_disk_is_taken_away_and_turns_back() {
     assert_stopped(&disk.at().join("sensor_data.db"), &ended, 0, "SIGTERM");
 }
 
+/// There is no shell and no sqlite3 in the image: what was recorded is looked at, and carried away, through
+/// `docker exec`, in the memory and on the read-only root that the recorder has.
+#[test]
+fn readings_are_shown_exported_and_backed_up_through_docker_exec() {
+    if !can_run() {
+        return;
+    }
+    let data = Data::new("exec");
+    let filled = Container::start(&data.mount(), "--source sim:rate=max,count=200000");
+    assert_eq!(filled.ended().code(), 0);
+    let container = Container::start(&data.mount(), "--source sim:rate=100");
+    container.wait_for("ready", 1);
+    let exec = |command: &str| {
+        let mut args = vec!["exec", &container.name, "/seawall"];
+        args.extend(command.split(' '));
+        let output = Command::new("docker").args(args).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && error.is_empty(),
+            "{command}: {error}"
+        );
+        output.stdout
+    };
+    let table = String::from_utf8(exec("show")).unwrap();
+    assert!(
+        table.lines().count() == 9 && table.contains("sim,sensor=8"),
+        "{table}"
+    );
+    let rows = exec("export --limit 200000");
+    assert_eq!(rows.iter().filter(|&&byte| byte == b'\n').count(), 200_001);
+    let copy = data.0.file("copy.db");
+    fs::write(&copy, exec("backup -")).unwrap();
+    assert_sound(&copy);
+    assert!(count(&copy) >= 200_000);
+    exec("backup data/copy.db");
+    assert_sound(&data.0.file("data/copy.db"));
+    container.docker("stop");
+    assert_stopped(&data.db(), &container.ended(), 0, "SIGTERM");
+}
+
 #[test]
 fn each_stop_signal_ends_an_idle_recorder_with_all_saved() {
     if !can_run() {
