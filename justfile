@@ -111,7 +111,7 @@ sanitize:
         CFLAGS='-fsanitize=address -fno-omit-frame-pointer' \
         cargo test --locked --lib --target "$host" --target-dir target/sanitize
     runner="CARGO_TARGET_$(echo "$host" | tr 'a-z-' 'A-Z_')_RUNNER"
-    env "$runner=valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite" \
+    env "$runner=valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite" \
         cargo test --locked --lib -- --test-threads=1 --skip floats_are_those_of_the_standard_library
 
 # Run under Miri what needs neither SQLite nor the kernel: the queue, the parsers, the decisions (nightly)
