@@ -83,12 +83,13 @@ release:
     sha256sum seawall-* >SHA256SUMS
     cat SHA256SUMS
 
-# Measure what the README's figures come from; with --quick, count instructions and fail if they have grown
+# Measure what the README's figures come from; --quick counts instructions and fails if they have grown, --flash counts bytes written
 bench *options:
     #!/bin/sh
     set -eu
     case ' {{ options }} ' in
         *' --quick '*) exec '{{ just_executable() }}' quick ;;
+        *' --flash '*) exec '{{ just_executable() }}' flash ;;
     esac
     cargo bench --locked --bench yardsticks -- {{ options }}
 
@@ -104,6 +105,12 @@ quick: (binary native)
     else
         .venv/bin/python3 benches/quick.py target/x86_64-unknown-linux-musl/release/seawall benches/expected.txt
     fi
+
+# Bytes that reach a loop device for each reading; for root
+[private]
+flash seconds='65': (binary native)
+    .venv/bin/python3 benches/flash.py \
+        'target/{{ if native == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall' '{{ seconds }}'
 
 # Run what tests the built program again, with the arm64 binary under emulation
 test-arm64: (binary "arm64")

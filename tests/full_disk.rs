@@ -228,10 +228,10 @@ fn a_start_waits_for_an_inode_as_for_any_other_room() {
     let Some(disk) = Mount::small_disk(4, "4096") else {
         return;
     };
-    let db = disk.at().join("x.db");
+    let db = disk.file("x.db");
     let room = ["--min-free", "0"];
     assert_eq!(recorder(&db, &room).stop(libc::SIGTERM).code(), 0);
-    let fillers = disk.at().join("fillers");
+    let fillers = disk.file("fillers");
     fs::create_dir(&fillers).unwrap();
     let mut made = 0;
     while fs::File::create(fillers.join(made.to_string())).is_ok() {

@@ -102,7 +102,7 @@ fn a_stop_on_slow_storage_commits_all_where_its_time_is_enough() {
 
 #[test]
 fn a_stop_keeps_its_deadline_and_says_what_a_stalled_storage_kept_it_from_committing() {
-    const STALL: Duration = Duration::from_secs(8);
+    const STALL: Duration = Duration::from_secs(6);
     let Some(disk) = SlowDisk::new() else { return };
     let db = disk.mount.file("x.db");
     let run = start(

@@ -92,7 +92,6 @@ pub(super) fn find_tail(raw: &mut Connection, add: Statement, next_id: i64) -> R
     Ok(tail.unwrap_or(Tail::new(next_id)))
 }
 
-#[allow(dead_code)]
 /// Where the readings from `since_ns` to `until_ns` can be: in these ranges of ids and nowhere else, though
 /// not everything there is of that time. In order; the last is open if readings may still come.
 pub fn ranges(
