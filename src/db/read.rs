@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::raw::{Access, Connection, Statement};
+use super::spans::SPAN_READINGS;
 use super::{Error, error, identify, look_for_room, pragma, schema};
 use crate::reading::{Kind, Value};
 
@@ -30,9 +31,14 @@ const OLDEST_AND_NEWEST_TIME: &CStr =
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id FROM runs WHERE id > ?1 ORDER BY id";
 const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
-/// All limits included.
+/// The first span that ends after an id and has times of these.
+const NEXT_SPAN: &CStr = c"SELECT first_id, last_id FROM spans
+    WHERE first_id > ?1 - ?4 AND last_id > ?1 AND newest_ns >= ?2 AND oldest_ns <= ?3
+    ORDER BY first_id LIMIT 1";
+const LAST_OF_SPANS: &CStr = c"SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1";
+/// All limits included. SQLite is built without the optimization that makes a search of BETWEEN.
 const READINGS_BETWEEN: &CStr = c"SELECT id, time_ns, series, value FROM readings
-    WHERE id BETWEEN ?1 AND ?2 AND time_ns BETWEEN ?3 AND ?4 ORDER BY id";
+    WHERE id >= ?1 AND id <= ?2 AND time_ns >= ?3 AND time_ns <= ?4 ORDER BY id";
 
 const READ: &str = "read";
 
@@ -122,6 +128,8 @@ struct Statements {
     newest_run: Statement,
     runs_after: Statement,
     name_series: Statement,
+    next_span: Statement,
+    last_of_spans: Statement,
     readings_between: Statement,
 }
 
@@ -143,6 +151,8 @@ impl Reader {
             newest_run: raw.prepare(NEWEST_RUN)?,
             runs_after: raw.prepare(RUNS_AFTER)?,
             name_series: raw.prepare(NAME_SERIES)?,
+            next_span: raw.prepare(NEXT_SPAN)?,
+            last_of_spans: raw.prepare(LAST_OF_SPANS)?,
             readings_between: raw.prepare(READINGS_BETWEEN)?,
         };
         Ok(Reader {
@@ -292,20 +302,32 @@ impl Reader {
         }
     }
 
-    /// The next ids after `after` that may have readings of these times. Readings may come in any order of
-    /// their times, so that all ids may.
+    /// The next ids after `after` that may have readings of these times: in a span that has such times, or
+    /// behind the last span.
     fn next_range(
         &mut self,
         after: i64,
         last_id: i64,
-        _times: Times,
+        times: Times,
     ) -> Result<Option<RangeInclusive<i64>>, Error> {
+        let (after, end) = if times == Times::ALL {
+            (after, last_id)
+        } else {
+            let numbers = [after, times.from_ns, times.to_ns, SPAN_READINGS];
+            match self.first(self.statements.next_span, &numbers)? {
+                Some((first_id, end)) => (after.max(first_id - 1), end.min(last_id)),
+                None => {
+                    let last = self.first(self.statements.last_of_spans, &[])?;
+                    (after.max(last.map_or(0, |(id, _)| id)), last_id)
+                }
+            }
+        };
         // Retention takes readings away at the old end.
         let Some((first, _)) = self.first(self.statements.next_reading, &[after])? else {
             return Ok(None);
         };
         let newest = self.first(self.statements.newest_reading, &[])?;
-        let newest = newest.map_or(first, |(id, _)| id).min(last_id);
+        let newest = newest.map_or(first, |(id, _)| id).min(end);
         let last = first.saturating_add(CHUNK_IDS - 1).min(newest);
         Ok((first <= last).then_some(first..=last))
     }
