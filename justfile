@@ -11,7 +11,7 @@ setup:
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
     test -x .venv/bin/python3 || python3 -m venv .venv
-    .venv/bin/pip install -q cargo-zigbuild==0.24.1 ziglang==0.17.1
+    .venv/bin/pip install -q cargo-zigbuild==0.24.1 ziglang==0.17.1 influxdb==5.3.2
 
 # Build the program for this machine
 build:
@@ -22,9 +22,13 @@ test: setup fmt-check clippy
     #!/bin/sh
     set -eu
     if [ "${CI:-}" = true ] || docker version >/dev/null 2>&1; then
-        '{{ just_executable() }}' --no-deps image
+        '{{ just_executable() }}' image
     fi
+    '{{ just_executable() }}' --no-deps binary amd64
+    '{{ just_executable() }}' --no-deps binary arm64
     cargo test --locked --no-fail-fast
+    '{{ just_executable() }}' --no-deps test-arm64
+    '{{ just_executable() }}' --no-deps quick
 
 # Build the static binary that goes into the image: target/<architecture>-unknown-linux-musl/release/seawall
 binary arch=native: setup
@@ -79,9 +83,50 @@ release:
     sha256sum seawall-* >SHA256SUMS
     cat SHA256SUMS
 
-# Measure what the README's figures come from
-bench:
-    cargo bench --locked --bench yardsticks
+# Measure what the README's figures come from; --quick counts instructions and fails if they have grown, --flash counts bytes written
+bench *options:
+    #!/bin/sh
+    set -eu
+    case ' {{ options }} ' in
+        *' --quick '*) exec '{{ just_executable() }}' quick ;;
+        *' --flash '*) exec '{{ just_executable() }}' flash ;;
+    esac
+    cargo bench --locked --bench yardsticks -- {{ options }}
+
+# Instructions for each reading, by valgrind, against benches/expected.txt
+[private]
+quick: (binary native)
+    #!/bin/sh
+    set -eu
+    if [ '{{ native }}' != amd64 ]; then
+        echo 'just bench --quick: skipped: the expected numbers are of amd64'
+    elif [ "${CI:-}" != true ] && ! valgrind --version >/dev/null 2>&1; then
+        echo 'just bench --quick: skipped: there is no valgrind'
+    else
+        .venv/bin/python3 benches/quick.py target/x86_64-unknown-linux-musl/release/seawall benches/expected.txt
+    fi
+
+# Bytes that reach a loop device for each reading; for root
+[private]
+flash seconds='65': (binary native)
+    .venv/bin/python3 benches/flash.py \
+        'target/{{ if native == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall' '{{ seconds }}'
+
+# Run what tests the built program again, with the arm64 binary under emulation
+test-arm64: (binary "arm64")
+    #!/bin/sh
+    set -eu
+    if [ '{{ native }}' != arm64 ] && [ "${CI:-}" != true ] && ! qemu-aarch64-static --version >/dev/null 2>&1; then
+        echo 'just test-arm64: skipped: there is no qemu-aarch64-static'
+        exit
+    fi
+    mkdir -p target/arm64
+    binary=$PWD/target/aarch64-unknown-linux-musl/release/seawall
+    [ '{{ native }}' = arm64 ] || binary="qemu-aarch64-static $binary"
+    printf '#!/bin/sh\nexec %s "$@"\n' "$binary" >target/arm64/seawall
+    chmod 755 target/arm64/seawall
+    SEAWALL_TEST_BINARY=$PWD/target/arm64/seawall cargo test --locked --no-fail-fast \
+        --test check --test recording --test stopping
 
 # Kill, stop, fill and pin one database at random for so many MINUTES, and print the figures; a SEED replays
 torture minutes seed="12":
@@ -99,6 +144,28 @@ fuzz target seconds="300":
     RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz '{{ target }}' \
         "$PWD/target/fuzz/found/{{ target }}" "$PWD/tests/fuzz/corpus/{{ target }}" \
         -- -max_total_time='{{ seconds }}' -max_len=4096 -timeout=10
+
+# Run the unit tests under AddressSanitizer, LeakSanitizer and UBSan, SQLite's C included, then under valgrind
+sanitize:
+    #!/bin/sh
+    set -eu
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    # Sanitizers count as unstable; the stable compiler has them all the same. What the C compiler puts in
+    # calls the runtime that rustc brings.
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
+        CFLAGS='-fsanitize=address,undefined -fsanitize-undefined-trap-on-error -fno-omit-frame-pointer' \
+        cargo test --locked --lib --target "$host" --target-dir target/sanitize
+    runner="CARGO_TARGET_$(echo "$host" | tr 'a-z-' 'A-Z_')_RUNNER"
+    env "$runner=valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite" \
+        cargo test --locked --lib -- --test-threads=1 --skip floats_are_those_of_the_standard_library
+
+# Run under Miri what needs neither SQLite nor the kernel: the queue, the parsers, the decisions (nightly)
+miri:
+    cargo +nightly miri --version >/dev/null 2>&1 \
+        || rustup toolchain install nightly --profile minimal --component miri,rust-src
+    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked --lib --target-dir target/miri -- \
+        ledger:: line:: log:: number:: queue:: reading:: source::sim:: source::sysfs::channel:: stop:: \
+        terminal:: time:: writer:: --skip floats_are_those_of_the_standard_library
 
 # Format the sources
 fmt:

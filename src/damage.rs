@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::place::{folder_of, wal_of, with_end};
+use crate::sort;
 use crate::time::timestamp;
 
 const WORD: &str = ".damaged-";
@@ -78,7 +79,7 @@ pub fn still_aside(db: &Path) -> Vec<PathBuf> {
         .filter(|name| name.as_bytes().starts_with(start.as_bytes()))
         .map(|name| folder.join(without_end(name)))
         .collect();
-    found.sort();
+    sort::short(&mut found, Ord::cmp);
     found.dedup();
     found
 }

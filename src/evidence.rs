@@ -99,8 +99,8 @@ fn restarts(wal_salt: i64, header_salt: u32) -> Option<u32> {
 }
 
 /// Whether the log beside a database, which SQLite may have open, is the one that was sealed.
-pub fn is_sealed_log(db: &Path, sealed_nsalt: Option<i64>) -> bool {
-    let (Some(sealed), Some(now)) = (sealed_nsalt, wal_salt(db)) else {
+pub fn is_sealed_log(db: &Path, sealed_salt: Option<i64>) -> bool {
+    let (Some(sealed), Some(now)) = (sealed_salt, wal_salt(db)) else {
         return false;
     };
     restarts(sealed, now as u32).is_some()

@@ -8,6 +8,7 @@
 //! This library is for the program and its tests; its interface is not stable.
 
 pub mod ack;
+pub mod answers;
 pub mod commands;
 pub mod damage;
 pub mod db;
@@ -29,6 +30,7 @@ pub mod retention;
 pub mod rows;
 pub mod series;
 pub mod sink;
+pub mod sort;
 pub mod source;
 pub mod source_spec;
 pub mod status;

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::db::Position;
+use crate::sort;
 use crate::source_spec::SourceSpec;
 use crate::time::When;
 use settings::{Settings, or_none, position, size, switch, text, time, when, whole};
@@ -722,6 +723,6 @@ pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
         .map(|name| name.to_string_lossy().into_owned())
         .filter(|name| name.starts_with("SEAWALL_") && !known.contains(name))
         .collect();
-    unknown.sort();
+    sort::short(&mut unknown, Ord::cmp);
     unknown
 }

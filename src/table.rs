@@ -419,6 +419,6 @@ old     note                        0      -    -      -      -      -
         assert_eq!(Form::of(&[1.5e15]).write(1.5e15), "1.500e15");
         assert_eq!(Form::of(&[2e-7]).write(2e-7), "2.000e-7");
         assert_eq!(Form::of(&[0.0]).write(0.0), "0");
-        assert_eq!(Form::of(&[3.14159265]).write(3.14159265), "3.1416");
+        assert_eq!(Form::of(&[1.23456]).write(1.23456), "1.2346");
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::ack::Ack;
+use crate::ack::{Ack, Resume};
 use crate::damage;
 use crate::db::{self, BroughtDown, Checkpoint, Class, Committed, Db, Error, Start, Sync};
 use crate::evidence::{self, Loss, Treatment};
@@ -60,8 +60,10 @@ pub struct News {
     pub expired: u64,
     /// For want of room or memory the file is not one file yet, though nothing is left in the WAL.
     pub kept_wal: bool,
-    /// Newest ack of each stream since the last look.
+    /// Newest ack of each stream since the last look, by stream.
     pub acks: Vec<Ack>,
+    /// Of the streams that said hello.
+    pub resumes: Vec<Resume>,
     /// Why the writer gave up.
     pub failure: Option<Error>,
 }
@@ -494,11 +496,15 @@ impl Writer {
         news.trouble = None;
         news.wal_frames = db.wal_frames();
         for ack in Ack::all(committed) {
-            news.acks.retain(|older| older.stream() != ack.stream());
-            news.acks.push(ack);
+            let stream = ack.stream();
+            match news.acks.binary_search_by_key(&stream, Ack::stream) {
+                Ok(at) => news.acks[at] = ack,
+                Err(at) => news.acks.insert(at, ack),
+            }
         }
+        news.resumes.extend(Resume::all(committed));
         // Under the same lock, so that a batch is never both committed and held.
-        if self.queue.done() || !news.acks.is_empty() {
+        if self.queue.done() || !news.acks.is_empty() || !news.resumes.is_empty() {
             self.progress.bell.ring();
         }
     }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::small_disk::SmallDisk;
+use support::mounts::Mount;
 use support::{Dir, Running, assert_sound, count, fields, sql, until};
 
 /// More than any disk has, so that it counts as full from the start.
@@ -62,10 +62,10 @@ fn start(db: &Path, more: &[&str]) -> Running {
 
 #[test]
 fn what_was_accepted_waits_for_room_and_recording_goes_on() {
-    let Some(disk) = SmallDisk::new(24, "4096") else {
+    let Some(disk) = Mount::small_disk(24, "4096") else {
         return;
     };
-    let db = disk.at.join("x.db");
+    let db = disk.file("x.db");
     // Nothing is kept free, so that SQLite itself meets the full disk, in the middle of a commit.
     let mut run = recorder(&db, &["--min-free", "0"]);
     run.send(b"m f=0 0\n");
@@ -103,10 +103,10 @@ fn what_was_accepted_waits_for_room_and_recording_goes_on() {
 
 #[test]
 fn a_stop_while_the_disk_is_full_says_exactly_what_it_left() {
-    let Some(disk) = SmallDisk::new(24, "4096") else {
+    let Some(disk) = Mount::small_disk(24, "4096") else {
         return;
     };
-    let db = disk.at.join("x.db");
+    let db = disk.file("x.db");
     let mut run = recorder(
         &db,
         &[
@@ -150,10 +150,10 @@ fn a_stop_while_the_disk_is_full_says_exactly_what_it_left() {
 
 #[test]
 fn the_device_keeps_what_is_to_be_free() {
-    let Some(disk) = SmallDisk::new(32, "4096") else {
+    let Some(disk) = Mount::small_disk(32, "4096") else {
         return;
     };
-    let db = disk.at.join("x.db");
+    let db = disk.file("x.db");
     let run = Running::start(&[
         "--db",
         db.to_str().unwrap(),
@@ -169,7 +169,7 @@ fn the_device_keeps_what_is_to_be_free() {
     assert_eq!(ended.code(), 0, "{:#?}", ended.log);
     let free = Command::new("df")
         .args(["--output=avail", "-B1"])
-        .arg(&disk.at)
+        .arg(disk.at())
         .output()
         .unwrap();
     let free: u64 = String::from_utf8(free.stdout)
@@ -190,10 +190,10 @@ fn the_device_keeps_what_is_to_be_free() {
 /// others are missing on a full disk, and the first write to them was a SIGBUS.
 #[test]
 fn a_full_disk_with_small_blocks_kills_nobody() {
-    let Some(disk) = SmallDisk::new(8, "1024") else {
+    let Some(disk) = Mount::small_disk(8, "1024") else {
         return;
     };
-    let db = disk.at.join("x.db");
+    let db = disk.file("x.db");
     let mut run = recorder(&db, &["--min-free", "0"]);
     run.send(b"m f=1 1\n");
     until("the line is acknowledged", || {
@@ -201,7 +201,7 @@ fn a_full_disk_with_small_blocks_kills_nobody() {
     });
     run.kill();
     // A start makes the shared memory anew.
-    fs::remove_file(disk.at.join("x.db-shm")).unwrap();
+    fs::remove_file(disk.file("x.db-shm")).unwrap();
     let filler = disk.fill();
     for name in ["check", "checkpoint"] {
         let (code, out, err) = support::seawall(&[name, "--db", db.to_str().unwrap()]);
@@ -225,16 +225,16 @@ fn a_full_disk_with_small_blocks_kills_nobody() {
 
 #[test]
 fn a_start_waits_for_an_inode_as_for_any_other_room() {
-    let Some(disk) = SmallDisk::new(4, "4096") else {
+    let Some(disk) = Mount::small_disk(4, "4096") else {
         return;
     };
-    let db = disk.at.join("x.db");
+    let db = disk.file("x.db");
     let room = ["--min-free", "0"];
     assert_eq!(recorder(&db, &room).stop(libc::SIGTERM).code(), 0);
-    let fillers = disk.at.join("fillers");
+    let fillers = disk.file("fillers");
     fs::create_dir(&fillers).unwrap();
     let mut made = 0;
-    while File::create(fillers.join(made.to_string())).is_ok() {
+    while fs::File::create(fillers.join(made.to_string())).is_ok() {
         made += 1;
     }
     let mut run = start(&db, &room);

@@ -80,7 +80,7 @@ fn traced(db: &Path, trace: &Path, options: &str, strace: &[&str]) -> Running {
     // Detached: so the recorder is our child, and not strace.
     command.args(["-D", "-f", "-y", "-q", "-o", text(trace)]);
     command.args(strace);
-    command.args([BINARY, "record", "--db", text(db)]);
+    command.args([&*BINARY, "record", "--db", text(db)]);
     command.args(options.split_whitespace());
     Running::spawn(&mut command)
 }

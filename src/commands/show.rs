@@ -125,12 +125,17 @@ impl Window {
         })
     }
 
-    fn bucket(&self, time_ns: i64) -> usize {
-        let whole = i128::from(self.to_ns) - i128::from(self.from_ns) + 1;
-        let part = i128::from(time_ns) - i128::from(self.from_ns);
-        let bucket = part * BUCKETS as i128 / whole.max(1);
+    /// How long a block of the sparkline is, rounded up.
+    fn bucket_ns(&self) -> u64 {
+        let whole = self.to_ns.max(self.from_ns).wrapping_sub(self.from_ns) as u64;
+        whole / BUCKETS as u64 + 1
+    }
+
+    /// Of a time that is not before the window.
+    fn bucket(&self, bucket_ns: u64, time_ns: i64) -> usize {
+        let bucket = time_ns.wrapping_sub(self.from_ns) as u64 / bucket_ns;
         // A clock may have been ahead.
-        bucket.clamp(0, BUCKETS as i128 - 1) as usize
+        bucket.min(BUCKETS as u64 - 1) as usize
     }
 }
 
@@ -375,6 +380,7 @@ fn sum_part(
     after: i64,
     last: i64,
 ) -> Result<Sums, Error> {
+    let bucket_ns = window.bucket_ns();
     // Both closures need it, and never at once.
     let sums = RefCell::new(Sums::default());
     let mut names = Names::default();
@@ -401,7 +407,7 @@ fn sum_part(
                 let sums = &mut *sums.borrow_mut();
                 match place.and_then(|place| sums.sums.get_mut(place)) {
                     Some(sum) => {
-                        let bucket = window.bucket(reading.time_ns);
+                        let bucket = window.bucket(bucket_ns, reading.time_ns);
                         sum.add(reading.time_ns, reading.value, bucket);
                     }
                     None => sums.left_out += 1,

@@ -165,6 +165,11 @@ fn examine(
         true
     })?;
 
+    raw.rows(operation, schema::LIST_WRONG_CLIENTS, |row| {
+        let name = row.text(0);
+        audit.damage(format!("client {name:?} has a count of lines that is none"));
+        true
+    })?;
     examine_readings(&mut raw, &mut runs, &series, audit)?;
     examine_runs(&runs, audit);
     Ok(())

@@ -6,6 +6,7 @@
 
 mod audit;
 mod backup;
+mod clients;
 mod error;
 mod pragma;
 mod raw;
@@ -46,17 +47,23 @@ use spans::Tail;
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
 ///
 /// ```compile_fail,E0451
-/// let early = seawall::db::Committed { marks: Vec::new() };
+/// let early = seawall::db::Committed { marks: Vec::new(), resumes: Vec::new() };
 /// ```
 #[derive(Debug)]
 pub struct Committed {
     marks: Vec<Mark>,
+    resumes: Vec<Mark>,
 }
 
 impl Committed {
     /// How far the streams are settled.
     pub fn marks(&self) -> &[Mark] {
         &self.marks
+    }
+
+    /// How far the clients have come that the batch said hello for.
+    pub fn resumes(&self) -> &[Mark] {
+        &self.resumes
     }
 }
 
@@ -129,6 +136,8 @@ struct Statements {
     find_series: Statement,
     add_series: Statement,
     add_clock_step: Statement,
+    set_client: Statement,
+    get_client: Statement,
     count_run: Statement,
     end_run: Statement,
     drop_readings: Statement,
@@ -152,6 +161,8 @@ impl Statements {
             find_series: raw.prepare(schema::FIND_SERIES)?,
             add_series: raw.prepare(schema::ADD_SERIES)?,
             add_clock_step: raw.prepare(schema::ADD_CLOCK_STEP)?,
+            set_client: raw.prepare(schema::SET_CLIENT)?,
+            get_client: raw.prepare(schema::GET_CLIENT)?,
             count_run: raw.prepare(schema::COUNT_RUN)?,
             end_run: raw.prepare(schema::END_RUN)?,
             drop_readings: raw.prepare(schema::DROP_READINGS)?,
@@ -289,6 +300,7 @@ impl Db {
             // Only marks: all that they stand on was committed before.
             return Ok(Committed {
                 marks: batch.marks().to_vec(),
+                resumes: self.resumes(batch)?,
             });
         }
         self.synchronous(sync)?;
@@ -301,10 +313,12 @@ impl Db {
             counts.add(batch.counts);
             let committed = db.committed + batch.rows().len() as i64;
             db.write_counts(committed, counts, fingerprint)?;
-            Ok((committed, counts, fingerprint, tail))
+            db.settle_clients(batch)?;
+            let resumes = db.resumes(batch)?;
+            Ok((committed, counts, fingerprint, tail, resumes))
         });
         match result {
-            Ok((committed, counts, fingerprint, tail)) => {
+            Ok((committed, counts, fingerprint, tail, resumes)) => {
                 self.next_id += batch.rows().len() as i64;
                 self.committed = committed;
                 self.counts = counts;
@@ -312,6 +326,7 @@ impl Db {
                 self.tail = tail;
                 Ok(Committed {
                     marks: batch.marks().to_vec(),
+                    resumes,
                 })
             }
             Err(e) => {

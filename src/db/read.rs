@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use super::raw::{Access, Connection, Statement};
-use super::spans::SPAN_READINGS;
-use super::{Error, error, identify, look_for_room, pragma, schema};
+use super::{Error, error, identify, look_for_room, pragma, schema, spans};
 use crate::reading::{Kind, Value};
 
 /// Ids that one snapshot goes through at most: some milliseconds.
@@ -31,12 +31,10 @@ const OLDEST_AND_NEWEST_TIME: &CStr =
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id FROM runs WHERE id > ?1 ORDER BY id";
 const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
-/// The first span that ends after an id and has times of these.
-const NEXT_SPAN: &CStr = c"SELECT first_id, last_id FROM spans
-    WHERE first_id > ?1 - ?4 AND last_id > ?1 AND newest_ns >= ?2 AND oldest_ns <= ?3
-    ORDER BY first_id LIMIT 1";
-const LAST_OF_SPANS: &CStr = c"SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1";
-/// All limits included. SQLite is built without the optimization that makes a search of BETWEEN.
+/// From an id on; the times are looked at here, which is quicker where most of them fit.
+const READINGS_FROM: &CStr =
+    c"SELECT id, time_ns, series, value FROM readings WHERE id >= ?1 ORDER BY id";
+/// All limits included; quicker where most times do not fit.
 const READINGS_BETWEEN: &CStr = c"SELECT id, time_ns, series, value FROM readings
     WHERE id >= ?1 AND id <= ?2 AND time_ns >= ?3 AND time_ns <= ?4 ORDER BY id";
 
@@ -74,16 +72,37 @@ pub struct Reading<'a> {
     pub run: i64,
 }
 
+/// Series are numbered from 1 on by the database itself: nobody chooses numbers that collide.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_i64(i64::from(*byte));
+        }
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        // The odd number next to 2^64 over the golden ratio: spreads over the high bits, which the map uses.
+        self.0 = (self.0 ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 /// What the caller made of each series' names; none for one that it does not want.
 pub struct Names<T> {
-    by_series: HashMap<i64, Option<T>>,
+    by_series: HashMap<i64, Option<T>, BuildHasherDefault<NumberHasher>>,
     bytes: usize,
 }
 
 impl<T> Default for Names<T> {
     fn default() -> Self {
         Names {
-            by_series: HashMap::new(),
+            by_series: HashMap::default(),
             bytes: 0,
         }
     }
@@ -128,8 +147,7 @@ struct Statements {
     newest_run: Statement,
     runs_after: Statement,
     name_series: Statement,
-    next_span: Statement,
-    last_of_spans: Statement,
+    readings_from: Statement,
     readings_between: Statement,
 }
 
@@ -139,6 +157,10 @@ pub struct Reader {
     statements: Statements,
     device: String,
     runs: Runs,
+    /// Less than half of the times of the last chunk did not fit.
+    is_dense: bool,
+    /// Where these times can be.
+    places: Option<(Times, Vec<RangeInclusive<i64>>)>,
 }
 
 impl Reader {
@@ -151,8 +173,7 @@ impl Reader {
             newest_run: raw.prepare(NEWEST_RUN)?,
             runs_after: raw.prepare(RUNS_AFTER)?,
             name_series: raw.prepare(NAME_SERIES)?,
-            next_span: raw.prepare(NEXT_SPAN)?,
-            last_of_spans: raw.prepare(LAST_OF_SPANS)?,
+            readings_from: raw.prepare(READINGS_FROM)?,
             readings_between: raw.prepare(READINGS_BETWEEN)?,
         };
         Ok(Reader {
@@ -160,6 +181,8 @@ impl Reader {
             statements,
             device,
             runs: Runs::default(),
+            is_dense: true,
+            places: None,
         })
     }
 
@@ -214,6 +237,7 @@ impl Reader {
     ) -> Result<bool, Error> {
         self.raw.execute(READ, schema::BEGIN_READ)?;
         let result = self.snapshot(at, last_id, times, names, name, each);
+        self.raw.end_rows(self.statements.readings_from);
         self.raw.end_rows(self.statements.readings_between);
         let ended = self.raw.execute(READ, schema::COMMIT);
         result.and_then(|more| ended.map(|()| more))
@@ -231,35 +255,54 @@ impl Reader {
         self.learn_runs()?;
         self.go_back_to_a_later_run(at);
         let Some(range) = self.next_range(at.id, last_id, times)? else {
+            self.pass_over(at, last_id)?;
             return Ok(false);
         };
         if names.bytes > NAMES_BYTES_MAX {
             *names = Names::default();
         }
-        let statement = self.statements.readings_between;
-        let limits = [*range.start(), *range.end(), times.from_ns, times.to_ns];
-        self.raw.begin_rows(READ, statement, &limits)?;
+        let (first, last) = (*range.start(), *range.end());
+        let statement = if self.is_dense {
+            let statement = self.statements.readings_from;
+            self.raw.begin_rows(READ, statement, &[first])?;
+            statement
+        } else {
+            let statement = self.statements.readings_between;
+            let limits = [first, last, times.from_ns, times.to_ns];
+            self.raw.begin_rows(READ, statement, &limits)?;
+            statement
+        };
+        let mut fit = 0;
         while self.raw.step(READ, statement)? {
             let row = self.raw.row(statement);
-            let (id, series) = (row.integer(0), row.integer(2));
-            if !names.by_series.contains_key(&series) {
-                let named = self.name(series, id, name, &mut names.bytes)?;
-                names.by_series.insert(series, named);
+            let (id, time_ns, series) = (row.integer(0), row.integer(1), row.integer(2));
+            if id > last {
+                break;
             }
+            if time_ns < times.from_ns || time_ns > times.to_ns {
+                continue;
+            }
+            fit += 1;
             let run = self.runs.of(id);
             let run = run.ok_or_else(|| self.bad(format!("reading {id} belongs to no run")))?;
-            at.id = id;
-            at.run = Some(run);
-            let Some(Some(named)) = names.by_series.get(&series) else {
+            (at.id, at.run) = (id, Some(run));
+            let named = match names.by_series.get(&series) {
+                Some(named) => named,
+                None => {
+                    let named = self.name(series, id, name, &mut names.bytes)?;
+                    names.by_series.entry(series).or_insert(named)
+                }
+            };
+            let Some(named) = named else {
                 continue;
             };
             let row = self.raw.row(statement);
-            let value = row.value(3).ok_or_else(|| {
-                self.bad(format!("reading {id} has a value that no sensor sends"))
-            })?;
+            let Some(value) = row.value(3) else {
+                return Err(self.bad(format!("reading {id} has a value that no sensor sends")));
+            };
             let reading = Reading {
                 id,
-                time_ns: row.integer(1),
+                time_ns,
                 value,
                 run,
             };
@@ -267,9 +310,23 @@ impl Reader {
                 return Ok(true);
             }
         }
-        at.id = *range.end();
+        self.is_dense = fit * 2 >= last - first;
+        at.id = last;
         at.run = self.runs.of(at.id);
         Ok(true)
+    }
+
+    /// There is nothing of the times after the position.
+    fn pass_over(&mut self, at: &mut Position, last_id: i64) -> Result<(), Error> {
+        let newest = self.first(self.statements.newest_reading, &[])?;
+        if let Some(id) = newest
+            .map(|(id, _)| id.min(last_id))
+            .filter(|id| *id > at.id)
+        {
+            self.runs.look_anew();
+            (at.id, at.run) = (id, self.runs.of(id));
+        }
+        Ok(())
     }
 
     /// Runs that began since the last look.
@@ -302,34 +359,55 @@ impl Reader {
         }
     }
 
-    /// The next ids after `after` that may have readings of these times: in a span that has such times, or
-    /// behind the last span.
+    /// The next ids after `after` that may have readings of these times. Where that can be is asked once: what
+    /// is recorded later comes at the end, which is open.
     fn next_range(
         &mut self,
-        after: i64,
+        mut after: i64,
         last_id: i64,
         times: Times,
     ) -> Result<Option<RangeInclusive<i64>>, Error> {
-        let (after, end) = if times == Times::ALL {
-            (after, last_id)
-        } else {
-            let numbers = [after, times.from_ns, times.to_ns, SPAN_READINGS];
-            match self.first(self.statements.next_span, &numbers)? {
-                Some((first_id, end)) => (after.max(first_id - 1), end.min(last_id)),
-                None => {
-                    let last = self.first(self.statements.last_of_spans, &[])?;
-                    (after.max(last.map_or(0, |(id, _)| id)), last_id)
-                }
-            }
-        };
-        // Retention takes readings away at the old end.
-        let Some((first, _)) = self.first(self.statements.next_reading, &[after])? else {
-            return Ok(None);
-        };
         let newest = self.first(self.statements.newest_reading, &[])?;
-        let newest = newest.map_or(first, |(id, _)| id).min(end);
-        let last = first.saturating_add(CHUNK_IDS - 1).min(newest);
-        Ok((first <= last).then_some(first..=last))
+        let newest = newest.map_or(0, |(id, _)| id).min(last_id);
+        while after < newest {
+            let whole = after.saturating_add(1)..=newest;
+            let Some(place) = self.place_of_times(&whole, times)? else {
+                return Ok(None);
+            };
+            // Retention takes readings away at the old end.
+            let next = [place.start().saturating_sub(1)];
+            let Some((first, _)) = self.first(self.statements.next_reading, &next)? else {
+                return Ok(None);
+            };
+            let last = first.saturating_add(CHUNK_IDS - 1);
+            let last = last.min(newest).min(*place.end());
+            if first <= last {
+                return Ok(Some(first..=last));
+            }
+            after = first - 1;
+        }
+        Ok(None)
+    }
+
+    /// The first part of `ids` where these times can be.
+    fn place_of_times(
+        &mut self,
+        ids: &RangeInclusive<i64>,
+        times: Times,
+    ) -> Result<Option<RangeInclusive<i64>>, Error> {
+        if times == Times::ALL {
+            return Ok(Some(ids.clone()));
+        }
+        if self.places.as_ref().is_none_or(|(of, _)| *of != times) {
+            let places = spans::ranges(&mut self.raw, times.from_ns, times.to_ns)?;
+            self.places = Some((times, places));
+        }
+        let places = self.places.iter().flat_map(|(_, places)| places);
+        let place = places
+            .skip_while(|place| place.end() < ids.start())
+            .map(|place| *place.start().max(ids.start())..=*place.end().min(ids.end()))
+            .next();
+        Ok(place.filter(|place| !place.is_empty()))
     }
 
     /// The first two columns of the first row.

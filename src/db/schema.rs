@@ -63,6 +63,10 @@ CREATE TABLE clock_steps(
   after_id INTEGER NOT NULL,       -- the last reading before the clock was set
   step_ns INTEGER NOT NULL
 );
+CREATE TABLE clients(
+  name TEXT PRIMARY KEY,           -- as the client gave it
+  lines INTEGER NOT NULL           -- of it that are settled, over all its connections
+) WITHOUT ROWID;
 CREATE VIEW sensor_readings AS SELECT
   id,
   time_ns,
@@ -81,11 +85,12 @@ pub const GET_LAYOUT: &CStr = c"PRAGMA user_version";
 
 /// Where a recorder writes, besides the ends of the readings and of the spans, which `NEXT_ID` and
 /// `LIST_TAIL` read.
-pub const LOOK_WHERE_WRITTEN: [&CStr; 4] = [
+pub const LOOK_WHERE_WRITTEN: [&CStr; 5] = [
     c"PRAGMA quick_check('device')",
     c"PRAGMA quick_check('runs')",
     c"PRAGMA quick_check('series')",
     c"PRAGMA quick_check('clock_steps')",
+    c"PRAGMA quick_check('clients')",
 ];
 
 pub const BEGIN: &CStr = c"BEGIN IMMEDIATE";
@@ -109,6 +114,9 @@ pub const ADD_SPAN: &CStr =
     c"INSERT INTO spans(first_id, last_id, oldest_ns, newest_ns) VALUES(?1, ?2, ?3, ?4)";
 pub const LIST_TAIL: &CStr = c"SELECT id, time_ns FROM readings
     WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1) ORDER BY id";
+pub const SET_CLIENT: &CStr = c"INSERT INTO clients(name, lines) VALUES(?1, ?2)
+    ON CONFLICT(name) DO UPDATE SET lines = excluded.lines";
+pub const GET_CLIENT: &CStr = c"SELECT lines FROM clients WHERE name = ?1";
 pub const ADD_DEVICE: &CStr = c"INSERT INTO device(id) VALUES(?1)";
 pub const GET_DEVICE: &CStr = c"SELECT id FROM device";
 pub const ADD_RUN: &CStr =
@@ -151,6 +159,10 @@ pub const LIST_RUNS: &CStr =
 pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
 pub const LIST_SPANS: &CStr =
     c"SELECT first_id, last_id, oldest_ns, newest_ns FROM spans ORDER BY first_id";
+pub const LIST_ALL_SPANS: &CStr =
+    c"SELECT first_id, last_id, oldest_ns, newest_ns FROM spans_to_now ORDER BY first_id";
+pub const LIST_WRONG_CLIENTS: &CStr = c"SELECT name FROM clients
+    WHERE typeof(name) <> 'text' OR typeof(lines) <> 'integer' OR lines < 1";
 pub const LIST_READINGS: &CStr = c"SELECT id, time_ns, series, value FROM readings ORDER BY id";
 pub const LIST_SCHEMA: &CStr =
     c"SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name";

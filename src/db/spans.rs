@@ -5,6 +5,8 @@
 //! or after the last one. Readings that come late only make their span wider. The recorder keeps it up;
 //! whoever looks for a time asks `ranges` where to look.
 
+use std::ops::RangeInclusive;
+
 use super::raw::{Connection, Statement};
 use super::{Error, schema};
 use crate::reading::Value;
@@ -88,6 +90,28 @@ pub(super) fn find_tail(raw: &mut Connection, add: Statement, next_id: i64) -> R
         write(raw, add, span)?;
     }
     Ok(tail.unwrap_or(Tail::new(next_id)))
+}
+
+/// Where the readings from `since_ns` to `until_ns` can be: in these ranges of ids and nowhere else, though
+/// not everything there is of that time. In order; the last is open if readings may still come.
+pub fn ranges(
+    raw: &mut Connection,
+    since_ns: i64,
+    until_ns: i64,
+) -> Result<Vec<RangeInclusive<i64>>, Error> {
+    let mut ranges: Vec<RangeInclusive<i64>> = Vec::new();
+    raw.rows("look up a time in", schema::LIST_ALL_SPANS, |row| {
+        let (first_id, last_id) = (row.integer(0), row.integer(1));
+        if row.integer(3) < since_ns || row.integer(2) > until_ns {
+            return true;
+        }
+        match ranges.last_mut() {
+            Some(last) if *last.end() == first_id - 1 => *last = *last.start()..=last_id,
+            _ => ranges.push(first_id..=last_id),
+        }
+        true
+    })?;
+    Ok(ranges)
 }
 
 /// Holds the spans against the readings, for `check`.

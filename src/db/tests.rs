@@ -390,46 +390,70 @@ fn the_view_gives_times_before_1970_and_booleans_and_texts() {
 }
 
 #[test]
-fn readings_of_a_time_are_looked_for_where_they_can_be_and_nowhere_else() {
+fn the_ranges_of_a_time_hold_its_readings_and_little_else() {
     const EACH: i64 = spans::SPAN_READINGS;
     let dir = Dir::new();
     let path = dir.db();
     let mut db = open(&path);
     let mut all = batch(0);
-    for n in 0..7 * EACH / 2 {
-        // The third span has one of the first's times too.
-        let time_ns = if n == 2 * EACH + 5 { 7 } else { n };
-        all.push(time_ns, 0, Value::Real(0.5));
+    for n in 0..5 * EACH / 2 {
+        all.push(n, 0, Value::Real(0.5));
     }
     db.commit(&all, Sync::Normal).unwrap();
-    let mut reader = Reader::open(&path, PATIENCE).unwrap();
-    let mut found = |from_ns: i64, to_ns: i64| {
-        let mut at = Position::default();
-        let (mut ids, mut chunks) = (Vec::new(), 0);
-        let mut names = Names::default();
-        loop {
-            let more = reader.chunk(
-                &mut at,
-                i64::MAX,
-                Times { from_ns, to_ns },
-                &mut names,
-                &mut |_, _, _| Some(()),
-                &mut |reading, ()| {
-                    ids.push(reading.id);
-                    true
-                },
-            );
-            if !more.unwrap() {
-                return (ids, chunks);
-            }
-            chunks += 1;
-        }
+    let mut raw = Connection::open(&path, Access::ReadOnly).unwrap();
+    let mut ranges = |since, until| spans::ranges(&mut raw, since, until).unwrap();
+    let tail = 2 * EACH + 1..=i64::MAX;
+    assert_eq!(ranges(0, EACH - 1), [1..=EACH, tail.clone()]);
+    assert_eq!(ranges(EACH, EACH), [EACH + 1..=i64::MAX]);
+    assert_eq!(ranges(EACH - 1, EACH), [1..=i64::MAX]);
+    assert_eq!(ranges(3 * EACH, i64::MAX), [tail]);
+}
+
+#[test]
+fn a_client_is_settled_with_its_readings_or_not_at_all() {
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    let name: std::sync::Arc<str> = "a".into();
+    let hello = || crate::reading::Hello {
+        stream: 7,
+        name: name.clone(),
     };
-    // A chunk for each span, and one for what is behind the last.
-    assert_eq!(found(7, 7), (vec![8, 2 * EACH + 6], 3));
-    assert_eq!(found(EACH, EACH), (vec![EACH + 1], 3));
-    assert_eq!(found(EACH + 1, EACH + 1).0, [EACH + 2]);
-    assert_eq!(found(3 * EACH + 9, i64::MAX).0.len() as i64, EACH / 2 - 9);
-    assert_eq!(found(3 * EACH + 9, i64::MAX).1, 1);
-    assert_eq!(found(-9, -1), (Vec::new(), 1));
+    let mut first = batch(3);
+    first.client(&name, 3);
+    first.hello(hello());
+    // The answer stands behind what came before the question.
+    let resumed = |lines| [Mark { stream: 7, lines }];
+    assert_eq!(db.commit(&first, Sync::Full).unwrap().resumes(), resumed(3));
+    // A comment settles a line without a reading, and is kept all the same.
+    let mut comment = Batch::default();
+    comment.client(&name, 4);
+    assert!(comment.has_data());
+    db.commit(&comment, Sync::Full).unwrap();
+    let writer = open_beside(&path);
+    let mut locked = Batch::default();
+    locked.push(1, 0, Value::Real(1.0));
+    locked.client(&name, 5);
+    db.raw.set_busy_timeout(Duration::ZERO);
+    assert!(db.commit(&locked, Sync::Full).is_err());
+    let mut question = Batch::default();
+    question.hello(hello());
+    assert_eq!(
+        db.commit(&question, Sync::Full).unwrap().resumes(),
+        resumed(4)
+    );
+    drop(writer);
+    db.commit(&locked, Sync::Full).unwrap();
+    assert_eq!(
+        db.commit(&question, Sync::Full).unwrap().resumes(),
+        resumed(5)
+    );
+    assert_eq!(answer(&path, "SELECT count(*) FROM readings"), "4");
+}
+
+/// A connection that holds the write lock.
+fn open_beside(path: &Path) -> Connection {
+    let mut raw = Connection::open(path, Access::ReadWrite).unwrap();
+    raw.execute("lock", schema::BEGIN).unwrap();
+    raw
 }

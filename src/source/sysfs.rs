@@ -13,7 +13,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::series;
+use crate::log;
+use crate::{series, sort};
 use attribute::{Files, Miss, Pass};
 use channel::{Class, Spec};
 use scan::{Seen, Tags};
@@ -159,7 +160,7 @@ impl Sysfs {
         }
         // Nodes that tags and labels do not tell apart are numbered in this order: what they are decides
         // it where it can, the kernel's numbering only where nothing else differs.
-        new.sort_by(|(_, a, a_labels), (_, b, b_labels)| {
+        sort::short(&mut new, |(_, a, a_labels), (_, b, b_labels)| {
             let a_channels = a.specs.iter().map(|spec| (&spec.channel, spec.field));
             let b_channels = b.specs.iter().map(|spec| (&spec.channel, spec.field));
             a.tags
@@ -336,4 +337,58 @@ fn sensor(class: Class, tags: &Tags, channel: &str, label: Option<&str>, copy: u
         .map(|(key, value)| (key.into(), value.into()))
         .collect();
     series::canonical(class.name(), &mut tags)
+}
+
+/// Logs what happened to a sensor. Gives the errors to count.
+pub fn tell(notice: &Notice<'_>) -> u64 {
+    let source = ("source", &"sysfs" as &dyn std::fmt::Display);
+    let place = |event: &str,
+                 warn: bool,
+                 sensor: &str,
+                 field: &str,
+                 path: &Path,
+                 reason: &dyn std::fmt::Display| {
+        let fields: [log::Field; 5] = [
+            source,
+            ("sensor", &sensor),
+            ("field", &field),
+            ("path", &path.display()),
+            ("reason", reason),
+        ];
+        if warn {
+            log::warn(event, &fields);
+        } else {
+            log::info(event, &fields[..4]);
+        }
+    };
+    match *notice {
+        Notice::Found {
+            sensor,
+            field,
+            path,
+        } => place("sensor-found", false, sensor, field, path, &""),
+        Notice::Gone {
+            sensor,
+            field,
+            path,
+        } => place("sensor-gone", false, sensor, field, path, &""),
+        Notice::Recovered {
+            sensor,
+            field,
+            path,
+        } => {
+            place("sensor-recovered", false, sensor, field, path, &"");
+        }
+        Notice::Failing {
+            sensor,
+            field,
+            path,
+            reason,
+        } => {
+            place("sensor-failing", true, sensor, field, path, &reason);
+            return 1;
+        }
+        Notice::None => log::warn("no-sensors", &[source]),
+    }
+    0
 }

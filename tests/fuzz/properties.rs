@@ -5,6 +5,7 @@
 //! `tests/fuzz_corpus.rs` with the inputs that are kept in `corpus`.
 
 use std::ffi::OsString;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use seawall::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision};
@@ -15,7 +16,7 @@ use seawall::reading::{Batch, Value};
 use seawall::series::Interner;
 use seawall::source::sysfs::parse_number;
 use seawall::source_spec::{Rate, SourceSpec};
-use seawall::stream::{Stream, Taken};
+use seawall::stream::{Full, Intake, Stream, Taken};
 use seawall::units;
 
 const ARRIVAL_NS: i64 = 77;
@@ -103,7 +104,7 @@ fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard
     /// Lines with more readings than this are rejected, whatever room there is.
     const ROWS_MAX: usize = 4;
     let mut stream = Stream::new(0, precision, true);
-    let mut interner = Interner::default();
+    let (mut interner, mut line) = (Interner::default(), Line::default());
     let mut names: Vec<String> = Vec::new();
     let mut heard = Heard::default();
     let mut rest = input;
@@ -123,11 +124,19 @@ fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard
         loop {
             let mut batch = Batch::default();
             let text_bytes = seawall::queue::TEXT_BYTES_MAX;
-            let limits = (Room { rows, text_bytes }, ROWS_MAX);
             let mut reject = |line: u64, why: &dyn std::fmt::Display| {
                 heard.rejected.push(format!("{line} {why}"));
+                ControlFlow::Continue(())
             };
-            let taken = stream.take(&mut batch, &mut interner, limits, ARRIVAL_NS, &mut reject);
+            let mut to = Intake {
+                batch: &mut batch,
+                interner: &mut interner,
+                line: &mut line,
+                room: Room { rows, text_bytes },
+                rows_max: ROWS_MAX,
+                full: Full::Waits,
+            };
+            let taken = stream.take(&mut to, ARRIVAL_NS, &mut reject);
             let mut definitions = batch.definitions().iter().peekable();
             for (n, row) in batch.rows().iter().enumerate() {
                 while let Some(d) = definitions.next_if(|d| d.from <= n) {
