@@ -31,6 +31,25 @@ fn scan(db: &Path, since: i64, until: i64) -> (i64, i64) {
     ))
 }
 
+/// By the command, whose times have to be seconds.
+fn exported(db: &Path, since: i64, until: i64) -> (i64, i64) {
+    let time = |ns: i64| {
+        let seconds = ns / 1_000_000_000;
+        let query = format!("SELECT strftime('%Y-%m-%dT%H:%M:%SZ', {seconds}, 'unixepoch')");
+        sql(db, &query)
+    };
+    let (since, until) = (time(since), time(until));
+    let db = db.to_str().unwrap();
+    let limits = ["--since", &since, "--until", &until];
+    let (code, out, err) = seawall(&[&["export", "--db", db], &limits[..]].concat());
+    assert_eq!(code, 0, "{err}");
+    let ids = out.lines().skip(1).map(|line| {
+        let id = line.split(',').nth(1).unwrap();
+        id.parse::<i64>().expect(line)
+    });
+    ids.fold((0, 0), |(count, sum), id| (count + 1, sum + id))
+}
+
 fn pair(found: &str) -> (i64, i64) {
     let (count, sum) = found.split_once('|').unwrap();
     (count.parse().unwrap(), sum.parse().unwrap())
@@ -79,9 +98,10 @@ fn every_reading_is_found_by_its_time_also_late_ones_and_after_a_kill() {
         (at(13_900), at(14_001)),
         (at(5_000 - 86_400), at(6_000 - 86_400)),
         (at(next), at(next + 9)),
-        (i64::MIN, i64::MAX),
+        (at(-200_000), at(200_000)),
     ] {
         assert_eq!(window(&db, since, until), scan(&db, since, until));
+        assert_eq!(exported(&db, since, until), scan(&db, since, until));
     }
     assert_eq!(window(&db, at(0), at(next)).0, next - next / 100);
     assert_sound(&db);

@@ -56,7 +56,7 @@ CREATE TABLE spans(
   newest_ns INTEGER NOT NULL
 );
 CREATE VIEW spans_to_now AS SELECT first_id, last_id, oldest_ns, newest_ns FROM spans
-  UNION ALL SELECT (SELECT coalesce(max(last_id), 0) + 1 FROM spans), 9223372036854775807,
+  UNION ALL SELECT coalesce((SELECT last_id + 1 FROM spans ORDER BY first_id DESC LIMIT 1), 1), 9223372036854775807,
     -9223372036854775807 - 1, 9223372036854775807;
 CREATE TABLE clock_steps(
   run INTEGER NOT NULL REFERENCES runs(id),
@@ -113,7 +113,7 @@ pub const ADD_CLOCK_STEP: &CStr =
 pub const ADD_SPAN: &CStr =
     c"INSERT INTO spans(first_id, last_id, oldest_ns, newest_ns) VALUES(?1, ?2, ?3, ?4)";
 pub const LIST_TAIL: &CStr = c"SELECT id, time_ns FROM readings
-    WHERE id > (SELECT coalesce(max(last_id), 0) FROM spans) ORDER BY id";
+    WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1) ORDER BY id";
 pub const SET_CLIENT: &CStr = c"INSERT INTO clients(name, lines) VALUES(?1, ?2)
     ON CONFLICT(name) DO UPDATE SET lines = excluded.lines";
 pub const GET_CLIENT: &CStr = c"SELECT lines FROM clients WHERE name = ?1";
