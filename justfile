@@ -11,7 +11,7 @@ setup:
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
     test -x .venv/bin/python3 || python3 -m venv .venv
-    .venv/bin/pip install -q cargo-zigbuild==0.24.1 ziglang==0.17.1
+    .venv/bin/pip install -q cargo-zigbuild==0.24.1 ziglang==0.17.1 influxdb==5.3.2
 
 # Build the program for this machine
 build:
@@ -22,45 +22,150 @@ test: setup fmt-check clippy
     #!/bin/sh
     set -eu
     if [ "${CI:-}" = true ] || docker version >/dev/null 2>&1; then
-        '{{ just_executable() }}' --no-deps image
+        '{{ just_executable() }}' image
     fi
+    '{{ just_executable() }}' --no-deps binary amd64
+    '{{ just_executable() }}' --no-deps binary arm64
     cargo test --locked --no-fail-fast
+    '{{ just_executable() }}' --no-deps test-arm64
+    '{{ just_executable() }}' --no-deps quick
 
-# Build the static binary and the image: `seawall`, or `seawall:ARCH` for another architecture
-image arch=native: setup
+# Build the static binary that goes into the image: target/<architecture>-unknown-linux-musl/release/seawall
+binary arch=native: setup
     #!/bin/sh
     set -eu
+    target={{ if arch == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl
     case '{{ arch }}' in
-        amd64) target=x86_64-unknown-linux-musl ;;
-        arm64) target=aarch64-unknown-linux-musl ;;
-        *) echo 'just image: the architecture is amd64 or arm64, not {{ arch }}' >&2; exit 2 ;;
+        amd64 | arm64) ;;
+        *) echo 'just: the architecture is amd64 or arm64, not {{ arch }}' >&2; exit 2 ;;
     esac
     rustup target list --installed | grep -q "^$target$" || rustup target add "$target"
-    # zig is found as a module of the python3 on PATH. It makes a position-independent binary only if told.
+    # zig compiles SQLite, and is found as a module of the python3 on PATH; Rust's own linker links. A panic
+    # aborts in this binary, so that nothing in it needs tables to unwind by. Where it was built is not told.
+    cargo_home=${CARGO_HOME:-$HOME/.cargo}
+    flags="'-Cforce-unwind-tables=no', '-Clink-arg=--no-eh-frame-hdr', '-Clink-arg=-T.image/no-unwind-tables.ld',
+        '-Clink-arg=-zpack-relative-relocs', '-Clink-arg=--icf=all', '-Clink-arg=--build-id=none',
+        '--remap-path-prefix=$cargo_home=/cargo', '--remap-path-prefix=$PWD=/seawall'"
+    export "CFLAGS_$(echo $target | tr - _)=-fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables"
     PATH="$PWD/.venv/bin:$PATH" cargo zigbuild --release --locked --bin seawall --target "$target" \
-        --config "target.$target.rustflags = ['-Clink-arg=-pie']"
+        --config "target.$target.linker = 'rust-lld'" \
+        --config "target.$target.rustflags = [$(echo $flags)]"
 
-    context=target/image/{{ arch }}
-    image='{{ if arch == native { "seawall" } else { "seawall:" + arch } }}'
-    rm -rf "$context"
-    install -D -m 755 "target/$target/release/seawall" "$context/rootfs/seawall"
-    install -d -m 755 "$context/rootfs/app"
-    install -d -m 1777 "$context/rootfs/app/data"
-    docker build -q -f Dockerfile.scratch -t "$image" --platform 'linux/{{ arch }}' \
-        --build-arg VERSION="$(cargo pkgid | sed 's/.*[#@]//')" "$context" >/dev/null
-    # Without BuildKit, an image from scratch is taken to be for this machine, whatever --platform says.
-    if [ "$(docker image inspect -f '{{{{ .Architecture }}' "$image")" != '{{ arch }}' ]; then
-        docker save "$image" \
-            | LC_ALL=C sed 's/"architecture":"{{ native }}"/"architecture":"{{ arch }}"/' \
-            | docker load >/dev/null
-    fi
+# Write the image as an archive that `docker load` takes
+[private]
+archive file arch tag: (binary arch)
+    mkdir -p "$(dirname '{{ file }}')"
+    .venv/bin/python3 .image/pack.py Dockerfile.scratch \
+        'target/{{ if arch == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall' \
+        '{{ arch }}' "$(cargo pkgid | sed 's/.*[#@]//')" "$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
+        '{{ tag }}' '{{ file }}'
+
+# Build the static binary and the image: `seawall`, or `seawall:ARCH` for another architecture
+image arch=native tag=(if arch == native { "seawall:latest" } else { "seawall:" + arch }): (archive ("target/image/" + arch + ".tar") arch tag)
+    docker load -q -i 'target/image/{{ arch }}.tar' >/dev/null
     # The images that lost their name to this one.
     docker image prune --force --filter label=org.opencontainers.image.title=seawall >/dev/null
-    docker image inspect -f "$image {{{{ .Os }}/{{{{ .Architecture }} {{{{ .Size }} bytes" "$image"
+    docker image inspect -f '{{ tag }} {{{{ .Os }}/{{{{ .Architecture }} {{{{ .Size }} bytes' '{{ tag }}'
 
-# Measure what the README's figures come from
-bench:
-    cargo bench --locked --bench yardsticks
+# Write what is handed out into target/release-files: both binaries, both images, checksums
+release:
+    #!/bin/sh
+    set -eu
+    version=$(cargo pkgid | sed 's/.*[#@]//')
+    files=target/release-files
+    rm -rf "$files"
+    for arch in amd64 arm64; do
+        '{{ just_executable() }}' archive "$files/seawall-$version-linux-$arch.docker.tar" "$arch" "seawall:$version"
+        case $arch in amd64) target=x86_64 ;; arm64) target=aarch64 ;; esac
+        install -m 755 "target/$target-unknown-linux-musl/release/seawall" "$files/seawall-$version-linux-$arch"
+    done
+    cd "$files"
+    sha256sum seawall-* >SHA256SUMS
+    cat SHA256SUMS
+
+# Measure what the README's figures come from; --quick counts instructions and fails if they have grown, --flash counts bytes written
+bench *options:
+    #!/bin/sh
+    set -eu
+    case ' {{ options }} ' in
+        *' --quick '*) exec '{{ just_executable() }}' quick ;;
+        *' --flash '*) exec '{{ just_executable() }}' flash ;;
+    esac
+    cargo bench --locked --bench yardsticks -- {{ options }}
+
+# Instructions for each reading, by valgrind, against benches/expected.txt
+[private]
+quick: (binary native)
+    #!/bin/sh
+    set -eu
+    if [ '{{ native }}' != amd64 ]; then
+        echo 'just bench --quick: skipped: the expected numbers are of amd64'
+    elif [ "${CI:-}" != true ] && ! valgrind --version >/dev/null 2>&1; then
+        echo 'just bench --quick: skipped: there is no valgrind'
+    else
+        .venv/bin/python3 benches/quick.py target/x86_64-unknown-linux-musl/release/seawall benches/expected.txt
+    fi
+
+# Bytes that reach a loop device for each reading; for root
+[private]
+flash seconds='65': (binary native)
+    .venv/bin/python3 benches/flash.py \
+        'target/{{ if native == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall' '{{ seconds }}'
+
+# Run what tests the built program again, with the arm64 binary under emulation
+test-arm64: (binary "arm64")
+    #!/bin/sh
+    set -eu
+    if [ '{{ native }}' != arm64 ] && [ "${CI:-}" != true ] && ! qemu-aarch64-static --version >/dev/null 2>&1; then
+        echo 'just test-arm64: skipped: there is no qemu-aarch64-static'
+        exit
+    fi
+    mkdir -p target/arm64
+    binary=$PWD/target/aarch64-unknown-linux-musl/release/seawall
+    [ '{{ native }}' = arm64 ] || binary="qemu-aarch64-static $binary"
+    printf '#!/bin/sh\nexec %s "$@"\n' "$binary" >target/arm64/seawall
+    chmod 755 target/arm64/seawall
+    SEAWALL_TEST_BINARY=$PWD/target/arm64/seawall cargo test --locked --no-fail-fast \
+        --test check --test recording --test stopping
+
+# Kill, stop, fill and pin one database at random for so many MINUTES, and print the figures; a SEED replays
+torture minutes seed="12":
+    SEAWALL_TORTURE_MINUTES='{{ minutes }}' SEAWALL_TEST_SEED='{{ seed }}' \
+        cargo test --locked --release --test torture as_long_as_asked -- --ignored --nocapture
+
+# Fuzz a parser for so many SECONDS: line, stream, settings or number (C++ compiler; cargo-fuzz is installed)
+fuzz target seconds="300":
+    #!/bin/sh
+    set -eu
+    cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz@0.13.2
+    mkdir -p target/fuzz/found/{{ target }}
+    # libFuzzer's instrumentation counts as unstable; the stable compiler has it all the same.
+    # What is found stays in target/fuzz/found: only what is worth keeping goes into tests/fuzz/corpus.
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz '{{ target }}' \
+        "$PWD/target/fuzz/found/{{ target }}" "$PWD/tests/fuzz/corpus/{{ target }}" \
+        -- -max_total_time='{{ seconds }}' -max_len=4096 -timeout=10
+
+# Run the unit tests under AddressSanitizer and LeakSanitizer, SQLite's C included, then under valgrind
+sanitize:
+    #!/bin/sh
+    set -eu
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    # Sanitizers count as unstable; the stable compiler has them all the same. What the C compiler puts in
+    # calls the runtime that rustc brings.
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
+        CFLAGS='-fsanitize=address -fno-omit-frame-pointer' \
+        cargo test --locked --lib --target "$host" --target-dir target/sanitize
+    runner="CARGO_TARGET_$(echo "$host" | tr 'a-z-' 'A-Z_')_RUNNER"
+    env "$runner=valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite" \
+        cargo test --locked --lib -- --test-threads=1 --skip floats_are_those_of_the_standard_library
+
+# Run under Miri what needs neither SQLite nor the kernel: the queue, the parsers, the decisions (nightly)
+miri:
+    cargo +nightly miri --version >/dev/null 2>&1 \
+        || rustup toolchain install nightly --profile minimal --component miri,rust-src
+    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked --lib --target-dir target/miri -- \
+        ledger:: line:: log:: number:: queue:: reading:: source::sim:: source::sysfs::channel:: stop:: \
+        terminal:: time:: writer:: --skip floats_are_those_of_the_standard_library
 
 # Format the sources
 fmt:

@@ -27,6 +27,7 @@ use crate::source::sockets::Sockets;
 use crate::source::stdin::{self, Stdin};
 use crate::source::sysfs::{self, Sysfs};
 use crate::source_spec::SourceSpec;
+use crate::status::{self, Report};
 use crate::stop::{Outcome, Reason, Step, Stop};
 use crate::stream::{Full, Intake};
 use crate::sys::{self, Clock, Signal, Watch};
@@ -101,6 +102,8 @@ struct Recorder {
     rate: terminal::Rate,
     on_terminal: bool,
     next_status: Instant,
+    began: Instant,
+    status: status::Server,
 }
 
 impl Recorder {
@@ -109,7 +112,11 @@ impl Recorder {
         for name in crate::options::unknown_variables(names) {
             log::warn("unknown-variable", &[("name", &name)]);
         }
+        let mut status = status::Server::default();
+        let name = status::Name::of_path(&settings.db);
         let place = place::prepare(&settings.db, settings.on_damage)?;
+        // Not before the place is ours: the name may be another recorder's.
+        status.listen(name);
         settings.db.clone_from(&place.path);
         if let Some(warning) = place.warning {
             log::warn(
@@ -148,6 +155,7 @@ impl Recorder {
             },
             queue: queue.clone(),
             progress: progress.clone(),
+            clock_ns: Box::new(|| sys::clock_ns(Clock::Real)),
         };
         std::thread::Builder::new()
             .name("writer".into())
@@ -176,6 +184,8 @@ impl Recorder {
             rate: terminal::Rate::new(now),
             on_terminal: sys::is_terminal(sys::STDERR),
             next_status: now,
+            began: now,
+            status,
             settings,
         })
     }
@@ -320,6 +330,9 @@ impl Recorder {
         }
         self.sockets.announce();
         let news = self.progress.look();
+        if let Some(file) = news.file {
+            self.status.listen(status::Name::of_file(file));
+        }
         log::info(
             "ready",
             &[
@@ -564,11 +577,15 @@ impl Recorder {
         if !self.outbox.is_empty() {
             watches.push(Watch::writable(sys::STDOUT));
         }
+        self.status.watch(&mut watches);
         let sockets = watches.len();
         let reads = matches!(self.phase, Phase::Recording);
         self.sockets.watch(&mut watches, reads, now);
         let timeout = until.map(|until| until.saturating_duration_since(now));
         sys::wait(&mut watches, timeout)?;
+        if self.status.is_asked(&watches) {
+            self.status.answer(&self.report().text());
+        }
         if stdin.is_some_and(|n| watches[n].ready()) {
             self.read_stdin();
         }
@@ -617,6 +634,23 @@ impl Recorder {
         drop(news);
         let columns = sys::terminal_columns(sys::STDERR).unwrap_or(80);
         log::status(&status.line(columns));
+    }
+
+    /// What `status` is answered.
+    fn report(&self) -> Report {
+        let blind = |source: &&Source| matches!(source, Source::Sysfs { sysfs, .. } if sysfs.readable() == 0);
+        status::report(&status::Facts {
+            db: &self.settings.db,
+            names: self.status.names().collect(),
+            began: self.began,
+            is_stopping: matches!(self.phase, Phase::Draining(_) | Phase::Stopping(_)),
+            sources: self.sources.len(),
+            blind_sources: self.sources.iter().filter(blind).count(),
+            counts: self.counts,
+            queued: self.queue.held(),
+            queue_max: self.queue.rows_max(),
+            news: &self.progress.look(),
+        })
     }
 
     /// Says the last word. Gives the status to leave with, whatever the writer is still doing.

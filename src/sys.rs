@@ -146,6 +146,11 @@ impl Watch {
         Self::new(fd, libc::POLLOUT)
     }
 
+    /// Ready only when what it writes to has gone.
+    pub fn broken(fd: RawFd) -> Self {
+        Self::new(fd, 0)
+    }
+
     /// None when neither is wanted.
     pub fn of(fd: RawFd, reads: bool, writes: bool) -> Option<Self> {
         let events = if reads { libc::POLLIN } else { 0 } | if writes { libc::POLLOUT } else { 0 };
@@ -305,6 +310,11 @@ pub fn is_terminal(fd: RawFd) -> bool {
 }
 
 pub fn terminal_columns(fd: RawFd) -> Option<usize> {
+    terminal_size(fd).map(|(columns, _)| columns)
+}
+
+/// Columns and rows.
+pub fn terminal_size(fd: RawFd) -> Option<(usize, usize)> {
     let mut size = libc::winsize {
         ws_row: 0,
         ws_col: 0,
@@ -313,7 +323,8 @@ pub fn terminal_columns(fd: RawFd) -> Option<usize> {
     };
     // SAFETY: TIOCGWINSZ writes one winsize.
     let result = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) };
-    (result == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+    (result == 0 && size.ws_col > 0)
+        .then_some((usize::from(size.ws_col), usize::from(size.ws_row).max(2)))
 }
 
 /// The effective user and group.
@@ -451,6 +462,8 @@ pub struct Filesystem {
     /// Bytes that this user may still write.
     pub free_bytes: u64,
     pub block_bytes: u64,
+    /// Whether no further file can be made; some filesystems have no such limit.
+    pub is_out_of_inodes: bool,
 }
 
 pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
@@ -465,6 +478,7 @@ pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
         magic: stat.f_type as u64 & 0xffff_ffff,
         free_bytes: (stat.f_bavail as u64).saturating_mul(stat.f_bsize as u64),
         block_bytes: stat.f_bsize as u64,
+        is_out_of_inodes: stat.f_files > 0 && stat.f_ffree == 0,
     })
 }
 
@@ -486,6 +500,18 @@ pub fn may_write(folder: &Path) -> io::Result<()> {
         )
     })
     .map(drop)
+}
+
+/// Gives a file a time of its last change; only its owner may.
+pub fn set_modified(path: &Path, unix_ns: i64) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let time = |tv_sec, tv_nsec| libc::timespec { tv_sec, tv_nsec };
+    let seconds = libc::time_t::try_from(unix_ns.div_euclid(1_000_000_000));
+    let seconds = seconds.map_err(io::Error::other)?;
+    let changed = time(seconds, unix_ns.rem_euclid(1_000_000_000) as _);
+    let times = [time(0, libc::UTIME_OMIT), changed];
+    // SAFETY: the path ends in NUL, and `times` are the two that are read.
+    check(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), 0) }).map(drop)
 }
 
 /// A description of our own of a terminal or a pipe, which may be made non-blocking without doing so to the
@@ -521,4 +547,42 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
         return Err(io::Error::last_os_error());
     }
     Ok(result)
+}
+
+/// In place of musl's, which writes to a file by way of `printf` and so brings 15 KB of that along. A thread
+/// names only itself in this program.
+#[cfg(target_env = "musl")]
+// SAFETY: the name and the signature are those of the C library.
+#[unsafe(no_mangle)]
+extern "C" fn pthread_setname_np(_: libc::pthread_t, name: *const libc::c_char) -> libc::c_int {
+    // SAFETY: the standard library, which alone calls this, hands over a C string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name) }
+}
+
+/// What the binary that is shipped has instead of an unwinder: a panic aborts there, so that nothing unwinds,
+/// and its backtrace has no frames. It is stripped: there are no names to print, and what the standard library
+/// brings along to look for some (readers of DWARF, of compressed sections, of mangled names) would be a
+/// quarter of it. Without frames the linker leaves all that out, and the tables of unwinding with it.
+#[cfg(all(target_env = "musl", panic = "abort"))]
+mod no_unwinder {
+    // SAFETY: to answer `_URC_END_OF_STACK` without having called back is open to every implementation.
+    #[unsafe(no_mangle)]
+    extern "C" fn _Unwind_Backtrace(_: *const libc::c_void, _: *mut libc::c_void) -> libc::c_int {
+        const END_OF_STACK: libc::c_int = 5;
+        END_OF_STACK
+    }
+
+    macro_rules! never_called {
+        ($($name:ident)*) => {$(
+            // SAFETY: only an unwinder calls these, or what it calls, and there is none.
+            #[unsafe(no_mangle)]
+            extern "C" fn $name() -> ! {
+                std::process::abort()
+            }
+        )*};
+    }
+    never_called! {
+        _Unwind_Resume _Unwind_GetIP _Unwind_GetIPInfo _Unwind_GetLanguageSpecificData _Unwind_GetRegionStart
+        _Unwind_GetTextRelBase _Unwind_GetDataRelBase _Unwind_SetGR _Unwind_SetIP
+    }
 }

@@ -79,6 +79,8 @@ fn default_record() -> Record {
         wal_autocheckpoint: 1000,
         busy_timeout: Duration::from_secs(5),
         stop_timeout: Duration::from_secs(5),
+        retain: None,
+        max_size_bytes: None,
         min_free_bytes: 16 * 1024 * 1024,
         on_damage: OnDamage::SetAside,
         ack: false,
@@ -127,6 +129,12 @@ const RECORD_CASES: &[Case] = &[
     ("--synchronous", "full", |r| {
         r.synchronous = Synchronous::Full
     }),
+    ("--retain", "30d", |r| {
+        r.retain = Some(Duration::from_secs(30 * 86_400));
+    }),
+    ("--retain", "none", |r| r.retain = None),
+    ("--max-size", "2GiB", |r| r.max_size_bytes = Some(2 << 30)),
+    ("--max-size", "16MiB", |r| r.max_size_bytes = Some(16 << 20)),
     ("--min-free", "2GiB", |r| r.min_free_bytes = 2 << 30),
     ("--min-free", "0", |r| r.min_free_bytes = 0),
     ("--on-damage", "refuse", |r| r.on_damage = OnDamage::Refuse),
@@ -355,10 +363,18 @@ fn a_wrong_value_is_told_with_its_origin_and_what_is_right() {
         ),
         ("record", "--busy-timeout", "2h", "from 0 to 1h"),
         ("record", "--stop-timeout", "99ms", "from 100ms to 1h"),
+        ("record", "--retain", "999ms", "from 1s to 36600d"),
+        (
+            "record",
+            "--max-size",
+            "1MiB",
+            "a size of at least 16MiB, such as",
+        ),
         ("record", "--ack", "maybe", "one of on, 1, true, yes, off"),
         ("record", "--log-level", "trace", "error, warn, info, debug"),
         ("check", "--full", "2", "one of on, 1, true, yes, off"),
         ("check", "--at-least", "-1", "a whole number from 0"),
+        ("status", "--format", "xml", "one of text, prometheus"),
         (
             "checkpoint",
             "--mode",
@@ -441,7 +457,7 @@ fn an_unknown_command_or_a_stray_argument_is_refused_by_name() {
     for word in ["chekc", "", "help"] {
         let text = error(&[word], &[]);
         assert!(text.contains(&format!("{word:?}")), "{text}");
-        assert!(text.contains("record, check, checkpoint"), "{text}");
+        assert!(text.contains("record, status, check, "), "{text}");
     }
     assert!(error(&["--ack", "true"], &[]).contains(r#"unexpected argument "true""#));
     assert!(error(&["check", "x.db"], &[]).contains(r#"unexpected argument "x.db""#));
@@ -639,6 +655,8 @@ fn help_lists_every_option_with_its_variable_and_default() {
         ("record", "--wal-autocheckpoint PAGES", "1000"),
         ("record", "--busy-timeout D", "5s"),
         ("record", "--stop-timeout D", "5s"),
+        ("record", "--retain D", "none"),
+        ("record", "--max-size SIZE", "none"),
         ("record", "--min-free SIZE", "16MiB"),
         ("record", "--on-damage ACTION", "set-aside"),
         ("record", "--ack", "off"),
@@ -650,8 +668,10 @@ fn help_lists_every_option_with_its_variable_and_default() {
         ("checkpoint", "--db PATH", "data/sensor_data.db"),
         ("checkpoint", "--mode MODE", "passive"),
         ("checkpoint", "--busy-timeout D", "5s"),
+        ("status", "--db PATH", "data/sensor_data.db"),
+        ("status", "--format FORMAT", "text"),
     ];
-    for command in ["record", "check", "checkpoint"] {
+    for command in ["record", "check", "checkpoint", "status"] {
         let text = help(&[command, "--help"]);
         let rows: Vec<_> = expected.iter().filter(|row| row.0 == command).collect();
         for (_, option, default) in &rows {

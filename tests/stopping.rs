@@ -873,7 +873,7 @@ fn streams_that_are_closed_at_the_start_do_not_become_the_database() {
     let db = dir.file("no-streams.db");
     let command = "exec \"$0\" record --db \"$1\" --source stdin --source sim:rate=max,count=100 --ack <&- >&- 2>&-";
     let status = Command::new("sh")
-        .args(["-c", command, BINARY])
+        .args(["-c", command, &BINARY])
         .arg(&db)
         .status()
         .unwrap();

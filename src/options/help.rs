@@ -1,9 +1,10 @@
 //! The help texts, made from the tables of options, sources and exit statuses.
 
-use super::{COMMANDS, Command, Kind};
+use super::{COMMANDS, Command, Kind, Opt};
 use crate::answers::ERRS_BYTES_MAX;
 use crate::line::LINE_BYTES_MAX;
 use crate::source::{client, sockets};
+use crate::time::TIME_EXAMPLES;
 use crate::{exit, source_spec, units};
 
 const COLUMNS: usize = 80;
@@ -74,6 +75,10 @@ pub(super) fn of(command: &Command) -> String {
         units::DURATION_EXAMPLES,
         units::SIZE_EXAMPLES
     );
+    let is_time = |opt: &Opt| matches!(opt.kind, Kind::OrNone(Kind::When));
+    if command.options().any(is_time) {
+        out += &format!("Times: {TIME_EXAMPLES}.\n");
+    }
     statuses(&mut out);
     out
 }

@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::log;
-use crate::series;
+use crate::{series, sort};
 use attribute::{Files, Miss, Pass};
 use channel::{Class, Spec};
 use scan::{Seen, Tags};
@@ -114,6 +114,12 @@ impl Sysfs {
         self.nodes.iter().map(|node| node.channels.len()).sum()
     }
 
+    /// Channels that gave a value when they were last read, or have not been read yet.
+    pub fn readable(&self) -> usize {
+        let channels = self.nodes.iter().flat_map(|node| &node.channels);
+        channels.filter(|channel| !channel.failing).count()
+    }
+
     /// Takes up the channels that are new and drops those that have gone. The others keep their name and
     /// their open descriptors.
     pub fn rescan(&mut self, tell: &mut dyn FnMut(Notice<'_>)) {
@@ -154,7 +160,7 @@ impl Sysfs {
         }
         // Nodes that tags and labels do not tell apart are numbered in this order: what they are decides
         // it where it can, the kernel's numbering only where nothing else differs.
-        new.sort_by(|(_, a, a_labels), (_, b, b_labels)| {
+        sort::short(&mut new, |(_, a, a_labels), (_, b, b_labels)| {
             let a_channels = a.specs.iter().map(|spec| (&spec.channel, spec.field));
             let b_channels = b.specs.iter().map(|spec| (&spec.channel, spec.field));
             a.tags

@@ -3,23 +3,62 @@
 #![allow(dead_code)]
 
 pub mod client;
+pub mod docker;
+pub mod mounts;
+pub mod shim;
 pub mod stop;
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::Deref;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How long a condition may take to come true before a test fails; far more than it needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_seawall");
+/// The program under test: the one that was built with the tests, or the one that SEAWALL_TEST_BINARY names,
+/// such as another architecture's under emulation (`just test-arm64`).
+pub const BINARY: Binary = Binary;
+
+pub struct Binary;
+
+impl Deref for Binary {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        static PATH: OnceLock<String> = OnceLock::new();
+        PATH.get_or_init(|| {
+            std::env::var("SEAWALL_TEST_BINARY")
+                .unwrap_or_else(|_| env!("CARGO_BIN_EXE_seawall").to_owned())
+        })
+    }
+}
+
+impl std::fmt::Display for Binary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl AsRef<OsStr> for Binary {
+    fn as_ref(&self) -> &OsStr {
+        OsStr::new(&**self)
+    }
+}
+
+impl AsRef<Path> for Binary {
+    fn as_ref(&self) -> &Path {
+        Path::new(&**self)
+    }
+}
 
 /// A folder under `target`, removed at the end unless the test fails.
 pub struct Dir(PathBuf);
@@ -49,6 +88,14 @@ impl Drop for Dir {
             let _ = fs::remove_dir_all(&self.0);
         }
     }
+}
+
+/// Tells that a test cannot run here, which on CI is a failure.
+pub fn skip(why: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
+    // What a test prints by println is shown only if it fails.
+    let line = format!("skipped: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Polls until `condition` gives something, or fails the test.

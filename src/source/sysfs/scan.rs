@@ -10,6 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::sort;
+
 use super::attribute::{PAGE_BYTES, open};
 use super::channel::{Class, Spec, channels};
 
@@ -54,7 +56,9 @@ pub fn nodes(root: &Path, class: Class) -> io::Result<Vec<Seen>> {
             });
         }
     }
-    seen.sort_by(|a, b| (a.number, &a.place).cmp(&(b.number, &b.place)));
+    sort::short(&mut seen, |a, b| {
+        (a.number, &a.place).cmp(&(b.number, &b.place))
+    });
     // Two old hwmon nodes may both show the attributes of the device that they share.
     let mut dirs = BTreeSet::new();
     seen.retain(|node| dirs.insert(node.dir.clone()));

@@ -1,0 +1,124 @@
+//! Guards against an image that outgrows small devices without anybody noticing: each feature adds its few
+//! KB, a crate or a flag adds hundreds, and memory goes the same way. Looks at the binaries that `just image`
+//! built, of both architectures, and runs the one for this machine.
+
+mod support;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::stop::*;
+use support::*;
+
+/// What the program may weigh, which is all there is in the image.
+const SIZE_MAX: u64 = 1_150_000;
+const ARCHITECTURES: [(&str, &str, u16); 2] = [("amd64", "x86_64", 62), ("arm64", "aarch64", 183)];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The binary of the image; without one a test cannot run here, which on CI is a failure.
+fn binary(machine: &str) -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let path = target.join(format!("{machine}-unknown-linux-musl/release/seawall"));
+    if path.exists() {
+        return Some(path);
+    }
+    let why = format!("`just image` has not made {}", path.display());
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
+    // What a test prints by println is shown only if it fails.
+    let line = format!("skipped: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    None
+}
+
+#[test]
+fn the_binary_is_small_static_and_position_independent() {
+    const ET_DYN: u64 = 3;
+    const PT_INTERP: u64 = 3;
+    for (architecture, machine, number_of_machine) in ARCHITECTURES {
+        let Some(path) = binary(machine) else {
+            continue;
+        };
+        let elf = fs::read(&path).unwrap();
+        let number = |at: usize, bytes: usize| {
+            let bytes = &elf[at..at + bytes];
+            bytes.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b))
+        };
+        assert_eq!(
+            number(18, 2),
+            u64::from(number_of_machine),
+            "{architecture}"
+        );
+        assert_eq!(number(16, 2), ET_DYN, "{architecture}");
+        let (headers, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+        let interpreter = (0..count).any(|n| number((headers + n * size) as usize, 4) == PT_INTERP);
+        assert!(count > 0 && !interpreter, "it needs a dynamic linker");
+        let len = elf.len() as u64;
+        assert!(len <= SIZE_MAX, "{architecture}: {len} bytes of {SIZE_MAX}");
+    }
+}
+
+#[test]
+fn the_archive_of_the_image_is_the_same_bytes_each_time() {
+    let dir = Dir::new("archive");
+    let program = dir.file("program");
+    fs::write(&program, "any").unwrap();
+    let pack = |name: &str| {
+        let archive = dir.file(name);
+        let status = Command::new("python3")
+            .arg(root().join("image/pack.py"))
+            .arg(root().join("Dockerfile.scratch"))
+            .arg(&program)
+            .args(["arm64", "1.2.3", "1700000000", "seawall:test"])
+            .arg(&archive)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        fs::read(archive).unwrap()
+    };
+    assert_eq!(pack("one.tar"), pack("two.tar"));
+}
+
+/// The greatest resident size of a process so far.
+fn peak_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let number = line.unwrap().trim().trim_end_matches(" kB");
+    number.parse().unwrap()
+}
+
+/// Runs the image's binary until so many were committed by a checkpoint's or commit's word, and gives its peak.
+fn peak_after(options: &str, readings: u64) -> Option<u64> {
+    let binary = binary(std::env::consts::ARCH)?;
+    let dir = Dir::new("memory");
+    let db = dir.file("memory.db");
+    let mut command = Command::new(binary);
+    command.args(["record", "--db", text(&db)]);
+    let running = Running::spawn(command.args(options.split(' ')));
+    running.wait_for("ready");
+    until("so many are committed", || {
+        (try_count(&db)? >= readings).then_some(())
+    });
+    let peak = peak_kib(running.pid());
+    let ended = running.stop_within(libc::SIGTERM, std::time::Duration::from_secs(5));
+    assert_stopped(&db, &ended, 0, "SIGTERM");
+    Some(peak)
+}
+
+#[test]
+fn a_thousand_readings_a_second_take_no_more_than_4_mib() {
+    if let Some(peak) = peak_after("--source sim:sensors=10,rate=100", 3_000) {
+        assert!(peak <= 4 * 1024, "{peak} KiB");
+    }
+}
+
+#[test]
+fn full_throughput_takes_no_more_than_8_mib() {
+    if let Some(peak) = peak_after("--source sim:rate=max", 500_000) {
+        assert!(peak <= 8 * 1024, "{peak} KiB");
+    }
+}
