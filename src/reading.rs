@@ -258,8 +258,10 @@ impl Batch {
         }
     }
 
-    /// A stream asks how far its client has come, all that was put into batches before included.
+    /// A stream asks how far its client has come, all that was put into batches before included. Of two with
+    /// one name the newer has it, so that one who comes again and again is still asked for once.
     pub fn hello(&mut self, hello: Hello) {
+        self.hellos.retain(|older| older.name != hello.name);
         self.hellos.push(hello);
     }
 
@@ -292,7 +294,9 @@ impl Batch {
         for client in more.clients.drain(..) {
             self.client(&client.name, client.lines);
         }
-        self.hellos.append(&mut more.hellos);
+        for hello in more.hellos.drain(..) {
+            self.hello(hello);
+        }
         self.counts.add(more.counts);
         self.awaited |= more.awaited;
         more.clear();
@@ -349,6 +353,15 @@ mod tests {
         });
         more.counts.rejected = 2;
         more.awaited = true;
+        let name: Arc<str> = "c".into();
+        let hello = |stream| Hello {
+            stream,
+            name: name.clone(),
+        };
+        all.client(&name, 1);
+        all.hello(hello(1));
+        more.client(&name, 4);
+        more.hello(hello(2));
         all.append(&mut more);
 
         assert!(more.is_empty());
@@ -372,5 +385,7 @@ mod tests {
         );
         assert_eq!(all.counts.rejected, 2);
         assert!(all.awaited);
+        let lines: Vec<_> = all.clients().iter().map(|client| client.lines).collect();
+        assert_eq!((lines, all.hellos()), (vec![4], &[hello(2)][..]));
     }
 }

@@ -367,7 +367,7 @@ pub fn allow_descriptors(count: u64) -> io::Result<u64> {
     unsafe {
         check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit))?;
         if limit.rlim_cur < count {
-            limit.rlim_cur = (count as libc::rlim_t).min(limit.rlim_max);
+            limit.rlim_cur = count.min(limit.rlim_max);
             check(libc::setrlimit(libc::RLIMIT_NOFILE, &limit))?;
         }
     }

@@ -619,3 +619,37 @@ fn a_refused_connection_is_closed_even_for_one_that_goes_on_sending() {
             .then_some(())
     });
 }
+
+#[test]
+fn want_of_descriptors_is_waited_out_and_costs_nothing() {
+    let s = Listening::start("descriptors", &[]);
+    let pid = s.seawall.pid() as libc::pid_t;
+    let allow = |count: Option<u64>| {
+        let which = libc::RLIMIT_NOFILE;
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: valid limits, and null where none is given or taken.
+        unsafe {
+            assert_eq!(libc::prlimit(pid, which, std::ptr::null(), &mut limit), 0);
+            limit.rlim_cur = count.unwrap_or(limit.rlim_max);
+            assert_eq!(libc::prlimit(pid, which, &limit, std::ptr::null_mut()), 0);
+        }
+    };
+    let mut early = s.unix();
+    early.send("m v=1\n").until_ack(1);
+    // No descriptor is free below the lowest that is.
+    let is_open = |n: &u64| fs::symlink_metadata(format!("/proc/{pid}/fd/{n}")).is_ok();
+    allow((0..).find(|n| !is_open(n)));
+    let mut late = s.unix();
+    late.send("m v=2\n");
+    s.seawall.wait_for("cannot-accept");
+    let before = s.ticks();
+    early.send("m v=3\n").until_ack(2);
+    thread::sleep(Duration::from_millis(500)); // the pause is the test
+    assert!(s.ticks() - before < 20, "waiting costs nothing");
+    allow(None);
+    late.until_ack(1);
+    assert_eq!(s.stop().1.code(), 0);
+}

@@ -137,7 +137,8 @@ impl Sockets {
             self.watched.push(which);
             watches.push(watch);
         };
-        if reads && self.accept_again.is_none_or(|at| at <= now) {
+        self.accept_again = self.accept_again.filter(|&at| at > now);
+        if reads && self.accept_again.is_none() {
             for (n, listener) in self.listeners.iter().enumerate() {
                 add(Watched::Listener(n), Watch::readable(listener.fd()));
             }
@@ -191,7 +192,6 @@ impl Sockets {
     }
 
     fn accept(&mut self, listener: usize, now: Instant) {
-        self.accept_again = None;
         for _ in 0..ACCEPTS_PER_TURN {
             let from = &self.listeners[listener];
             let (socket, peer) = match from.accept() {
