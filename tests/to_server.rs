@@ -156,7 +156,7 @@ impl Server {
         let mut command =
             self.psql_command(&["-f", text(&file), "-v", &format!("device={device}")]);
         // So that `seawall` is the one under test.
-        let programs = Path::new(BINARY).parent().unwrap();
+        let programs = Path::new(&BINARY).parent().unwrap();
         let path = format!("{}:{}", text(programs), std::env::var("PATH").unwrap());
         command
             .env("PATH", path)
@@ -384,8 +384,9 @@ fn influxdb_takes_the_same_rows_as_line_protocol() {
     // Twice: a point that comes again is the same point.
     for _ in 0..2 {
         let command = format!(
-            "{{ printf '# DML\\n# CONTEXT-DATABASE: fleet\\n'; {BINARY} export --format influx --db {}; }} \
+            "{{ printf '# DML\\n# CONTEXT-DATABASE: fleet\\n'; {} export --format influx --db {}; }} \
              | influx -host 127.0.0.1 -port {port} -import -path /dev/stdin 2>&1",
+            &*BINARY,
             text(&db)
         );
         let output = Command::new("sh").args(["-c", &command]).output().unwrap();
