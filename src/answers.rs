@@ -34,6 +34,8 @@ pub struct Answers {
     out: Vec<u8>,
     ack: Option<Ack>,
     settled: u64,
+    /// Said after the last ack.
+    last_word: Option<&'static str>,
     /// Lines of an input that has ended; one that was cut off is behind them, and no ack will cover it.
     lines: Option<u64>,
     /// Nobody reads any more.
@@ -95,8 +97,9 @@ impl Answers {
     }
 
     /// The input has ended after so many lines.
-    pub fn end(&mut self, lines: u64) {
+    pub fn end(&mut self, lines: u64, last_word: Option<&'static str>) {
         self.lines = Some(lines);
+        self.last_word = last_word.filter(|_| !self.deaf);
     }
 
     pub fn resume(&mut self, resume: Resume) {
@@ -128,7 +131,15 @@ impl Answers {
 
     /// There is something that can be told now.
     pub fn is_ready(&self) -> bool {
-        !self.out.is_empty() || self.ack.is_some() || self.left_out > 0 || self.is_err_due()
+        !self.out.is_empty()
+            || self.ack.is_some()
+            || self.left_out > 0
+            || self.is_err_due()
+            || self.is_last_word_due()
+    }
+
+    fn is_last_word_due(&self) -> bool {
+        self.last_word.is_some() && self.lines == Some(self.settled)
     }
 
     /// Writes what can be told, as far as `write` takes it.
@@ -169,6 +180,10 @@ impl Answers {
                 && let Some(Err { line, reason }) = self.next_err()
             {
                 let _ = writeln!(self, "err {line} {reason}");
+            } else if self.is_last_word_due()
+                && let Some(reason) = self.last_word.take()
+            {
+                let _ = writeln!(self, "err 0 {reason}");
             } else {
                 break;
             }

@@ -19,14 +19,16 @@ use std::path::Path;
 use crate::place::{wal_of, with_end};
 use crate::wal::{self, Frames, Header, Index};
 
-/// The last run, as the database file has it without its log, where that says that it has not ended.
+/// The last run, as the database file has it without its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unfinished {
+pub struct LastRun {
     pub boot_id: Option<String>,
     /// Time of the last seal.
     pub sealed_ns: Option<i64>,
     /// The log's first salt at that seal.
     pub wal_salt: Option<i64>,
+    /// It has not ended.
+    pub is_open: bool,
 }
 
 /// What became of the log of a run that never ended.
@@ -79,7 +81,7 @@ enum Log {
 
 /// What the files show of an unfinished run.
 struct Scene {
-    run: Unfinished,
+    run: LastRun,
     /// Within one boot what was written can be read again, synced or not. A power cut leaves holes.
     is_same_boot: bool,
     /// The database file has the mark.
@@ -157,11 +159,11 @@ fn judge(scene: &Scene) -> Verdict {
     }
 }
 
-/// Looks at the files of a database that nobody has open here. `unfinished` asks the database file alone.
+/// Looks at the files of a database that nobody has open here. `last_run` asks the database file alone.
 pub fn look(
     db: &Path,
     boot_id: Option<&str>,
-    unfinished: impl FnOnce() -> Option<Unfinished>,
+    last_run: impl FnOnce() -> Option<LastRun>,
 ) -> io::Result<Verdict> {
     let log_bytes = match fs::metadata(wal_of(db)) {
         Ok(file) => Some(file.len()),
@@ -178,17 +180,24 @@ pub fn look(
     // After the log: a file that leaves WAL mode loses its log first.
     let mut head = Vec::new();
     File::open(db)?.take(100).read_to_end(&mut head)?;
-    let leaves_wal = head.is_empty() || (head.len() == 100 && head[18..20] == [1, 1]);
-    if leaves_wal && log_bytes.is_some_and(|len| len > 0) {
-        return Ok(Verdict {
-            loss: None,
-            wal: Treatment::Remove,
-        });
+    let is_another = |wal| Verdict { loss: None, wal };
+    let has_frames = log_bytes.is_some_and(|len| len > 0);
+    if head.is_empty() && has_frames {
+        return Ok(is_another(Treatment::Remove));
     }
     let before = fs::metadata(db)?;
-    let Some(run) = unfinished() else {
+    let Some(run) = last_run() else {
         return Ok(Verdict::default());
     };
+    let is_same_boot = run.boot_id.is_some() && run.boot_id.as_deref() == boot_id;
+    let leaves_wal = head.len() == 100 && head[18..20] == [1, 1];
+    // A power cut may bring back a log that was deleted; all of that one is in the file.
+    if leaves_wal && has_frames && is_same_boot {
+        return Ok(is_another(Treatment::Remove));
+    }
+    if !run.is_open {
+        return Ok(Verdict::default());
+    }
     let after = fs::metadata(db)?;
     let mtime = |file: &fs::Metadata| (file.mtime(), file.mtime_nsec());
     if mtime(&before) != mtime(&after) {
@@ -196,7 +205,6 @@ pub fn look(
         return Ok(Verdict::default());
     }
     let shm = File::open(with_end(db, "-shm"));
-    let is_same_boot = run.boot_id.is_some() && run.boot_id.as_deref() == boot_id;
     Ok(judge(&Scene {
         is_marked: run
             .sealed_ns

@@ -71,6 +71,8 @@ pub struct Stream {
     last: bool,
     /// The input ended within a line, which is still to be told.
     cut: bool,
+    /// A named client's input ended within a record of several lines, which is not settled.
+    is_torn: bool,
     /// Lines in the batches so far.
     marked: u64,
     /// Whose lines these are, from the second on, and how many of it were settled before.
@@ -93,6 +95,7 @@ impl Stream {
             strict: false,
             last: false,
             cut: false,
+            is_torn: false,
             marked: 0,
             client: None,
         }
@@ -118,6 +121,11 @@ impl Stream {
     /// What was read and not yet taken.
     pub fn waiting(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
+    }
+
+    /// A quote was open when the input of a named client ended: from its line on nothing is settled.
+    pub fn is_torn(&self) -> bool {
+        self.is_torn
     }
 
     /// No line was taken yet.
@@ -280,7 +288,10 @@ impl Stream {
         self.last = true;
         let whole = match &self.client {
             // It sends on from what is settled, and this is not: the record may have been cut in its middle.
-            Some(_) => 0,
+            Some(_) => {
+                self.is_torn = self.waiting().contains(&b'\n');
+                0
+            }
             None => {
                 let newline = self.waiting().iter().rposition(|&b| b == b'\n');
                 let whole = newline.map_or(0, |at| at + 1);

@@ -366,12 +366,12 @@ pub fn allow_descriptors(count: u64) -> io::Result<u64> {
     // SAFETY: both calls are given a valid rlimit.
     unsafe {
         check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit))?;
-        if (limit.rlim_cur as u64) < count {
+        if limit.rlim_cur < count {
             limit.rlim_cur = (count as libc::rlim_t).min(limit.rlim_max);
             check(libc::setrlimit(libc::RLIMIT_NOFILE, &limit))?;
         }
     }
-    Ok(limit.rlim_cur as u64)
+    Ok(limit.rlim_cur)
 }
 
 fn set_option(

@@ -243,7 +243,7 @@ impl Writer {
         let boot_id = self.start.boot_id.as_deref();
         let mut failed = None;
         let look = evidence::look(&self.path, boot_id, || {
-            let asked = db::unfinished(&self.path);
+            let asked = db::last_run(&self.path);
             asked.unwrap_or_else(|e| {
                 failed = Some(e);
                 None

@@ -56,7 +56,7 @@ fn run(
 /// Every command fails with one line that names the database and says why.
 fn all_refuse(db: &Path, folder: &Path, why: &str) {
     for (command, _) in COMMANDS {
-        let (code, out, err) = run(Path::new(&BINARY), command, db, folder, None);
+        let (code, out, err) = run(Path::new(&*BINARY), command, db, folder, None);
         assert_eq!((code, err.lines().count()), (1, 1), "{command}: {out}{err}");
         // `check` tells what it found on stdout.
         let told = format!("{out}{err}");
@@ -124,7 +124,7 @@ fn where_the_file_is_no_database_at_all() {
     let diary = dir.file("diary.txt");
     fs::write(&diary, "dear diary\n".repeat(500)).unwrap();
     for (command, _) in COMMANDS {
-        let (code, out, err) = run(Path::new(&BINARY), command, &diary, dir.path(), None);
+        let (code, out, err) = run(Path::new(&*BINARY), command, &diary, dir.path(), None);
         let told = format!("{out}{err}");
         assert_eq!(code, 1, "{command}: {told}");
         assert!(told.contains("file is not a database"), "{command}: {told}");
@@ -141,12 +141,12 @@ fn where_the_database_was_stopped_and_where_it_is_being_recorded() {
     let dir = Dir::new("every");
     let db = dir.file("x.db");
     record_three(&db);
-    all_work(Path::new(&BINARY), &db, dir.path(), None);
+    all_work(Path::new(&*BINARY), &db, dir.path(), None);
     let recorder = record(&db, "--source stdin");
-    all_work(Path::new(&BINARY), &db, dir.path(), None);
+    all_work(Path::new(&*BINARY), &db, dir.path(), None);
     recorder.kill();
     // What a kill left.
-    all_work(Path::new(&BINARY), &db, dir.path(), None);
+    all_work(Path::new(&*BINARY), &db, dir.path(), None);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn where_a_damaged_one_was_set_aside() {
     fs::write(&db, "no database\n".repeat(500)).unwrap();
     record_three(&db);
     for (command, begins) in COMMANDS {
-        let (code, out, err) = run(Path::new(&BINARY), command, &db, dir.path(), None);
+        let (code, out, err) = run(Path::new(&*BINARY), command, &db, dir.path(), None);
         if command == "check" {
             assert_eq!(code, 1);
             assert!(out.contains("was found damaged and set aside"), "{out}");

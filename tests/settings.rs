@@ -13,7 +13,7 @@ use seawall::options::{
     Check, Checkpoint, CheckpointMode, Invocation, Level, OnDamage, Record, Synchronous, Usage,
     parse, unknown_variables,
 };
-use seawall::source_spec::{Rate, SimSpec, SourceSpec};
+use seawall::source_spec::{Port, Rate, SimSpec, SourceSpec, UNIX_PATH_BYTES_MAX};
 use seawall::units;
 
 fn run(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Usage> {
@@ -315,7 +315,12 @@ fn a_wrong_value_is_told_with_its_origin_and_what_is_right() {
     let cases = [
         ("record", "--db", "", "is not a path"),
         ("record", "--db", "a\0b", "is not a path"),
-        ("record", "--source", "can0", "known are sim, sysfs, stdin"),
+        (
+            "record",
+            "--source",
+            "can0",
+            "known are sim, sysfs, stdin, unix, tcp, udp",
+        ),
         (
             "record",
             "--commit-interval",
@@ -508,6 +513,59 @@ fn sources_read_as_documented() {
     }
 }
 
+/// Guards against a socket at another place than was asked for, or open to others.
+#[test]
+fn sockets_read_as_documented() {
+    let unix = |path: &str, mode, precision| {
+        vec![SourceSpec::Unix {
+            path: path.into(),
+            mode,
+            precision,
+        }]
+    };
+    let (ns, ms) = (Precision::Ns, Precision::Ms);
+    assert_eq!(sources("unix:/run/s"), unix("/run/s", 0o660, ns));
+    assert_eq!(sources("unix:s,mode=0600"), unix("s", 0o600, ns));
+    assert_eq!(
+        sources("unix:s,precision=ms,mode=666"),
+        unix("s", 0o666, ms)
+    );
+    // Only known keys at the end are keys: a path may hold anything.
+    assert_eq!(sources("unix:a=b,c:d"), unix("a=b,c:d", 0o660, ns));
+    assert_eq!(
+        sources("unix:a,x=1,mode=0660,y"),
+        unix("a,x=1,mode=0660,y", 0o660, ns)
+    );
+    let longest = "p".repeat(UNIX_PATH_BYTES_MAX);
+    assert_eq!(
+        sources(&format!("unix:{longest}")),
+        unix(&longest, 0o660, ns)
+    );
+    assert!(error(&["--source", &format!("unix:{longest}p")], &[]).contains("at most 107 bytes"));
+    for (spec, host, number) in [
+        ("8094", "127.0.0.1", 8094),
+        ("0", "127.0.0.1", 0),
+        ("0.0.0.0:8094", "0.0.0.0", 8094),
+        ("[::1]:65535", "::1", 65535),
+        ("localhost:80", "localhost", 80),
+    ] {
+        let port = Port {
+            host: host.into(),
+            number,
+        };
+        let tcp = SourceSpec::Tcp {
+            port: port.clone(),
+            precision: ns,
+        };
+        assert_eq!(sources(&format!("tcp:{spec}")), [tcp]);
+        let udp = SourceSpec::Udp {
+            port,
+            precision: ms,
+        };
+        assert_eq!(sources(&format!("udp:{spec},precision=ms")), [udp]);
+    }
+}
+
 /// Guards against a source that is lost when several are given.
 #[test]
 fn several_sources_come_from_repeated_flags_or_from_one_variable() {
@@ -545,9 +603,26 @@ fn a_wrong_source_is_told_with_what_is_right() {
         ("sysfs:interval=9ms", "from 10ms to 1d"),
         ("sysfs:interval=25h", "from 10ms to 1d"),
         ("stdin:precision=m", "ns, us, ms, s"),
-        ("Sim", "known are sim, sysfs, stdin"),
-        ("sim stdin", "known are sim, sysfs, stdin"),
-        ("", "known are sim, sysfs, stdin"),
+        ("unix", "no PATH"),
+        ("unix:", "is not a path"),
+        ("unix:,mode=0660", "is not a path"),
+        ("unix:s,mode=0888", "from 0000 to 0777"),
+        ("unix:s,mode=01000", "from 0000 to 0777"),
+        ("unix:s,mode=+660", "from 0000 to 0777"),
+        ("unix:s,mode=", "key=value"),
+        ("unix:s,mode=0600,mode=0660", "mode is given twice"),
+        ("tcp", "no [HOST:]PORT"),
+        ("tcp:", "is not a port from 0 to 65535"),
+        ("tcp:65536", "is not a port from 0 to 65535"),
+        ("tcp:+1", "is not a port from 0 to 65535"),
+        ("tcp::1", "is not [HOST:]PORT, such as"),
+        ("tcp:::1:80", "is not [HOST:]PORT, such as"),
+        ("tcp:80,mode=0600", "is not a port"),
+        ("udp:host", "is not a port"),
+        ("udp:80,precision=h", "ns, us, ms, s"),
+        ("Sim", "known are sim, sysfs, stdin, unix, tcp, udp"),
+        ("sim stdin", "known are sim, sysfs, stdin, unix, tcp, udp"),
+        ("", "known are sim, sysfs, stdin, unix, tcp, udp"),
     ] {
         let text = error(&["--source", spec], &[]);
         assert!(text.starts_with(&format!("--source: {spec:?}")), "{text}");
@@ -621,9 +696,17 @@ fn help_is_heard_after_other_arguments_and_fits_80_columns() {
         "sim[:sensors=8,rate=10,count=0,seed=N]",
         "sysfs[:root=/sys,interval=1s]",
         "stdin[:precision=ns]",
+        "unix:PATH[,mode=0660,precision=ns]",
+        "tcp:[HOST:]PORT[,precision=ns]",
+        "udp:[HOST:]PORT[,precision=ns]",
     ] {
         assert!(record.contains(spec), "{record}");
     }
+    let words: Vec<_> = record.split_whitespace().collect();
+    assert!(
+        words.join(" ").contains("At most 1024 connections"),
+        "{record}"
+    );
     for word in [
         "passive", "full", "restart", "truncate", "auto", "normal", "warn", "debug",
     ] {

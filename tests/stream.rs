@@ -206,3 +206,72 @@ fn every_kind_of_value_arrives_as_it_was_sent() {
         ]
     );
 }
+
+/// Sends `input` over one connection of a client that gave its name, and cuts it there. Gives the readings,
+/// and how many of the client's lines are settled.
+fn named(input: &str, settled: u64, interner: &mut Interner, readings: &mut Vec<String>) -> u64 {
+    let mut stream = Stream::of_connection(1, Precision::Ns);
+    let mut batch = Batch::default();
+    let mut line = Line::default();
+    let mut bytes = input.as_bytes();
+    let room = Room::UNBOUNDED;
+    stream.skip_hello(0);
+    stream.resume("c".into(), settled);
+    while !stream.ended() {
+        stream
+            .fill(|buffer| {
+                let n = bytes.len().min(buffer.len());
+                buffer[..n].copy_from_slice(&bytes[..n]);
+                bytes = &bytes[n..];
+                Ok(n)
+            })
+            .unwrap();
+        let mut to = Intake {
+            batch: &mut batch,
+            interner,
+            line: &mut line,
+            room,
+            rows_max: ROWS_MAX,
+            full: Full::Waits,
+        };
+        let taken = stream.take(&mut to, 77, &mut |_, _| ControlFlow::Continue(()));
+        assert_eq!(taken, Taken::All);
+    }
+    readings.extend(
+        batch
+            .rows()
+            .iter()
+            .map(|r| format!("{} {:?} {}", r.slot, batch.value(r), r.time_ns)),
+    );
+    let settled = batch
+        .clients()
+        .first()
+        .map_or(settled, |client| client.lines);
+    assert_eq!(
+        stream.marked(),
+        batch.marks().first().map_or(0, |mark| mark.lines)
+    );
+    settled
+}
+
+#[test]
+fn a_client_that_sends_on_after_a_cut_anywhere_is_heard_once() {
+    // A quote that is never closed would keep all behind it from being settled.
+    let text = format!("{MIXED}\n").replace("v=\"open", "v=\"closed\"");
+    let mut interner = Interner::default();
+    let mut whole = Vec::new();
+    let all = named(&text, 0, &mut interner, &mut whole);
+    assert_eq!(all, text.matches('\n').count() as u64);
+    for cut in 0..=text.len() {
+        let mut readings = Vec::new();
+        let settled = named(&text[..cut], 0, &mut interner, &mut readings);
+        let sent_before = text
+            .split_inclusive('\n')
+            .take(settled as usize)
+            .map(str::len)
+            .sum::<usize>();
+        assert!(sent_before <= cut, "what was not sent is not settled");
+        let in_all = named(&text[sent_before..], settled, &mut interner, &mut readings);
+        assert_eq!((in_all, &readings), (all, &whole), "cut at {cut}");
+    }
+}

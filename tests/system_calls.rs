@@ -354,14 +354,44 @@ fn sigterm_at_each_system_call_is_a_whole_stop() {
     });
 }
 
+/// How far the line is that was sent last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Awaited {
+    Read,
+    /// Since it was read, something was written to the WAL.
+    Written,
+    /// And synced. What is written after that, such as the seal before a checkpoint, is not its own.
+    Synced,
+}
+
+impl Awaited {
+    fn write(&mut self) {
+        if *self == Awaited::Read {
+            *self = Awaited::Written;
+        }
+    }
+
+    fn sync(&mut self) {
+        if *self == Awaited::Written {
+            *self = Awaited::Synced;
+        }
+    }
+}
+
 /// What is wrong with the order of a trace's calls.
 fn faults_of_order(trace: &str) -> Vec<String> {
     let mut faults = Vec::new();
     // Writes that no sync has followed; and the syncs that have begun and not ended.
     let (mut wal, mut db) = (0, 0);
+    let mut awaited = Awaited::Synced;
     let mut syncing: BTreeMap<&str, &str> = BTreeMap::new();
     let mut seen: HashSet<&str> = HashSet::new();
     for line in trace.lines() {
+        // By a read, or by the second part of one.
+        if line.contains("\"m,k=a v=") {
+            awaited = Awaited::Read;
+            seen.insert("a line that is read");
+        }
         let Some((pid, name, rest)) = call(line) else {
             let Some((pid, rest)) = line.split_once(' ') else {
                 continue;
@@ -370,7 +400,10 @@ fn faults_of_order(trace: &str) -> Vec<String> {
                 rest.contains("<... fdatasync resumed>") || rest.contains("<... fsync resumed>");
             if is_sync && rest.ends_with(" = 0") {
                 match syncing.remove(pid) {
-                    Some("wal") => wal = 0,
+                    Some("wal") => {
+                        wal = 0;
+                        awaited.sync();
+                    }
                     Some("db") => db = 0,
                     _ => {}
                 }
@@ -400,6 +433,7 @@ fn faults_of_order(trace: &str) -> Vec<String> {
             ("ftruncate", "wal") => wal = 0,
             ("pwrite64" | "write" | "pwritev", "wal") => {
                 wal += 1;
+                awaited.write();
                 seen.insert("a write to the WAL");
             }
             ("pwrite64" | "write" | "pwritev", "db") => {
@@ -414,20 +448,21 @@ fn faults_of_order(trace: &str) -> Vec<String> {
             ("fdatasync" | "fsync", _) if line.ends_with("<unfinished ...>") => {
                 syncing.insert(pid, file);
             }
-            ("fdatasync" | "fsync", "wal") if line.ends_with(" = 0") => wal = 0,
+            ("fdatasync" | "fsync", "wal") if line.ends_with(" = 0") => {
+                wal = 0;
+                awaited.sync();
+            }
             ("fdatasync" | "fsync", "db") if line.ends_with(" = 0") => db = 0,
             ("write", _) if rest.contains(">, \"ack ") => {
-                if wal > 0 {
-                    faults.push(format!(
-                        "acknowledged before {wal} writes to the WAL are synced: {line}"
-                    ));
+                if awaited != Awaited::Synced {
+                    faults.push(format!("acknowledged when {awaited:?}: {line}"));
                 }
                 seen.insert("an ack");
             }
             _ => {}
         }
     }
-    assert_eq!(seen.len(), 3, "only {seen:?} in {trace}");
+    assert_eq!(seen.len(), 4, "only {seen:?} in {trace}");
     faults
 }
 
@@ -436,7 +471,7 @@ fn faults_of_order(trace: &str) -> Vec<String> {
 fn trace_of_acks(level: &str) -> String {
     let dir = Dir::new("order");
     let (db, trace) = (dir.file("x.db"), dir.file("trace"));
-    let calls = "trace=write,pwrite64,pwritev,fdatasync,fsync,ftruncate";
+    let calls = "trace=read,write,pwrite64,pwritev,fdatasync,fsync,ftruncate";
     let options = format!("{OPTIONS} --synchronous {level}");
     let mut running = traced(&db, &trace, &options, &["-s", "16", "-e", calls]);
     let pid = running.pid();

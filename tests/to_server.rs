@@ -156,7 +156,7 @@ impl Server {
         let mut command =
             self.psql_command(&["-f", text(&file), "-v", &format!("device={device}")]);
         // So that `seawall` is the one under test.
-        let programs = Path::new(&BINARY).parent().unwrap();
+        let programs = Path::new(&*BINARY).parent().unwrap();
         let path = format!("{}:{}", text(programs), std::env::var("PATH").unwrap());
         command
             .env("PATH", path)

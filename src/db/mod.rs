@@ -31,7 +31,7 @@ pub use pragma::{Sync, WAL_BYTES_KEPT};
 pub use raw::version;
 pub use read::{Names, Position, Reader, Reading, Times};
 pub use retention::{BroughtDown, Expired, Pages, Surplus};
-pub use seal::unfinished;
+pub use seal::last_run;
 
 use crate::evidence::Loss;
 use crate::ledger;

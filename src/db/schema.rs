@@ -122,9 +122,8 @@ pub const GET_DEVICE: &CStr = c"SELECT id FROM device";
 pub const ADD_RUN: &CStr =
     c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id) VALUES(?1, ?2, ?3, ?4) RETURNING id";
 pub const SEAL_RUN: &CStr = c"UPDATE runs SET sealed_ns = ?2, wal_salt = ?3 WHERE id = ?1";
-/// The last run, where it has not ended.
-pub const UNFINISHED: &CStr = c"SELECT boot_id, sealed_ns, wal_salt FROM runs
-    WHERE id = (SELECT max(id) FROM runs) AND ended_ns IS NULL";
+pub const LAST_RUN: &CStr = c"SELECT boot_id, sealed_ns, wal_salt, ended_ns IS NULL FROM runs
+    WHERE id = (SELECT max(id) FROM runs)";
 
 /// The id that the next reading gets: after the last reading, and after the last that the ledger knows of
 /// where retention has emptied the table.

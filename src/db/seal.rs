@@ -8,7 +8,7 @@ use libsqlite3_sys as ffi;
 
 use super::raw::{Access, Connection};
 use super::{Checkpoint, Class, Db, Error, Sync, identify, schema};
-use crate::evidence::{self, Unfinished};
+use crate::evidence::{self, LastRun};
 use crate::options::CheckpointMode;
 use crate::reading::Value;
 use crate::sys::{self, Clock};
@@ -88,10 +88,10 @@ impl Db {
     }
 }
 
-/// What the database file says by itself of a run that has not ended; None where it says nothing that can be
+/// What the database file says by itself of its last run; None where it says nothing that can be
 /// read. To be asked while this process has the file open nowhere else.
-pub fn unfinished(path: &Path) -> Result<Option<Unfinished>, Error> {
-    match read_unfinished(path) {
+pub fn last_run(path: &Path) -> Result<Option<LastRun>, Error> {
+    match read_last_run(path) {
         // A device that fails is not tried again.
         Err(e) if matches!(e.code & 0xff, ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN) => {
             if e.class() == Class::Fatal {
@@ -103,21 +103,22 @@ pub fn unfinished(path: &Path) -> Result<Option<Unfinished>, Error> {
     }
 }
 
-fn read_unfinished(path: &Path) -> Result<Option<Unfinished>, Error> {
+fn read_last_run(path: &Path) -> Result<Option<LastRun>, Error> {
     let mut raw = Connection::open(path, Access::Immutable)?;
     if identify(&mut raw)? {
         return Ok(None);
     }
     let mut found = None;
-    raw.rows("read", schema::UNFINISHED, |row| {
+    raw.rows("read", schema::LAST_RUN, |row| {
         let number = |column| match row.value(column) {
             Some(Value::Integer(n)) => Some(n),
             _ => None,
         };
-        found = Some(Unfinished {
+        found = Some(LastRun {
             boot_id: Some(row.text(0).into_owned()).filter(|id| !id.is_empty()),
             sealed_ns: number(1),
             wal_salt: number(2),
+            is_open: row.integer(3) != 0,
         });
         true
     })?;

@@ -408,3 +408,52 @@ fn the_ranges_of_a_time_hold_its_readings_and_little_else() {
     assert_eq!(ranges(EACH - 1, EACH), [1..=i64::MAX]);
     assert_eq!(ranges(3 * EACH, i64::MAX), [tail]);
 }
+
+#[test]
+fn a_client_is_settled_with_its_readings_or_not_at_all() {
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    let name: std::sync::Arc<str> = "a".into();
+    let hello = || crate::reading::Hello {
+        stream: 7,
+        name: name.clone(),
+    };
+    let mut first = batch(3);
+    first.client(&name, 3);
+    first.hello(hello());
+    // The answer stands behind what came before the question.
+    let resumed = |lines| [Mark { stream: 7, lines }];
+    assert_eq!(db.commit(&first, Sync::Full).unwrap().resumes(), resumed(3));
+    // A comment settles a line without a reading, and is kept all the same.
+    let mut comment = Batch::default();
+    comment.client(&name, 4);
+    assert!(comment.has_data());
+    db.commit(&comment, Sync::Full).unwrap();
+    let writer = open_beside(&path);
+    let mut locked = Batch::default();
+    locked.push(1, 0, Value::Real(1.0));
+    locked.client(&name, 5);
+    db.raw.set_busy_timeout(Duration::ZERO);
+    assert!(db.commit(&locked, Sync::Full).is_err());
+    let mut question = Batch::default();
+    question.hello(hello());
+    assert_eq!(
+        db.commit(&question, Sync::Full).unwrap().resumes(),
+        resumed(4)
+    );
+    drop(writer);
+    db.commit(&locked, Sync::Full).unwrap();
+    assert_eq!(
+        db.commit(&question, Sync::Full).unwrap().resumes(),
+        resumed(5)
+    );
+    assert_eq!(answer(&path, "SELECT count(*) FROM readings"), "4");
+}
+
+/// A connection that holds the write lock.
+fn open_beside(path: &Path) -> Connection {
+    let mut raw = Connection::open(path, Access::ReadWrite).unwrap();
+    raw.execute("lock", schema::BEGIN).unwrap();
+    raw
+}

@@ -28,6 +28,9 @@ const DRAIN_READS_MAX: usize = 16;
 const HELLO: &[u8] = b"# client ";
 const SPEAKS: &str = "this port speaks InfluxDB line protocol over a plain stream";
 
+const TORN: &str = "the input ended inside a quoted string of several lines: from its first line on \
+    nothing is settled";
+
 /// What the first line of a connection turns out to be.
 #[derive(Debug, PartialEq, Eq)]
 enum Opening<'a> {
@@ -252,7 +255,7 @@ impl Client {
             return Turn::NoRoom;
         }
         if stream.ended() {
-            answers.end(stream.marked());
+            answers.end(stream.marked(), stream.is_torn().then_some(TORN));
         }
         Turn::Done
     }

@@ -15,7 +15,7 @@ use seawall::queue::Room;
 use seawall::reading::{Batch, Value};
 use seawall::series::Interner;
 use seawall::source::sysfs::parse_number;
-use seawall::source_spec::{Rate, SourceSpec};
+use seawall::source_spec::{Port, Rate, SourceSpec};
 use seawall::stream::{Full, Intake, Stream, Taken};
 use seawall::units;
 
@@ -228,7 +228,7 @@ fn units(text: &str) {
     }
 }
 
-/// The command line that asks for these settings; none where a source is of a kind not known here.
+/// The command line that asks for these settings; none where a path cannot be written as text.
 fn written(record: &Record) -> Option<Vec<OsString>> {
     let mut args: Vec<OsString> = vec!["record".into()];
     let mut flag = |name: &str, value: String| args.push(format!("--{name}={value}").into());
@@ -247,6 +247,10 @@ fn written(record: &Record) -> Option<Vec<OsString>> {
     flag("wal-autocheckpoint", record.wal_autocheckpoint.to_string());
     flag("busy-timeout", units::duration(record.busy_timeout));
     flag("stop-timeout", units::duration(record.stop_timeout));
+    let retain = record.retain.map_or("none".into(), units::duration);
+    flag("retain", retain);
+    let max_size = record.max_size_bytes.map_or("none".into(), units::size);
+    flag("max-size", max_size);
     flag("min-free", units::size(record.min_free_bytes));
     flag("on-damage", record.on_damage.to_string());
     flag("ack", if record.ack { "yes" } else { "no" }.into());
@@ -278,18 +282,35 @@ fn written_source(source: &SourceSpec) -> Option<String> {
                 units::duration(*interval)
             )
         }
-        SourceSpec::Stdin { precision } => {
-            let name = match precision {
-                Precision::Ns => "ns",
-                Precision::Us => "us",
-                Precision::Ms => "ms",
-                Precision::S => "s",
-            };
-            format!("stdin:precision={name}")
+        SourceSpec::Stdin { precision } => format!("stdin:precision={}", name(*precision)),
+        SourceSpec::Unix {
+            path,
+            mode,
+            precision,
+        } => {
+            let (path, precision) = (path.to_str()?, name(*precision));
+            format!("unix:{path},mode={mode:04o},precision={precision}")
         }
-        #[allow(unreachable_patterns)]
-        _ => return None,
+        SourceSpec::Tcp { port, precision } => {
+            format!("tcp:{},precision={}", place(port), name(*precision))
+        }
+        SourceSpec::Udp { port, precision } => {
+            format!("udp:{},precision={}", place(port), name(*precision))
+        }
     })
+}
+
+fn name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Ns => "ns",
+        Precision::Us => "us",
+        Precision::Ms => "ms",
+        Precision::S => "s",
+    }
+}
+
+fn place(port: &Port) -> String {
+    format!("[{}]:{}", port.host, port.number)
 }
 
 /// Numbers: of the kernel's files, and of line protocol, which the standard library reads as the same.

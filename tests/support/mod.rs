@@ -42,6 +42,12 @@ impl Deref for Binary {
     }
 }
 
+impl std::fmt::Display for Binary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self)
+    }
+}
+
 impl AsRef<OsStr> for Binary {
     fn as_ref(&self) -> &OsStr {
         OsStr::new(&**self)

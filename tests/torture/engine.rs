@@ -160,7 +160,7 @@ impl Torture {
     pub fn once(&mut self) {
         let plan = Plan::new(self.seed, self.figures.starts);
         self.run(&plan);
-        if self.figures.starts % CHECKED_EVERY == 0 {
+        if self.figures.starts.is_multiple_of(CHECKED_EVERY) {
             self.check();
         }
     }
@@ -322,7 +322,7 @@ impl Torture {
                 self.figures.stops += 1;
                 self.figures.second_signals += 1;
             }
-            End::EndOfInput => {
+            End::Input => {
                 // A full disk is waited out at the end of the input.
                 filler = None;
                 let (lines, stdin) = sender.take().unwrap().join().unwrap();

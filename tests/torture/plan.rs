@@ -14,7 +14,8 @@ pub enum End {
     Stop(i32, u64),
     /// A stop signal, and another one so many microseconds after it.
     StopTwice(i32, u64, i32, u64),
-    EndOfInput,
+    /// The end of the input.
+    Input,
 }
 
 /// What another process does while the recorder records.
@@ -88,7 +89,7 @@ impl Plan {
                 let (first, second) = (one(rng, &STOPS), one(rng, &STOPS));
                 End::StopTwice(first, recording_us, second, rng.u64(0..4_000))
             }
-            _ => End::EndOfInput,
+            _ => End::Input,
         };
         let beside = match rng.u8(0..100) {
             0..5 => Beside::Pin(rng.u64(0..4)),
