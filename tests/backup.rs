@@ -352,7 +352,8 @@ fn a_terminal_is_told_how_far_the_copy_is_and_gets_no_database() {
     // `script` gives it a terminal.
     let on_terminal = |arguments: &str| {
         let command = format!(
-            "{BINARY} backup {arguments} --min-free 0 --db {}",
+            "{} backup {arguments} --min-free 0 --db {}",
+            &*BINARY,
             text(&db)
         );
         let output = Command::new("script")

@@ -216,6 +216,31 @@ fn rows_that_went_from_the_old_end_are_passed_over() {
 }
 
 #[test]
+fn what_cannot_be_a_reading_is_told_by_its_id_after_all_before_it() {
+    let dir = Dir::new("export");
+    let db = dir.file("x.db");
+    record_lines(&db, &many_kinds());
+    sql(&db, "UPDATE readings SET value = x'00' WHERE id = 5");
+    sql(&db, "UPDATE readings SET series = 99 WHERE id = 9");
+    for (after, good, why) in [
+        (
+            "0",
+            vec![1, 2, 3, 4],
+            "reading 5 has a value that no sensor sends",
+        ),
+        (
+            "5",
+            vec![6, 7, 8],
+            "reading 9 is of series 99, which is not there",
+        ),
+    ] {
+        let (code, out, err) = seawall(&["export", "--after", after, "--db", text(&db)]);
+        assert_eq!((code, ids(out.as_bytes())), (1, good));
+        assert!(err.contains(why) && err.lines().count() == 1, "{err}");
+    }
+}
+
+#[test]
 fn times_sensors_and_a_limit_choose_readings() {
     let dir = Dir::new("export");
     let db = dir.file("x.db");

@@ -162,7 +162,8 @@ fn piped_it_is_plain_and_on_a_terminal_it_fits_and_may_be_coloured() {
     );
     let on_terminal = |columns: u32, variables: &[(&str, &str)]| {
         let command = format!(
-            "stty cols {columns} rows 24; {BINARY} show --db {}",
+            "stty cols {columns} rows 24; {} show --db {}",
+            &*BINARY,
             text(&db)
         );
         let output = Command::new("script")

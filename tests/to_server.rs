@@ -384,8 +384,9 @@ fn influxdb_takes_the_same_rows_as_line_protocol() {
     // Twice: a point that comes again is the same point.
     for _ in 0..2 {
         let command = format!(
-            "{{ printf '# DML\\n# CONTEXT-DATABASE: fleet\\n'; {BINARY} export --format influx --db {}; }} \
+            "{{ printf '# DML\\n# CONTEXT-DATABASE: fleet\\n'; {} export --format influx --db {}; }} \
              | influx -host 127.0.0.1 -port {port} -import -path /dev/stdin 2>&1",
+            &*BINARY,
             text(&db)
         );
         let output = Command::new("sh").args(["-c", &command]).output().unwrap();

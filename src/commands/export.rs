@@ -162,7 +162,7 @@ impl<'a> Exporter<'a> {
             let mut more = self.left > 0;
             while more && self.buffer.len() < BUFFER_BYTES {
                 let (buffer, left) = (&mut self.buffer, &mut self.left);
-                more = open.chunk(
+                let looked = open.chunk(
                     &mut self.at,
                     i64::MAX,
                     self.times,
@@ -176,7 +176,15 @@ impl<'a> Exporter<'a> {
                         *left -= 1;
                         *left > 0 && buffer.len() < BUFFER_BYTES
                     },
-                )?;
+                );
+                more = match looked {
+                    Ok(more) => more,
+                    Err(e) => {
+                        // What is good before it is the consumer's.
+                        self.hand_on(open)?;
+                        return Err(e.into());
+                    }
+                };
                 more &= self.left > 0;
                 if self.settings.follow && sys::stop_pending() {
                     break;
