@@ -506,9 +506,10 @@ pub fn may_write(folder: &Path) -> io::Result<()> {
 pub fn set_modified(path: &Path, unix_ns: i64) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let time = |tv_sec, tv_nsec| libc::timespec { tv_sec, tv_nsec };
-    let seconds = libc::time_t::try_from(unix_ns.div_euclid(1_000_000_000));
-    let seconds = seconds.map_err(io::Error::other)?;
-    let changed = time(seconds, unix_ns.rem_euclid(1_000_000_000) as _);
+    let changed = time(
+        unix_ns.div_euclid(1_000_000_000),
+        unix_ns.rem_euclid(1_000_000_000),
+    );
     let times = [time(0, libc::UTIME_OMIT), changed];
     // SAFETY: the path ends in NUL, and `times` are the two that are read.
     check(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), 0) }).map(drop)
