@@ -644,7 +644,7 @@ impl Recorder {
             names: self.status.names().collect(),
             began: self.began,
             is_stopping: matches!(self.phase, Phase::Draining(_) | Phase::Stopping(_)),
-            sources: self.sources.len(),
+            sources: self.sources.len() + self.sockets.sources(),
             blind_sources: self.sources.iter().filter(blind).count(),
             counts: self.counts,
             queued: self.queue.held(),

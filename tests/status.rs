@@ -41,7 +41,15 @@ fn of(db: &Path) -> (i32, HashMap<String, String>) {
 fn a_recorder_says_what_it_is_doing() {
     let dir = Dir::new("status");
     let db = dir.file("x.db");
-    let mut recorder = record(&db, &["--source=stdin", "--ack", "--commit-interval=0"]);
+    let mut recorder = record(
+        &db,
+        &[
+            "--source=stdin",
+            "--source=udp:0",
+            "--ack",
+            "--commit-interval=0",
+        ],
+    );
     recorder.send(b"m v=1\nm v=\nm v=2\n");
     until("three lines are settled", || {
         (recorder.acked() == 3).then_some(())
@@ -53,7 +61,7 @@ fn a_recorder_says_what_it_is_doing() {
         ("healthy", "yes"),
         ("db", db.to_str().unwrap()),
         ("run", "1"),
-        ("sources", "1"),
+        ("sources", "2"),
         ("committed", "2"),
         ("queued", "0"),
         ("queue_max", "65536"),

@@ -122,7 +122,12 @@ impl Sockets {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.listeners.is_empty() && self.datagrams.is_empty()
+        self.sources() == 0
+    }
+
+    /// Sources of `--source` that are here.
+    pub fn sources(&self) -> usize {
+        self.listeners.len() + self.datagrams.len()
     }
 
     /// A client's lines wait for room.
