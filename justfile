@@ -40,6 +40,7 @@ test: setup fmt-check clippy
     cargo test --locked --no-fail-fast --bins $rest || status=1
     cargo test --locked --doc || status=1
     wait "$simulated" || status=1
+    trap - EXIT
     cat "$log"
     '{{ just_executable() }}' --no-deps quick || status=1
     exit "$status"
