@@ -531,7 +531,7 @@ impl Recorder {
     fn drained(&mut self) {
         if let Phase::Draining(stop) = &self.phase
             && !self.is_blocked()
-            && !self.sockets.is_behind()
+            && self.sockets.is_drained()
         {
             self.queue.stop(stop.clone());
             self.phase = Phase::Stopping(stop.clone());

@@ -248,6 +248,26 @@ fn a_stop_waits_for_lines_that_wait_for_answers() {
 }
 
 #[test]
+fn a_stop_that_comes_right_behind_a_name_takes_the_lines_behind_it_too() {
+    for pause in 0..12 {
+        let s = Listening::start("hello-stop", &[]);
+        let mut client = s.unix();
+        client.send("# client a\nm v=1\n");
+        thread::sleep(Duration::from_micros(pause * 150)); // the pause is the test
+        let (dir, ended) = s.stop();
+        assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+        // All or nothing, depending on what came first.
+        let heard = client.rest();
+        let count = count(&dir.file("x.db"));
+        match heard.as_slice() {
+            [] => assert_eq!(count, 0),
+            [resume, ack] => assert_eq!((&**resume, &**ack, count), ("resume 0", "ack 2", 1)),
+            _ => panic!("{heard:?}"),
+        }
+    }
+}
+
+#[test]
 fn strangers_are_told_what_is_spoken_here() {
     let s = Listening::start("strangers", &[]);
     let speaks = "err 1 this port speaks InfluxDB line protocol over a plain stream, not";

@@ -173,9 +173,14 @@ impl Client {
         self.wait == Some(Wait::Room) && !self.is_over
     }
 
-    /// Something of what was read is not in the queue.
+    /// Lines that were read wait, whatever for.
     pub fn is_behind(&self) -> bool {
         self.wait.is_some() && !self.is_over
+    }
+
+    /// It has said its name and was not told yet how far it has come.
+    pub fn awaits_resume(&self) -> bool {
+        self.awaits_resume && !self.is_over
     }
 
     /// A turn would move it on, as far as it is up to itself.

@@ -140,6 +140,12 @@ impl Sockets {
         self.clients.iter().any(Client::is_behind)
     }
 
+    /// All that was read is taken, and all that was asked is answered.
+    pub fn is_drained(&self) -> bool {
+        let is_due = |client: &Client| client.is_behind() || client.awaits_resume();
+        !self.clients.iter().any(is_due)
+    }
+
     /// Adds what is to be waited for. Without `reads` nothing new is taken.
     pub fn watch(&mut self, watches: &mut Vec<Watch>, reads: bool, now: Instant) {
         self.watched.clear();
