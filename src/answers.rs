@@ -40,6 +40,8 @@ pub struct Answers {
     lines: Option<u64>,
     /// Nobody reads any more.
     deaf: bool,
+    /// No ack is waited for any more.
+    unlimited: bool,
 }
 
 impl Answers {
@@ -71,7 +73,12 @@ impl Answers {
                 self.left_out_last = err.line;
             }
         }
-        self.errs_bytes <= ERRS_BYTES_MAX
+        self.errs_bytes <= ERRS_BYTES_MAX || self.unlimited
+    }
+
+    /// The end has come: what is left is rejected or taken, and no more is read.
+    pub fn lift_limit(&mut self) {
+        self.unlimited = true;
     }
 
     fn is_err_due(&self) -> bool {

@@ -37,6 +37,9 @@ use crate::writer::{Progress, Writer};
 
 const STATUS_LINE_PERIOD: Duration = Duration::from_millis(500);
 const SYSFS_RESCAN_PERIOD: Duration = Duration::from_secs(60);
+/// How often a commit is hurried for a client that is told of so many rejected lines that it has to wait for
+/// its acks: what it sends must not wear out the disk.
+const HURRY_PERIOD: Duration = Duration::from_millis(100);
 /// What the outputs may be waited for when the recorder leaves for another reason than a stop.
 const LAST_WAIT: Duration = Duration::from_millis(30);
 
@@ -102,6 +105,7 @@ struct Recorder {
     rate: terminal::Rate,
     on_terminal: bool,
     next_status: Instant,
+    next_hurry: Instant,
     began: Instant,
     status: status::Server,
 }
@@ -184,6 +188,7 @@ impl Recorder {
             rate: terminal::Rate::new(now),
             on_terminal: sys::is_terminal(sys::STDERR),
             next_status: now,
+            next_hurry: now,
             began: now,
             status,
             settings,
@@ -526,6 +531,7 @@ impl Recorder {
     fn drained(&mut self) {
         if let Phase::Draining(stop) = &self.phase
             && !self.is_blocked()
+            && self.sockets.is_drained()
         {
             self.queue.stop(stop.clone());
             self.phase = Phase::Stopping(stop.clone());
@@ -557,12 +563,20 @@ impl Recorder {
         if self.on_terminal {
             at(self.next_status);
         }
-        if self.is_blocked() {
+        let is_draining = matches!(self.phase, Phase::Draining(_));
+        let is_behind = self.sockets.is_behind();
+        if self.is_blocked() || (is_behind && is_draining) {
             self.queue.want_room();
             // Looked at after the wish was made known, so that room made in between is seen.
             if self.queue.stream_room().is_more_than(self.room_left) {
                 at(now);
             }
+        } else if is_behind {
+            if self.next_hurry <= now {
+                self.queue.want_room();
+                self.next_hurry = now + HURRY_PERIOD;
+            }
+            at(self.next_hurry);
         }
         if matches!(self.phase, Phase::Recording) && self.sources.iter().any(Source::is_unpaced) {
             if self.queue.stream_room().rows == 0 {
@@ -676,7 +690,7 @@ impl Recorder {
             rows_max: self.queue.rows_max(),
             full: Full::Waits,
         };
-        self.sockets.take(&mut to, Instant::now());
+        self.sockets.take_rest(&mut to, Instant::now());
         for source in &mut self.sources {
             if let Source::Stdin(stdin) = source {
                 stdin.take(&mut to, &mut |_, _| ControlFlow::Continue(()));

@@ -21,8 +21,10 @@ const READ_BYTES: usize = 64 * 1024;
 pub enum Taken {
     /// All whole lines are taken.
     All,
-    /// The next line waits for room, or for who is told of rejected ones.
+    /// The next line waits for room.
     NoRoom,
+    /// Who is told of rejected lines wants no more of them for now.
+    Held,
 }
 
 /// What a line that finds no room does.
@@ -278,7 +280,7 @@ impl Stream {
             }
             if flow.is_break() {
                 self.fresh = true;
-                return Taken::NoRoom;
+                return Taken::Held;
             }
         }
     }

@@ -209,6 +209,65 @@ fn a_client_that_never_reads_blocks_nobody() {
 }
 
 #[test]
+fn a_client_that_waits_for_its_answers_holds_up_nobody() {
+    let s = Listening::start("bad-lines", &["--busy-timeout", "0"]);
+    let holder = Holder::start(&s.db, "BEGIN IMMEDIATE");
+    let queued = || {
+        let (_, said, _) = seawall(&["status", "--db", s.db.to_str().unwrap()]);
+        let queued = said.lines().find_map(|l| l.strip_prefix("queued="));
+        queued.unwrap().parse::<u64>().unwrap()
+    };
+    // More rejected lines than are held for it, and no ack that would make room.
+    let mut bad = s.unix();
+    bad.send(format!("{}m,c=bad v=1\n", "x\n".repeat(1000)));
+    s.seawall.wait_for("commit-waiting");
+    let mut good = s.tcp();
+    good.send(lines("good", 0..10));
+    until("the others are heard", || (queued() == 10).then_some(()));
+    let before = s.ticks();
+    thread::sleep(Duration::from_millis(300)); // the pause is the test
+    assert!(s.ticks() - before < 20, "waiting costs nothing");
+    holder.release();
+    good.until_ack(10);
+    bad.until_ack(1001);
+    let all = (1..=1000).collect::<Vec<_>>();
+    assert_eq!(numbers(&bad.heard, "err "), all);
+}
+
+#[test]
+fn a_stop_waits_for_lines_that_wait_for_answers() {
+    let s = Listening::start("bad-stop", &["--commit-interval", "1h"]);
+    let mut bad = s.unix();
+    bad.send(format!("{}m,c=bad v=1\n", "x\n".repeat(1000)));
+    // The lines are in the recorder's hands once it has answered somebody who came later.
+    s.unix().hello("other");
+    let (dir, ended) = s.stop();
+    assert_eq!(ended.code(), 0);
+    assert_eq!(bad.rest().last().unwrap(), "ack 1001");
+    assert_eq!(count(&dir.file("x.db")), 1);
+}
+
+#[test]
+fn a_stop_that_comes_right_behind_a_name_takes_the_lines_behind_it_too() {
+    for pause in 0..12 {
+        let s = Listening::start("hello-stop", &[]);
+        let mut client = s.unix();
+        client.send("# client a\nm v=1\n");
+        thread::sleep(Duration::from_micros(pause * 150)); // the pause is the test
+        let (dir, ended) = s.stop();
+        assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+        // All or nothing, depending on what came first.
+        let heard = client.rest();
+        let count = count(&dir.file("x.db"));
+        match heard.as_slice() {
+            [] => assert_eq!(count, 0),
+            [resume, ack] => assert_eq!((&**resume, &**ack, count), ("resume 0", "ack 2", 1)),
+            _ => panic!("{heard:?}"),
+        }
+    }
+}
+
+#[test]
 fn strangers_are_told_what_is_spoken_here() {
     let s = Listening::start("strangers", &[]);
     let speaks = "err 1 this port speaks InfluxDB line protocol over a plain stream, not";

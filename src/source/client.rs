@@ -92,12 +92,21 @@ fn is_http(line: &[u8]) -> bool {
 #[derive(Debug)]
 pub enum Turn {
     Done,
-    /// It waits for room.
-    NoRoom,
+    /// Whole lines that were read wait.
+    Waits(Wait),
     /// It gave its name.
     Hello(Hello),
     /// It does not speak what is spoken here, and was told.
     Refused(String),
+}
+
+/// What whole lines that were read wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Room in the queue, as everybody's lines do.
+    Room,
+    /// That its own answers get fewer. Nobody else's business.
+    Answers,
 }
 
 #[derive(Debug)]
@@ -109,8 +118,7 @@ pub struct Client {
     /// Of the listener that it came by.
     pub source: usize,
     arrived_ns: i64,
-    /// Whole lines that were read wait for room.
-    blocked: bool,
+    wait: Option<Wait>,
     /// The kernel says that there is something to read.
     pub is_ready: bool,
     name: Option<Arc<str>>,
@@ -135,7 +143,7 @@ impl Client {
             peer,
             source,
             arrived_ns: 0,
-            blocked: false,
+            wait: None,
             is_ready: false,
             name: None,
             awaits_resume: false,
@@ -160,13 +168,34 @@ impl Client {
         self.stream.waiting().len()
     }
 
+    /// Its lines wait for room in the queue.
     pub fn is_blocked(&self) -> bool {
-        self.blocked && !self.is_over
+        self.wait == Some(Wait::Room) && !self.is_over
+    }
+
+    /// Lines that were read wait, whatever for.
+    pub fn is_behind(&self) -> bool {
+        self.wait.is_some() && !self.is_over
+    }
+
+    /// It has said its name and was not told yet how far it has come.
+    pub fn awaits_resume(&self) -> bool {
+        self.awaits_resume && !self.is_over
+    }
+
+    /// A turn would move it on, as far as it is up to itself.
+    pub fn wants_turn(&mut self) -> bool {
+        match self.wait.filter(|_| !self.is_over) {
+            None => self.is_ready,
+            Some(Wait::Room) => true,
+            Some(Wait::Answers) => self.answers.has_room(),
+        }
     }
 
     /// More of its input would be taken.
     pub fn is_open(&self) -> bool {
-        !self.is_over && !self.stream.ended() && !self.awaits_resume
+        let waits = self.awaits_resume || self.wait.is_some();
+        !self.is_over && !self.stream.ended() && !waits
     }
 
     pub fn is_over(&self) -> bool {
@@ -186,12 +215,15 @@ impl Client {
         log: &mut dyn FnMut(u64, &dyn Display),
     ) -> Turn {
         self.stream.borrow(memory);
-        if std::mem::take(&mut self.is_ready) && !self.blocked && self.is_open() {
+        if std::mem::take(&mut self.is_ready) && self.is_open() {
             self.read(now);
         }
         let turn = self.take(to, log);
         self.stream.give_back(memory);
-        self.blocked = matches!(turn, Turn::NoRoom);
+        self.wait = match turn {
+            Turn::Waits(wait) => Some(wait),
+            _ => None,
+        };
         turn
     }
 
@@ -240,7 +272,7 @@ impl Client {
             }
         }
         if !self.answers.has_room() {
-            return Turn::NoRoom;
+            return Turn::Waits(Wait::Answers);
         }
         let (answers, stream) = (&mut self.answers, &mut self.stream);
         let taken = stream.take(to, self.arrived_ns, &mut |line, reason| {
@@ -251,8 +283,10 @@ impl Client {
                 ControlFlow::Break(())
             }
         });
-        if taken == Taken::NoRoom {
-            return Turn::NoRoom;
+        match taken {
+            Taken::All => {}
+            Taken::NoRoom => return Turn::Waits(Wait::Room),
+            Taken::Held => return Turn::Waits(Wait::Answers),
         }
         if stream.ended() {
             answers.end(stream.marked(), stream.is_torn().then_some(TORN));
@@ -272,7 +306,7 @@ impl Client {
             self.stream.resume(name, resume.lines());
             self.answers.resume(resume);
             // Lines may have come behind the name already.
-            self.blocked = true;
+            self.wait = Some(Wait::Room);
         }
     }
 
@@ -294,7 +328,7 @@ impl Client {
 
     /// Closes a connection that has nothing more to say; gives whether it is closed.
     pub fn settle(&mut self, now: Instant) -> bool {
-        if !self.is_over && self.stream.ended() && !self.blocked && !self.awaits_resume {
+        if !self.is_over && self.stream.ended() && self.wait.is_none() && !self.awaits_resume {
             let is_told =
                 self.answers.settled() >= self.stream.marked() && !self.answers.is_ready();
             let is_late = self.gives_up().is_some_and(|at| at <= now);

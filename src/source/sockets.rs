@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::ack::{Ack, Resume};
 use crate::log::{self, Limit};
 use crate::reading::Hello;
-use crate::source::client::{Client, Turn};
+use crate::source::client::{Client, Turn, Wait};
 use crate::source::datagrams::Datagrams;
 use crate::source::listener::Listener;
 use crate::source_spec::SourceSpec;
@@ -20,7 +20,7 @@ use crate::sys::{self, Watch};
 
 /// Connections at one time, over all sockets.
 pub const CONNECTIONS_MAX: usize = 1024;
-/// Lines that are not whole yet, in all; who holds most has to go when there is more.
+/// Lines that are not whole yet or wait for answers, in all; who holds most has to go when there is more.
 pub const HELD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Descriptors for the files, the sockets that listen and whatever the libraries need.
 const DESCRIPTORS_BESIDE: u64 = 64;
@@ -135,6 +135,17 @@ impl Sockets {
         self.clients.iter().any(Client::is_blocked)
     }
 
+    /// A client's lines wait, for whatever it is.
+    pub fn is_behind(&self) -> bool {
+        self.clients.iter().any(Client::is_behind)
+    }
+
+    /// All that was read is taken, and all that was asked is answered.
+    pub fn is_drained(&self) -> bool {
+        let is_due = |client: &Client| client.is_behind() || client.awaits_resume();
+        !self.clients.iter().any(is_due)
+    }
+
     /// Adds what is to be waited for. Without `reads` nothing new is taken.
     pub fn watch(&mut self, watches: &mut Vec<Watch>, reads: bool, now: Instant) {
         self.watched.clear();
@@ -231,11 +242,13 @@ impl Sockets {
     pub fn take(&mut self, to: &mut Intake<'_>, now: Instant) {
         let count = self.clients.len();
         let first = self.turn;
+        let mut held: usize = self.clients.iter().map(Client::held_bytes).sum();
         for n in (0..count).map(|n| (first + n) % count) {
             let client = &mut self.clients[n];
-            if !client.is_blocked() && !client.is_ready {
+            if !client.wants_turn() {
                 continue;
             }
+            held -= client.held_bytes();
             let (limit, source) = (
                 &mut self.told.rejections,
                 &self.listeners[client.source].name,
@@ -244,9 +257,10 @@ impl Sockets {
             let turn = client.turn(&mut self.memory, to, now, &mut |line, reason| {
                 reject(limit, source, &peer, line, reason);
             });
+            held += client.held_bytes();
             match turn {
-                Turn::Done => {}
-                Turn::NoRoom => {
+                Turn::Done | Turn::Waits(Wait::Answers) => {}
+                Turn::Waits(Wait::Room) => {
                     self.turn = n;
                     return;
                 }
@@ -259,13 +273,24 @@ impl Sockets {
                     tell(limit, "client-refused", source, &peer, &reason);
                 }
             }
+            // Not later: a thousand that each read once are too many.
+            if held > HELD_BYTES_MAX {
+                held = self.hold_less();
+            }
         }
         self.turn = if count == 0 {
             0
         } else {
             (self.turn + 1) % count
         };
-        self.hold_less();
+    }
+
+    /// The same at the end, when nobody is waited for any more.
+    pub fn take_rest(&mut self, to: &mut Intake<'_>, now: Instant) {
+        for client in &mut self.clients {
+            client.answers.lift_limit();
+        }
+        self.take(to, now);
     }
 
     /// Moves datagrams on. `to` has the room for sources that cannot wait. Gives those that the kernel
@@ -302,13 +327,13 @@ impl Sockets {
         older.refuse(0, &reason);
     }
 
-    /// Closes who holds most while all together hold too much.
-    fn hold_less(&mut self) {
+    /// Closes who holds most while all together hold too much. Gives what they hold.
+    fn hold_less(&mut self) -> usize {
         loop {
             let open = || self.clients.iter().filter(|client| !client.is_over());
             let held: usize = open().map(Client::held_bytes).sum();
             if held <= HELD_BYTES_MAX {
-                return;
+                return held;
             }
             let Some(most) = self
                 .clients
@@ -316,7 +341,7 @@ impl Sockets {
                 .filter(|client| !client.is_over())
                 .max_by_key(|client| client.held_bytes())
             else {
-                return;
+                return held;
             };
             let reason = format!(
                 "unfinished lines of all connections hold {held} bytes, and this one most of them"
