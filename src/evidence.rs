@@ -159,6 +159,12 @@ fn judge(scene: &Scene) -> Verdict {
     }
 }
 
+/// The kernel's name for this boot.
+pub fn boot_id() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
 /// Looks at the files of a database that nobody has open here. `last_run` asks the database file alone.
 pub fn look(
     db: &Path,

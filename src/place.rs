@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::damage;
 use crate::options::OnDamage;
@@ -20,6 +21,10 @@ pub struct Place {
     _lock: File,
     pub warning: Option<&'static str>,
 }
+
+/// A command that asks whether somebody records has the lock for that moment.
+const LOCK_TRIES: u32 = 5;
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a filesystem means for a recording.
 #[derive(Debug, PartialEq, Eq)]
@@ -160,6 +165,12 @@ impl Identity {
 }
 
 /// Device and inode.
+/// Whether a recorder has the database. Only while this process has it open nowhere else: closing any
+/// descriptor of a file drops the process's POSIX locks on it.
+pub fn is_recorded(db: &Path) -> bool {
+    File::open(db).is_ok_and(|file| sys::try_lock(&file).is_ok_and(|free| !free))
+}
+
 pub fn inode(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|m| (m.dev(), m.ino()))
 }
@@ -248,7 +259,15 @@ pub fn lock(db: &Path) -> Result<File, String> {
             db.display()
         ));
     }
-    match sys::try_lock(&file) {
+    let mut locked = sys::try_lock(&file);
+    for _ in 0..LOCK_TRIES {
+        if !locked.as_ref().is_ok_and(|locked| !locked) {
+            break;
+        }
+        std::thread::sleep(LOCK_AGAIN);
+        locked = sys::try_lock(&file);
+    }
+    match locked {
         Ok(true) => Ok(file),
         Ok(false) => {
             let holder = fs::read_to_string("/proc/locks")

@@ -6,7 +6,6 @@
 //! no stop its deadline.
 
 use std::cell::Cell;
-use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::ack::Outbox;
 use crate::db::{self, Start};
+use crate::evidence;
 use crate::exit::Status;
 use crate::line::Line;
 use crate::log::{self, Limit};
@@ -152,9 +152,7 @@ impl Recorder {
             settings: settings.clone(),
             start: Start {
                 now_ns: sys::clock_ns(Clock::Real),
-                boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")
-                    .ok()
-                    .map(|id| id.trim().to_owned()),
+                boot_id: evidence::boot_id(),
                 boot_ns: sys::clock_ns(Clock::Boot),
             },
             queue: queue.clone(),

@@ -376,3 +376,15 @@ fn a_terminal_is_told_how_far_the_copy_is_and_gets_no_database() {
         "{out}"
     );
 }
+
+#[test]
+fn a_name_that_sqlite_takes_for_a_part_of_the_database_is_no_dest() {
+    let dir = Dir::new("backup-companion");
+    let db = database(&dir, 10);
+    for end in ["-wal", "-shm", "-journal"] {
+        let (code, _, err) = backup(&db, &format!("{}{end}", text(&db)));
+        assert_eq!(code, 1, "{end}: {err}");
+        assert!(err.contains("a part of the database itself"), "{err}");
+        assert!(!dir.file(&format!("x.db{end}")).exists());
+    }
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use support::mounts::Mount;
-use support::{Dir, Running, assert_sound, count, fields, sql, until};
+use support::{Dir, Running, assert_sound, count, fields, seawall, sql, until};
 
 /// More than any disk has, so that it counts as full from the start.
 const MORE_THAN_ANY: &str = "1000000000GiB";
@@ -246,4 +246,36 @@ fn a_start_waits_for_an_inode_as_for_any_other_room() {
     let ended = run.stop(libc::SIGTERM);
     assert_eq!((ended.code(), count(&db)), (0, 1));
     assert_sound(&db);
+}
+
+#[test]
+fn what_is_there_can_be_read_when_the_disk_is_full() {
+    // Small blocks: there SQLite's shared memory needs room of its own.
+    let Some(disk) = Mount::small_disk(24, "1024") else {
+        return;
+    };
+    let db = disk.file("x.db");
+    let mut run = recorder(&db, &["--min-free", "0"]);
+    run.send(b"m f=1 1\nm f=2 2\n");
+    until("both are acknowledged", || (run.acked() == 2).then_some(()));
+    let filler = disk.fill();
+    let dir = Dir::new("copy");
+    let copy = dir.file("copy.db");
+    let path = db.to_str().unwrap();
+    let read = |when: &str| {
+        for args in [
+            &["check"] as &[&str],
+            &["show", "--since", "none"],
+            &["export"],
+            &["backup", copy.to_str().unwrap(), "--min-free", "0"],
+        ] {
+            let (code, out, err) = seawall(&[args, &["--db", path]].concat());
+            assert_eq!(code, 0, "{when}: {args:?}: {out}{err}");
+        }
+    };
+    read("recorded");
+    fs::remove_file(filler).unwrap();
+    assert_eq!(run.stop(libc::SIGTERM).code(), 0);
+    disk.fill();
+    read("stopped");
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
@@ -144,7 +145,6 @@ fn an_answer_that_is_not_the_recorders_is_not_believed() {
     let db = dir.file("x.db");
     fs::write(&db, "").unwrap();
     let file = {
-        use std::os::unix::fs::MetadataExt;
         let metadata = fs::metadata(&db).unwrap();
         format!("seawall-file-{:x}-{:x}", metadata.dev(), metadata.ino())
     };
@@ -166,6 +166,28 @@ fn an_answer_that_is_not_the_recorders_is_not_believed() {
         assert_eq!(said["reason"], expected);
     }
     liar.join().unwrap();
+}
+
+#[test]
+fn an_answer_that_comes_a_byte_at_a_time_is_not_waited_for() {
+    let dir = Dir::new("status-dribble");
+    let db = dir.file("x.db");
+    fs::write(&db, "").unwrap();
+    let file = fs::metadata(&db).unwrap();
+    let name = format!("seawall-file-{:x}-{:x}", file.dev(), file.ino());
+    let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    let dribbler = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // Until the other end has had enough.
+        while std::io::Write::write_all(&mut stream, b"s").is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(100)); // the pause is the test
+        }
+    });
+    let (code, said) = of(&db);
+    assert_eq!(code, 1);
+    assert!(said["reason"].contains("no report within"), "{said:?}");
+    dribbler.join().unwrap();
 }
 
 #[test]

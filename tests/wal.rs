@@ -612,3 +612,31 @@ fn the_files_time_tells_the_truth_within_a_checkpoint() {
     }
     recorder.kill();
 }
+
+#[test]
+fn whoever_looks_before_the_next_start_leaves_the_signs_of_a_loss_as_they_are() {
+    for name in ["check", "show", "export", "backup"] {
+        let dir = Dir::new("looked-first");
+        let db = killed(&dir, 8);
+        // The -shm alone says that there was more.
+        let wal = beside(&db, "-wal");
+        let bytes = fs::read(&wal).unwrap();
+        fs::write(&wal, &bytes[..32 + 3 * (24 + 4096) + 100]).unwrap();
+        let path = db.to_str().unwrap();
+        let dest = dir.file("copy.db");
+        let args: &[&str] = match name {
+            "backup" => &["backup", dest.to_str().unwrap(), "--min-free", "0"],
+            _ => &[name],
+        };
+        let (code, out, err) = seawall(&[args, &["--db", path]].concat());
+        assert_eq!(code, 1, "{name}: {out}{err}");
+        let said = if name == "check" { &out } else { &err };
+        let wanted = match name {
+            "check" => "what is in the -wal alone (wal-damaged)",
+            _ => "the -wal beside it is damaged or another's",
+        };
+        assert!(said.contains(wanted), "{name}: {out}{err}");
+        assert_eq!(recovered(&next(&db)).0, "wal-damaged", "after {name}");
+        assert_eq!(aside(&db).len(), 1);
+    }
+}

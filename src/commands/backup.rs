@@ -12,7 +12,7 @@ use super::{complain, print, unwritten};
 use crate::db::{self, Snapshot};
 use crate::exit::Status;
 use crate::options::Backup;
-use crate::place::{folder_of, follow_links, wal_of};
+use crate::place::{folder_of, follow_links, wal_of, with_end};
 use crate::{sys, terminal};
 
 /// What the temporary file has behind the name of DEST.
@@ -37,7 +37,9 @@ fn to_stdout(settings: &Backup) -> Status {
     if sys::is_terminal(sys::STDOUT) {
         return complain("cannot write a database to a terminal; send stdout to a file or a pipe");
     }
-    let mut snapshot = match Snapshot::take(&settings.db, settings.busy_timeout) {
+    let taken = db::look_before_reading(&settings.db)
+        .and_then(|()| Snapshot::take(&settings.db, settings.busy_timeout));
+    let mut snapshot = match taken {
         Ok(snapshot) => snapshot,
         Err(e) => return complain(e),
     };
@@ -62,8 +64,9 @@ fn to_stdout(settings: &Backup) -> Status {
 
 /// Gives the line that tells of the copy.
 fn to_file(settings: &Backup, dest: &Path) -> Result<String, String> {
-    let mut snapshot =
-        Snapshot::take(&settings.db, settings.busy_timeout).map_err(|e| e.to_string())?;
+    let taken = db::look_before_reading(&settings.db)
+        .and_then(|()| Snapshot::take(&settings.db, settings.busy_timeout));
+    let mut snapshot = taken.map_err(|e| e.to_string())?;
     look_at(dest, settings)?;
     let bytes = snapshot.bytes();
     let temporary = Temporary::make(dest)?;
@@ -137,6 +140,15 @@ fn look_at(dest: &Path, settings: &Backup) -> Result<(), String> {
             ));
         }
     }
+    let db = follow_links(&settings.db);
+    let is_companion = dest.file_name().is_some_and(|name| {
+        BESIDE
+            .iter()
+            .any(|end| with_end(&db, end).file_name() == Some(name))
+    }) && is_same_folder(&folder_of(dest), &folder_of(&db));
+    if is_companion {
+        return refuse("SQLite takes a file of this name for a part of the database itself");
+    }
     let there = match fs::metadata(dest) {
         Ok(there) => there,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -169,6 +181,11 @@ fn look_at(dest: &Path, settings: &Backup) -> Result<(), String> {
         Ok(false) => refuse("a recorder is recording to it"),
         _ => Ok(()),
     }
+}
+
+fn is_same_folder(one: &Path, other: &Path) -> bool {
+    let of = |folder: &Path| fs::metadata(folder).map(|f| (f.dev(), f.ino())).ok();
+    of(one).is_some() && of(one) == of(other)
 }
 
 /// The file that becomes DEST; removed unless it does.
@@ -245,12 +262,6 @@ impl Drop for Temporary {
             let _ = fs::remove_file(with_end(&self.path, end));
         }
     }
-}
-
-fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }
 
 /// The line on a terminal that tells how far the copy is; gone with the value.

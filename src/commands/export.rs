@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{complain, unwritten};
-use crate::db::{Error, Names, Position, Reader, Times};
+use crate::db::{self, Error, Names, Position, Reader, Times};
 use crate::exit::Status;
 use crate::glob;
 use crate::options::{Export, Format};
@@ -121,6 +121,7 @@ impl<'a> Exporter<'a> {
 
     /// Opens the database; one that is another than before is read from its beginning.
     fn open(&mut self) -> Result<Reader, Error> {
+        db::look_before_reading(&self.settings.db)?;
         let reader = Reader::open(&self.settings.db, self.settings.busy_timeout)?;
         if self.device != reader.device() {
             if !self.device.is_empty() {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{complain, unwritten};
-use crate::db::{Error, Names, Position, Reader, Times};
+use crate::db::{self, Error, Names, Position, Reader, Times};
 use crate::exit::Status;
 use crate::glob;
 use crate::options::Show;
@@ -273,6 +273,7 @@ impl Sums {
 /// The table as it is now.
 fn look(settings: &Show, size: Option<(usize, usize)>) -> Result<String, Error> {
     let now_ns = sys::clock_ns(Clock::Real);
+    db::look_before_reading(&settings.db)?;
     let mut reader = Reader::open(&settings.db, settings.busy_timeout)?;
     let newest = reader.newest()?;
     let window = Window::new(settings.since, now_ns, &mut reader)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::raw::{Access, Connection};
 use super::spans::Examiner;
-use super::{Class, Error, UNCLEAN, code_in, error, identify, look_for_room, schema};
+use super::{Class, Error, UNCLEAN, code_in, error, identify, read, schema};
 use crate::evidence::Loss;
 use crate::ledger;
 use crate::reading::{Kind, Value};
@@ -66,7 +66,16 @@ impl Audit {
 /// Looks at everything. An error means that the look could not be taken; damage is a finding.
 pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, Error> {
     let mut audit = Audit::default();
-    let mut result = examine(path, full, busy_timeout, Access::ReadOnly, &mut audit);
+    let lost = read::lost(path);
+    if lost.is_none() {
+        read::look_for_room_to_read(path)?;
+    }
+    // The next start has to find the -wal as it is.
+    let access = match lost {
+        Some(_) => Access::Immutable,
+        None => Access::ReadOnly,
+    };
+    let mut result = examine(path, full, busy_timeout, access, &mut audit);
     if result.as_ref().is_err_and(Error::is_read_only) {
         // What a kill left half done has to be rolled back before anybody can read, as a start would.
         audit = Audit::default();
@@ -75,6 +84,12 @@ pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, E
     match result {
         Err(e) if e.class() == Class::Damaged => audit.damage(e.to_string()),
         other => other?,
+    }
+    if let Some(loss) = lost {
+        let reason = loss.reason();
+        audit.miss(format!(
+            "what is in the -wal alone ({reason}): the next start of the recorder saves what can be saved of it, and what is counted here is without it"
+        ));
     }
     Ok(audit)
 }
@@ -87,7 +102,6 @@ fn examine(
     audit: &mut Audit,
 ) -> Result<(), Error> {
     let operation = "check";
-    look_for_room(path, 0)?;
     let mut raw = Connection::open(path, access)?;
     raw.set_busy_timeout(busy_timeout);
     // One snapshot, so that a recorder that goes on cannot look like damage.

@@ -73,6 +73,12 @@ impl Error {
         Self::new("record to", path, FOREIGN_WAL, message)
     }
 
+    /// What the -wal beside it shows would be gone once it is opened.
+    pub fn unread_wal(operation: &'static str, path: &Path) -> Self {
+        let message = "the -wal beside it is damaged or another's; start the recorder, which keeps a copy of it and tells of it, or copy the files elsewhere first";
+        Self::new(operation, path, FOREIGN_WAL, message)
+    }
+
     /// Another process has it open, though nobody should know of it.
     pub fn busy(operation: &'static str, path: &Path) -> Self {
         Self::new(operation, path, ffi::SQLITE_BUSY, "it is in use")

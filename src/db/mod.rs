@@ -29,7 +29,7 @@ pub use backup::{HEADER_BYTES, Snapshot, is_seawall};
 pub use error::{Class, Error};
 pub use pragma::{Sync, WAL_BYTES_KEPT};
 pub use raw::version;
-pub use read::{Names, Position, Reader, Reading, Times};
+pub use read::{Names, Position, Reader, Reading, Times, look_before_reading};
 pub use retention::{BroughtDown, Expired, Pages, Surplus};
 pub use seal::last_run;
 

@@ -6,13 +6,17 @@
 
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::fs::File;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use super::raw::{Access, Connection, Statement};
 use super::{Error, error, identify, look_for_room, pragma, schema, spans};
+use crate::evidence::{self, Loss, Treatment, Verdict};
+use crate::place;
 use crate::reading::{Kind, Value};
 
 /// Ids that one snapshot goes through at most: some milliseconds.
@@ -459,6 +463,52 @@ fn kind(name: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|kind| kind.name() == name)
 }
 
+/// What was lost of the -wal of a database that nobody records. To be asked before this process opens it:
+/// SQLite makes the -shm anew then, which tells how long the -wal was.
+pub fn lost(path: &Path) -> Option<Loss> {
+    verdict(path).loss
+}
+
+fn verdict(path: &Path) -> Verdict {
+    if place::is_recorded(path) {
+        return Verdict::default();
+    }
+    let boot_id = evidence::boot_id();
+    // Where the look cannot be taken, SQLite's own calls tell better why.
+    evidence::look(path, boot_id.as_deref(), || {
+        super::last_run(path).ok().flatten()
+    })
+    .unwrap_or_default()
+}
+
+/// Before a command opens a database to read it, and while this process has it open nowhere: an error where
+/// that would wipe out what the next start of the recorder has to see, or needs room that is not there.
+pub fn look_before_reading(path: &Path) -> Result<(), Error> {
+    if let Treatment::Copy | Treatment::Remove = verdict(path).wal {
+        return Err(Error::unread_wal(READ, path));
+    }
+    look_for_room_to_read(path)
+}
+
+/// A log that nobody has open is read into a -shm first. A file that is whole needs none, and where somebody
+/// records it is there.
+pub(super) fn look_for_room_to_read(path: &Path) -> Result<(), Error> {
+    let has_log = place::wal_of(path).exists();
+    if (!has_log && !is_in_wal_mode(path)) || place::is_recorded(path) {
+        return Ok(());
+    }
+    look_for_room(path, 0).map_err(|e| Error {
+        operation: READ,
+        ..e
+    })
+}
+
+fn is_in_wal_mode(path: &Path) -> bool {
+    let mut head = [0; 20];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head[18..] != [1, 1]
+}
+
 /// Opens a seawall database that others may be recording into.
 pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Error> {
     match open_with(path, busy_timeout, Access::ReadOnly) {
@@ -469,7 +519,6 @@ pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Er
 }
 
 fn open_with(path: &Path, busy_timeout: Duration, access: Access) -> Result<Connection, Error> {
-    look_for_room(path, 0)?;
     let mut raw = Connection::open(path, access)?;
     raw.set_busy_timeout(busy_timeout);
     match identify(&mut raw) {

@@ -20,7 +20,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::exit::Status;
 use crate::options::{StatusFormat, StatusSettings};
@@ -77,7 +79,7 @@ fn normal(path: &Path) -> PathBuf {
 
 /// Asks the recorder of a database and prints what it says.
 pub fn status(settings: &StatusSettings) -> Status {
-    let mut report = match ask(&settings.db) {
+    let mut report = match ask_in_time(&settings.db) {
         Ok(report) => report,
         Err(reason) => Report::none(&normal(&settings.db), &reason),
     };
@@ -93,6 +95,33 @@ pub fn status(settings: &StatusSettings) -> Status {
     }
 }
 
+/// Within `ANSWER_WAIT`, whoever has the name: somebody else may dribble, or not even let one connect.
+fn ask_in_time(db: &Path) -> Result<Report, String> {
+    let answer = Arc::new(Mutex::new(None));
+    let (waiting, given, path) = (thread::current(), answer.clone(), db.to_owned());
+    thread::spawn(move || {
+        let asked = ask(&path);
+        *given.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+        waiting.unpark();
+    });
+    let until = Instant::now() + ANSWER_WAIT;
+    loop {
+        let given = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(asked) = given {
+            return asked;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(cannot(&format_args!("no report within {ANSWER_WAIT:?}")));
+        }
+        thread::park_timeout(left);
+    }
+}
+
+fn cannot(why: &dyn Display) -> String {
+    format!("the recorder does not answer: {why}")
+}
+
 fn ask(db: &Path) -> Result<Report, String> {
     let name = Name::of_path(db);
     if let Some(report) = ask_at(&name)? {
@@ -106,7 +135,6 @@ fn ask(db: &Path) -> Result<Report, String> {
 
 /// None where nobody has the name.
 fn ask_at(name: &Name) -> Result<Option<Report>, String> {
-    let cannot = |e: &dyn Display| format!("the recorder does not answer: {e}");
     let address = name.address().map_err(|e| cannot(&e))?;
     let stream = match UnixStream::connect_addr(&address) {
         Ok(stream) => stream,
@@ -114,13 +142,8 @@ fn ask_at(name: &Name) -> Result<Option<Report>, String> {
         Err(e) => return Err(cannot(&e)),
     };
     let mut answer = String::new();
-    let asked = stream
-        .set_read_timeout(Some(ANSWER_WAIT))
-        .and_then(|()| stream.take(REPORT_BYTES_MAX).read_to_string(&mut answer));
-    asked.map_err(|e| match e.kind() {
-        io::ErrorKind::WouldBlock => cannot(&format_args!("nothing in {ANSWER_WAIT:?}")),
-        _ => cannot(&e),
-    })?;
+    let asked = stream.take(REPORT_BYTES_MAX).read_to_string(&mut answer);
+    asked.map_err(|e| cannot(&e))?;
     let report = Report::parse(&answer).ok_or_else(|| cannot(&"what came is no report"))?;
     // Names are hashes, and anybody may take any name.
     if report.names().any(|of| of == name.0) {
