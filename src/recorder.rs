@@ -249,6 +249,7 @@ impl Recorder {
             if !sys::take_signal(signal) {
                 continue;
             }
+            let was_recording = matches!(self.phase, Phase::Recording);
             match &mut self.phase {
                 Phase::Opening | Phase::Recording => {
                     log::info("stopping", &[("reason", &signal.name())]);
@@ -256,6 +257,10 @@ impl Recorder {
                     let stop = Stop::new(Reason::Signal(signal), now, self.settings.stop_timeout);
                     self.phase = Phase::Draining(stop);
                     self.close_sources();
+                    // Before the file is open nothing is accepted.
+                    if was_recording {
+                        self.take_datagrams(true, Instant::now());
+                    }
                 }
                 Phase::Draining(stop) | Phase::Stopping(stop) => stop.signal(Instant::now()),
             }
@@ -270,7 +275,6 @@ impl Recorder {
             }
         }
         self.sockets.close();
-        self.take_datagrams(true, Instant::now());
     }
 
     /// Acts on what the writer tells; gives the exit status when there is nothing left to wait for.
