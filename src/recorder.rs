@@ -274,7 +274,12 @@ impl Recorder {
                 stdin.close();
             }
         }
-        self.sockets.close();
+        self.close_sockets();
+    }
+
+    fn close_sockets(&mut self) {
+        let progress = self.progress.clone();
+        self.sockets.close(move || progress.bell.ring());
     }
 
     /// Acts on what the writer tells; gives the exit status when there is nothing left to wait for.
@@ -306,7 +311,8 @@ impl Recorder {
                 None
             }
             Phase::Draining(stop) | Phase::Stopping(stop) => {
-                let over = step == Step::Closed || stop.is_over(step, Instant::now());
+                let is_done = step == Step::Closed && self.sockets.are_files_gone();
+                let over = is_done || stop.is_over(step, Instant::now());
                 over.then(|| self.leave(step, None))
             }
             _ => None,
@@ -684,7 +690,7 @@ impl Recorder {
         if failure.is_some() && !(step == Step::Open && matches!(reason, Reason::Signal(_))) {
             reason = Reason::Error;
         }
-        self.sockets.close();
+        self.close_sockets();
         // What was read and found no room is accepted too, and has to be owned up to.
         let mut to = Intake {
             batch: &mut self.staged,

@@ -45,9 +45,18 @@ enum Socket {
 }
 
 #[derive(Debug)]
-struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
+}
+
+impl SocketFile {
+    /// If it is still ours.
+    pub fn remove(self) {
+        if inode(&self.path).is_ok_and(|found| found == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Listener {
@@ -90,14 +99,10 @@ impl Listener {
         }
     }
 
-    /// Nobody is accepted from here on, and the socket's file goes, if it is still ours.
-    pub fn close(&mut self) {
-        if let Some(file) = self.file.take()
-            && inode(&file.path).is_ok_and(|found| found == file.inode)
-        {
-            let _ = fs::remove_file(&file.path);
-        }
+    /// Nobody is accepted from here on. Gives the file that is to be removed.
+    pub fn close(&mut self) -> Option<SocketFile> {
         self.socket = Socket::Closed;
+        self.file.take()
     }
 
     /// The next connection, which never blocks, and who it is.
@@ -125,7 +130,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.close();
+        self.close().into_iter().for_each(SocketFile::remove);
     }
 }
 
