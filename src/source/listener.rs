@@ -8,7 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -185,10 +185,13 @@ fn clear_way(path: &Path) -> Result<(), String> {
     if !found.file_type().is_socket() {
         return Err("there is something else of that name, which is not a socket".into());
     }
-    match UnixStream::connect(path) {
+    match sys::try_connect(path) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+            return Err("another process listens on it, and is slow to accept".into());
+        }
         Err(e) => return Err(format!("there is a socket of that name: {e}")),
-        Ok(_) => return Err("another process listens on it".into()),
+        Ok(()) => return Err("another process listens on it".into()),
     }
     if inode(path).is_ok_and(|inode| inode == (found.dev(), found.ino())) {
         fs::remove_file(path).map_err(|e| format!("the stale socket cannot be removed: {e}"))?;
