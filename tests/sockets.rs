@@ -78,6 +78,14 @@ fn a_client_that_ends_its_input_gets_its_last_ack_and_then_the_end() {
     assert_eq!(unix.rest().last().unwrap(), "ack 5000");
     assert_eq!(tcp.rest().last().unwrap(), "ack 5000");
     assert_eq!(s.unix().end().rest(), [""; 0]);
+    // Whether the end comes before the answer to the name or after it.
+    let hello = "# client a\n";
+    assert_eq!(s.unix().send(hello).end().rest(), ["resume 0", "ack 1"]);
+    let mut named = s.tcp();
+    assert_eq!(named.hello("a"), 0);
+    assert_eq!(named.end().rest(), ["ack 1"]);
+    let torn = s.unix().send(format!("{hello}m s=\"")).end().rest();
+    assert_eq!(torn, ["resume 0", "ack 1"]);
 }
 
 #[test]
