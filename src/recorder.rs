@@ -247,6 +247,7 @@ impl Recorder {
             if !sys::take_signal(signal) {
                 continue;
             }
+            let was_recording = matches!(self.phase, Phase::Recording);
             match &mut self.phase {
                 Phase::Opening | Phase::Recording => {
                     log::info("stopping", &[("reason", &signal.name())]);
@@ -254,6 +255,10 @@ impl Recorder {
                     let stop = Stop::new(Reason::Signal(signal), now, self.settings.stop_timeout);
                     self.phase = Phase::Draining(stop);
                     self.close_sources();
+                    // Before the file is open nothing is accepted.
+                    if was_recording {
+                        self.take_datagrams(true, Instant::now());
+                    }
                 }
                 Phase::Draining(stop) | Phase::Stopping(stop) => stop.signal(Instant::now()),
             }
@@ -267,8 +272,12 @@ impl Recorder {
                 stdin.close();
             }
         }
-        self.sockets.close();
-        self.take_datagrams(true, Instant::now());
+        self.close_sockets();
+    }
+
+    fn close_sockets(&mut self) {
+        let progress = self.progress.clone();
+        self.sockets.close(move || progress.bell.ring());
     }
 
     /// Acts on what the writer tells; gives the exit status when there is nothing left to wait for.
@@ -300,7 +309,8 @@ impl Recorder {
                 None
             }
             Phase::Draining(stop) | Phase::Stopping(stop) => {
-                let over = step == Step::Closed || stop.is_over(step, Instant::now());
+                let is_done = step == Step::Closed && self.sockets.are_files_gone();
+                let over = is_done || stop.is_over(step, Instant::now());
                 over.then(|| self.leave(step, None))
             }
             _ => None,
@@ -678,7 +688,7 @@ impl Recorder {
         if failure.is_some() && !(step == Step::Open && matches!(reason, Reason::Signal(_))) {
             reason = Reason::Error;
         }
-        self.sockets.close();
+        self.close_sockets();
         // What was read and found no room is accepted too, and has to be owned up to.
         let mut to = Intake {
             batch: &mut self.staged,

@@ -42,6 +42,7 @@ pub struct Stop {
     /// The process has left by then. None at the end of input: nobody is about to kill the process, so
     /// that a lock or a full disk is waited out as at any other time.
     deadline: Option<Instant>,
+    first_signal: Option<Instant>,
     hurried_end: Option<Instant>,
 }
 
@@ -52,6 +53,7 @@ impl Stop {
             began,
             timeout,
             deadline: None,
+            first_signal: None,
             hurried_end: None,
         };
         if let Reason::Signal(_) = reason {
@@ -62,11 +64,11 @@ impl Stop {
 
     /// The first signal sets the deadline. After a second one only the commit is waited for.
     pub fn signal(&mut self, now: Instant) {
-        if self.deadline.is_some() {
-            let same_until = self.began + SAME_SIGNAL;
-            self.hurried_end.get_or_insert(now.max(same_until));
+        if let Some(first) = self.first_signal {
+            self.hurried_end.get_or_insert(now.max(first + SAME_SIGNAL));
             return;
         }
+        self.first_signal = Some(now);
         self.deadline = Some(now + self.timeout.saturating_sub(self.reserve()));
     }
 
@@ -91,8 +93,9 @@ impl Stop {
     /// Whether the process leaves now though the writer, which is at `step`, is not done.
     pub fn is_over(&self, step: Step, now: Instant) -> bool {
         let passed = |end: Option<Instant>| end.is_some_and(|end| now >= end);
-        // Before the file is open nothing was accepted; closing is too short to be cut off.
-        let may_be_dropped = matches!(step, Step::Open | Step::Checkpoint);
+        // Before the file is open nothing was accepted; closing is too short to be cut off, and what may be
+        // left after it is not the file's.
+        let may_be_dropped = matches!(step, Step::Open | Step::Checkpoint | Step::Closed);
         passed(self.deadline) || (passed(self.hurried_end) && may_be_dropped)
     }
 
@@ -270,5 +273,12 @@ mod tests {
         stop.signal(start);
         assert!(!stop.is_over(Step::Checkpoint, start));
         assert_eq!(stop.next_look(start), Some(start + SAME_SIGNAL));
+        // Also where the input has ended long before.
+        let later = start + Duration::from_secs(60);
+        let mut stop = Stop::new(Reason::Eof, start, TIMEOUT);
+        stop.signal(later);
+        stop.signal(later);
+        assert!(!stop.is_over(Step::Checkpoint, later));
+        assert_eq!(stop.next_look(later), Some(later + SAME_SIGNAL));
     }
 }

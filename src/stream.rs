@@ -204,7 +204,9 @@ impl Stream {
     pub fn take(&mut self, to: &mut Intake<'_>, now_ns: i64, reject: Reject<'_>) -> Taken {
         let before = self.lines;
         let taken = self.take_lines(to, now_ns, reject);
-        if self.awaited && self.lines > before {
+        // A client that ends right behind its name waits for an ack of that.
+        let is_only_hello = self.ended && self.lines > self.marked;
+        if self.awaited && (self.lines > before || is_only_hello) {
             let lines = self.lines;
             self.marked = lines;
             to.batch.awaited = true;
@@ -212,7 +214,9 @@ impl Stream {
                 stream: self.id,
                 lines,
             });
-            if let Some(client) = &self.client {
+            if let Some(client) = &self.client
+                && self.lines > before
+            {
                 // The line that gave the name is not one of the client's.
                 to.batch.client(&client.name, client.lines + lines - 1);
             }

@@ -428,6 +428,38 @@ pub fn datagrams_dropped(fd: RawFd) -> Option<u32> {
     is_told.then_some(info[libc::SK_MEMINFO_DROPS as usize])
 }
 
+/// Connects to a unix socket and lets go again; never waits. `WouldBlock` is told where somebody listens
+/// whose backlog is full.
+pub fn try_connect(path: &Path) -> io::Result<()> {
+    let mut address = libc::sockaddr_un {
+        sun_family: libc::AF_UNIX as libc::sa_family_t,
+        sun_path: [0; 108],
+    };
+    let bytes = path.as_os_str().as_bytes();
+    // The last byte stays zero.
+    if bytes.len() >= address.sun_path.len() {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    }
+    for (to, &from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = from as libc::c_char;
+    }
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: pointer and length describe `address`.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// The process at the other end of a unix socket.
 pub fn peer_process(fd: RawFd) -> Option<i32> {
     let mut peer = libc::ucred {

@@ -105,3 +105,27 @@ fn a_flood_costs_the_others_nothing() {
     assert!(s.peak_kib() < 16 * 1024);
     assert_eq!(s.stop().1.code(), 0);
 }
+
+#[test]
+fn datagrams_that_come_before_the_file_is_open_are_not_accepted() {
+    let dir = Dir::new("early");
+    let db = dir.file("x.db");
+    let args = ["--db", db.to_str().unwrap(), "--busy-timeout", "0"];
+    let first = Running::start(&[&args[..], &["--source", "sim:count=1"]].concat());
+    assert_eq!(first.wait().code(), 0);
+    let holder = Holder::start(&db, "BEGIN EXCLUSIVE");
+    // Its port is told only when it is ready; one that was free a moment ago.
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let source = format!("udp:{address}");
+    let seawall = Running::start(&[&args[..], &["--source", &source]].concat());
+    seawall.wait_for("open-waiting");
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.send_to(b"m v=1", address).unwrap();
+    let ended = seawall.stop(libc::SIGTERM);
+    assert_eq!(ended.code(), 1, "{:#?}", ended.log);
+    assert_eq!(ended.stopped()["uncommitted"], "0");
+    holder.release();
+    assert_eq!(count(&db), 1);
+}

@@ -3,12 +3,14 @@
 
 mod support;
 
+use std::fs::{self, File};
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use support::mounts::Mount;
 use support::shim::Shim;
-use support::{Ended, Running, assert_sound, count, fields, sql, until};
+use support::{Dir, Ended, Running, assert_sound, count, fields, sql, until};
 
 /// A filesystem, served by a FUSE process of one thread, of which the syncs can be made slow; while one is
 /// made nothing else is served.
@@ -134,4 +136,35 @@ fn a_stop_keeps_its_deadline_and_says_what_a_stalled_storage_kept_it_from_commit
     assert!(found >= number("committed"));
     assert!(found <= number("committed") + number("uncommitted"));
     assert_sound(&db);
+}
+
+#[test]
+fn a_stop_keeps_its_deadline_though_the_folder_of_its_socket_stalls() {
+    const STALL: Duration = Duration::from_secs(4);
+    let Some(disk) = SlowDisk::new() else { return };
+    let dir = Dir::new("stalled-socket");
+    let db = dir.file("x.db");
+    let socket = disk.mount.file("s");
+    let run = start(
+        &db,
+        &format!("--source unix:{} --stop-timeout 1s", socket.display()),
+    );
+    disk.stall(STALL);
+    let file = File::create(disk.mount.file("file")).unwrap();
+    let syncing = thread::spawn(move || file.sync_all().unwrap());
+    until("nothing is served", || {
+        let nothing = disk.mount.file("nothing");
+        let probe = thread::spawn(move || fs::symlink_metadata(nothing).is_err());
+        thread::sleep(Duration::from_millis(200)); // the pause is the test
+        (!probe.is_finished()).then_some(())
+    });
+    let (took, ended) = stop(run);
+    disk.stall(Duration::ZERO);
+    assert!(took < STALL / 2, "the stop took {took:?}");
+    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+    syncing.join().unwrap();
+    // What is left of it is in nobody's way.
+    let next = start(&db, &format!("--source unix:{}", socket.display()));
+    assert_eq!(next.stop(libc::SIGTERM).code(), 0);
+    assert!(!socket.exists());
 }

@@ -5,10 +5,12 @@ mod support;
 
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -76,6 +78,14 @@ fn a_client_that_ends_its_input_gets_its_last_ack_and_then_the_end() {
     assert_eq!(unix.rest().last().unwrap(), "ack 5000");
     assert_eq!(tcp.rest().last().unwrap(), "ack 5000");
     assert_eq!(s.unix().end().rest(), [""; 0]);
+    // Whether the end comes before the answer to the name or after it.
+    let hello = "# client a\n";
+    assert_eq!(s.unix().send(hello).end().rest(), ["resume 0", "ack 1"]);
+    let mut named = s.tcp();
+    assert_eq!(named.hello("a"), 0);
+    assert_eq!(named.end().rest(), ["ack 1"]);
+    let torn = s.unix().send(format!("{hello}m s=\"")).end().rest();
+    assert_eq!(torn, ["resume 0", "ack 1"]);
 }
 
 #[test]
@@ -562,6 +572,23 @@ fn refused(dir: &Dir, source: &str) -> String {
         .clone()
 }
 
+/// None when the backlog of who listens is full.
+fn connect_at_once(path: &Path) -> Option<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers, and the descriptor is nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(libc::socket(libc::AF_UNIX, kind, 0)) };
+    // SAFETY: all zeros are a valid value of it.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    for (to, &from) in address.sun_path.iter_mut().zip(path.as_os_str().as_bytes()) {
+        *to = from as libc::c_char;
+    }
+    let length = size_of::<libc::sockaddr_un>() as u32;
+    // SAFETY: pointer and length describe `address`.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    (result == 0).then_some(socket)
+}
+
 #[test]
 fn only_a_socket_on_which_nobody_listens_is_replaced() {
     let dir = Dir::new("replaced");
@@ -572,6 +599,15 @@ fn only_a_socket_on_which_nobody_listens_is_replaced() {
     let inode = fs::metadata(&path).unwrap().ino();
     assert!(refused(&dir, &source).contains("another process listens on it"));
     assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
+    // Nor does one with whom no more connections fit, which would keep a connect waiting for ever.
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::listen(live.as_raw_fd(), 0) }, 0);
+    let mut waiting = Vec::new();
+    while let Some(socket) = connect_at_once(&path) {
+        waiting.push(socket);
+    }
+    assert!(refused(&dir, &source).contains("another process listens on it"));
+    drop(waiting);
     // Nobody does.
     drop(live);
     assert!(fs::metadata(&path).unwrap().file_type().is_socket());

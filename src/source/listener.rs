@@ -8,7 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -45,9 +45,18 @@ enum Socket {
 }
 
 #[derive(Debug)]
-struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
+}
+
+impl SocketFile {
+    /// If it is still ours.
+    pub fn remove(self) {
+        if inode(&self.path).is_ok_and(|found| found == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Listener {
@@ -90,14 +99,10 @@ impl Listener {
         }
     }
 
-    /// Nobody is accepted from here on, and the socket's file goes, if it is still ours.
-    pub fn close(&mut self) {
-        if let Some(file) = self.file.take()
-            && inode(&file.path).is_ok_and(|found| found == file.inode)
-        {
-            let _ = fs::remove_file(&file.path);
-        }
+    /// Nobody is accepted from here on. Gives the file that is to be removed.
+    pub fn close(&mut self) -> Option<SocketFile> {
         self.socket = Socket::Closed;
+        self.file.take()
     }
 
     /// The next connection, which never blocks, and who it is.
@@ -125,7 +130,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.close();
+        self.close().into_iter().for_each(SocketFile::remove);
     }
 }
 
@@ -180,10 +185,13 @@ fn clear_way(path: &Path) -> Result<(), String> {
     if !found.file_type().is_socket() {
         return Err("there is something else of that name, which is not a socket".into());
     }
-    match UnixStream::connect(path) {
+    match sys::try_connect(path) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+            return Err("another process listens on it, and is slow to accept".into());
+        }
         Err(e) => return Err(format!("there is a socket of that name: {e}")),
-        Ok(_) => return Err("another process listens on it".into()),
+        Ok(()) => return Err("another process listens on it".into()),
     }
     if inode(path).is_ok_and(|inode| inode == (found.dev(), found.ino())) {
         fs::remove_file(path).map_err(|e| format!("the stale socket cannot be removed: {e}"))?;

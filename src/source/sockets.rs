@@ -6,6 +6,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::ack::{Ack, Resume};
@@ -13,7 +14,7 @@ use crate::log::{self, Limit};
 use crate::reading::Hello;
 use crate::source::client::{Client, Turn, Wait};
 use crate::source::datagrams::Datagrams;
-use crate::source::listener::Listener;
+use crate::source::listener::{Listener, SocketFile};
 use crate::source_spec::SourceSpec;
 use crate::stream::Intake;
 use crate::sys::{self, Watch};
@@ -52,7 +53,13 @@ pub struct Sockets {
     accept_again: Option<Instant>,
     next_drops: Instant,
     told: Told,
+    removal: Option<Removal>,
 }
+
+/// The sockets' files are being removed, by a thread that nobody waits for longer than the stop may take:
+/// their folder may be on a disk that stalls. Nothing is ever sent; it ends with the thread.
+#[derive(Debug)]
+struct Removal(Receiver<()>);
 
 #[derive(Debug, Default)]
 struct Told {
@@ -83,6 +90,7 @@ impl Sockets {
             accept_again: None,
             next_drops: Instant::now(),
             told: Told::default(),
+            removal: None,
         };
         for spec in specs {
             match spec {
@@ -384,15 +392,37 @@ impl Sockets {
         }
     }
 
-    /// Nobody new from here on, and nothing new of those who are there. The sockets' files go.
-    pub fn close(&mut self) {
+    /// Nobody new from here on, and nothing new of those who are there. The sockets' files go; `gone` is
+    /// called when they have.
+    pub fn close(&mut self, gone: impl FnOnce() + Send + 'static) {
         for client in &mut self.clients {
             client.is_ready = false;
         }
-        self.listeners.iter_mut().for_each(Listener::close);
+        let files = self.listeners.iter_mut().filter_map(Listener::close);
+        let files: Vec<_> = files.collect();
+        if files.is_empty() {
+            return;
+        }
+        let (end, removal) = mpsc::channel();
+        let remove = move || {
+            files.into_iter().for_each(SocketFile::remove);
+            drop(end);
+            gone();
+        };
+        // Where no thread can be had they stay, as after a kill, and the next start replaces them.
+        let thread = std::thread::Builder::new().name("remove-sockets".into());
+        if thread.spawn(remove).is_ok() {
+            self.removal = Some(Removal(removal));
+        }
     }
 
-    /// The last acks: those that are not taken within `wait` are not waited for.
+    /// Nothing of the sockets is left in the file system, as far as it is up to us.
+    pub fn are_files_gone(&self) -> bool {
+        let is_over = |Removal(end): &Removal| end.try_recv() == Err(TryRecvError::Disconnected);
+        self.removal.as_ref().is_none_or(is_over)
+    }
+
+    /// The last acks: those that are not taken within `wait` are not waited for, nor is the removal.
     pub fn finish(&mut self, wait: Duration) {
         let until = Instant::now() + wait;
         loop {
@@ -409,6 +439,10 @@ impl Sockets {
         }
         self.clients.iter_mut().for_each(Client::close);
         self.clients.clear();
+        if let Some(Removal(end)) = &self.removal {
+            let left = until.saturating_duration_since(Instant::now());
+            let _ = end.recv_timeout(left);
+        }
     }
 }
 
