@@ -160,6 +160,12 @@ impl Stream {
         self.buffer = std::mem::take(memory);
     }
 
+    /// Nobody will take what is held.
+    pub fn forget(&mut self) {
+        self.buffer = Vec::new();
+        (self.start, self.end) = (0, 0);
+    }
+
     /// Gives the memory back and keeps what is in it.
     pub fn give_back(&mut self, memory: &mut Vec<u8>) {
         let rest = self.waiting().to_vec();

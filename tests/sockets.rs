@@ -396,11 +396,15 @@ fn unfinished_lines_of_many_hold_no_more_than_their_share() {
     let s = Listening::start("unfinished", &[]);
     let mut good = s.tcp();
     good.send("m,c=good v=");
-    let mut hoarders: Vec<_> = (0..100).map(|_| s.tcp()).collect();
+    const HOARDERS: usize = 400;
+    let mut hoarders: Vec<_> = (0..HOARDERS).map(|_| s.tcp()).collect();
     let line = format!("m s=\"{}", "x".repeat(60_000));
+    // So that all of it is there at once.
+    s.seawall.signal(libc::SIGSTOP);
     for hoarder in &mut hoarders {
         hoarder.send(&line);
     }
+    s.seawall.signal(libc::SIGCONT);
     until("somebody is refused", || {
         s.seawall
             .log()
@@ -420,7 +424,7 @@ fn unfinished_lines_of_many_hold_no_more_than_their_share() {
                 .any(|l| l.starts_with("err 0 unfinished lines")),
         );
     }
-    assert!(told >= 100 - 2 * 1024 * 1024 / 60_000, "{told}");
+    assert!(told >= HOARDERS - 2 * 1024 * 1024 / 60_000, "{told}");
 }
 
 #[test]

@@ -348,6 +348,8 @@ impl Client {
     /// The end of the connection: what was written is delivered, whatever was not read.
     pub fn close(&mut self) {
         self.is_over = true;
+        // Not when it is taken off the list: a thousand may be closed in one turn.
+        self.stream.forget();
         sys::end_writing(self.fd());
         let mut discarded = [0; 4096];
         for _ in 0..DRAIN_READS_MAX {
