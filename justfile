@@ -91,6 +91,8 @@ bench *options:
         *' --quick '*) exec '{{ just_executable() }}' quick ;;
         *' --flash '*) exec '{{ just_executable() }}' flash ;;
     esac
+    test -x .venv/bin/python3 || python3 -m venv .venv
+    .venv/bin/pip install -q sqlite-utils==4.2.1
     cargo bench --locked --bench yardsticks -- {{ options }}
 
 # Instructions for each reading, by valgrind, against benches/expected.txt
@@ -126,7 +128,7 @@ test-arm64: (binary "arm64")
     printf '#!/bin/sh\nexec %s "$@"\n' "$binary" >target/arm64/seawall
     chmod 755 target/arm64/seawall
     SEAWALL_TEST_BINARY=$PWD/target/arm64/seawall cargo test --locked --no-fail-fast \
-        --test check --test recording --test stopping
+        --test check --test recording
 
 # Format the sources
 fmt:
