@@ -11,7 +11,7 @@ setup:
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
     test -x .venv/bin/python3 || python3 -m venv .venv
-    .venv/bin/pip install -q cargo-zigbuild==0.24.1 ziglang==0.17.1
+    .venv/bin/pip install -q cargo-zigbuild==0.24.1 ziglang==0.17.1 influxdb==5.3.2
 
 # Build the program for this machine
 build:
@@ -43,7 +43,7 @@ binary arch=native: setup
     # zig compiles SQLite, and is found as a module of the python3 on PATH; Rust's own linker links. A panic
     # aborts in this binary, so that nothing in it needs tables to unwind by. Where it was built is not told.
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
-    flags="'-Cforce-unwind-tables=no', '-Clink-arg=--no-eh-frame-hdr', '-Clink-arg=-Timage/no-unwind-tables.ld',
+    flags="'-Cforce-unwind-tables=no', '-Clink-arg=--no-eh-frame-hdr', '-Clink-arg=-T.image/no-unwind-tables.ld',
         '-Clink-arg=-zpack-relative-relocs', '-Clink-arg=--icf=all', '-Clink-arg=--build-id=none',
         '--remap-path-prefix=$cargo_home=/cargo', '--remap-path-prefix=$PWD=/seawall'"
     export "CFLAGS_$(echo $target | tr - _)=-fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables"
@@ -55,7 +55,7 @@ binary arch=native: setup
 [private]
 archive file arch tag: (binary arch)
     mkdir -p "$(dirname '{{ file }}')"
-    .venv/bin/python3 image/pack.py Dockerfile.scratch \
+    .venv/bin/python3 .image/pack.py Dockerfile.scratch \
         'target/{{ if arch == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall' \
         '{{ arch }}' "$(cargo pkgid | sed 's/.*[#@]//')" "$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
         '{{ tag }}' '{{ file }}'
@@ -129,6 +129,45 @@ test-arm64: (binary "arm64")
     chmod 755 target/arm64/seawall
     SEAWALL_TEST_BINARY=$PWD/target/arm64/seawall cargo test --locked --no-fail-fast \
         --test check --test recording
+
+# Kill, stop, fill and pin one database at random for so many MINUTES, and print the figures; a SEED replays
+torture minutes seed="12":
+    SEAWALL_TORTURE_MINUTES='{{ minutes }}' SEAWALL_TEST_SEED='{{ seed }}' \
+        cargo test --locked --release --test torture as_long_as_asked -- --ignored --nocapture
+
+# Fuzz a parser for so many SECONDS: line, stream, settings or number (C++ compiler; cargo-fuzz is installed)
+fuzz target seconds="300":
+    #!/bin/sh
+    set -eu
+    cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz@0.13.2
+    mkdir -p target/fuzz/found/{{ target }}
+    # libFuzzer's instrumentation counts as unstable; the stable compiler has it all the same.
+    # What is found stays in target/fuzz/found: only what is worth keeping goes into tests/fuzz/corpus.
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz '{{ target }}' \
+        "$PWD/target/fuzz/found/{{ target }}" "$PWD/tests/fuzz/corpus/{{ target }}" \
+        -- -max_total_time='{{ seconds }}' -max_len=4096 -timeout=10
+
+# Run the unit tests under AddressSanitizer and LeakSanitizer, SQLite's C included, then under valgrind
+sanitize:
+    #!/bin/sh
+    set -eu
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    # Sanitizers count as unstable; the stable compiler has them all the same. What the C compiler puts in
+    # calls the runtime that rustc brings.
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
+        CFLAGS='-fsanitize=address -fno-omit-frame-pointer' \
+        cargo test --locked --lib --target "$host" --target-dir target/sanitize
+    runner="CARGO_TARGET_$(echo "$host" | tr 'a-z-' 'A-Z_')_RUNNER"
+    env "$runner=valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite" \
+        cargo test --locked --lib -- --test-threads=1 --skip floats_are_those_of_the_standard_library
+
+# Run under Miri what needs neither SQLite nor the kernel: the queue, the parsers, the decisions (nightly)
+miri:
+    cargo +nightly miri --version >/dev/null 2>&1 \
+        || rustup toolchain install nightly --profile minimal --component miri,rust-src
+    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked --lib --target-dir target/miri -- \
+        ledger:: line:: log:: number:: queue:: reading:: source::sim:: source::sysfs::channel:: stop:: \
+        terminal:: time:: writer:: --skip floats_are_those_of_the_standard_library
 
 # Format the sources
 fmt:

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use libsqlite3_sys as ffi;
 
+mod sockets;
+
 const ROWS: usize = 2_000_000;
 const ROUNDS: usize = 5;
 const STOPS: usize = 200;
@@ -26,6 +28,11 @@ fn main() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("make a folder");
+    // `cargo bench -- sockets` measures only these.
+    if std::env::args().any(|argument| argument == "sockets") {
+        print_sockets(&folder);
+        return;
+    }
     let lines = make_lines(&folder);
     println!("{ROWS} readings of 8 sensors, {ROUNDS} rounds, median (least to most)\n");
 
@@ -93,7 +100,23 @@ fn main() {
         sorted[sorted.len() * 99 / 100]
     };
     row("p99 of the stops", &[p99(&stops)], p99(&syncs));
+    print_sockets(&folder);
     let _ = fs::remove_dir_all(&folder);
+}
+
+fn print_sockets(folder: &Path) {
+    let mut unit = "";
+    for row in sockets::rows(folder) {
+        if row.unit != unit {
+            unit = row.unit;
+            head("sockets", unit);
+        }
+        let digits = usize::from(row.median < 1000.0) * 2;
+        println!(
+            "{:<38} {:>12.digits$} {:>8.2}   {:.digits$} to {:.digits$}",
+            row.name, row.median, row.ratio, row.least, row.most
+        );
+    }
 }
 
 fn head(title: &str, unit: &str) {

@@ -9,7 +9,7 @@ use crate::db::Committed;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Ack {
-    stream: u32,
+    stream: u64,
     lines: u64,
 }
 
@@ -22,8 +22,36 @@ impl Ack {
         })
     }
 
-    pub fn stream(&self) -> u32 {
+    pub fn stream(&self) -> u64 {
         self.stream
+    }
+
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+}
+
+/// How many lines of a stream's client are settled over all its connections; made from a commit too.
+#[derive(Clone, Copy, Debug)]
+pub struct Resume {
+    stream: u64,
+    lines: u64,
+}
+
+impl Resume {
+    pub fn all(committed: &Committed) -> impl Iterator<Item = Resume> {
+        committed.resumes().iter().map(|mark| Resume {
+            stream: mark.stream,
+            lines: mark.lines,
+        })
+    }
+
+    pub fn stream(&self) -> u64 {
+        self.stream
+    }
+
+    pub fn lines(&self) -> u64 {
+        self.lines
     }
 }
 

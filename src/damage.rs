@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::place::{folder_of, wal_of};
+use crate::place::{folder_of, wal_of, with_end};
 use crate::sort;
 use crate::time::timestamp;
 
@@ -15,16 +15,36 @@ const WORD: &str = ".damaged-";
 
 /// Renames the files of a database. Gives the new name of the database itself.
 pub fn set_aside(db: &Path, now_ns: i64) -> io::Result<PathBuf> {
-    // Compact, as colons are not welcome in file names everywhere.
-    let time = timestamp(now_ns).replace(['-', ':'], "");
-    let mut aside = with_end(db, &format!("{WORD}{time}"));
-    // Twice within a millisecond: nothing set aside is overwritten.
-    while aside.exists() || wal_of(&aside).exists() {
-        aside = with_end(&aside, "+");
-    }
     // The database last: as long as it is at its place it is found damaged again, whereas SQLite would
     // delete a -wal that it finds beside nothing.
-    for end in ["-wal", "-shm", ""] {
+    rename(db, now_ns, &["-wal", "-shm", ""])
+}
+
+/// Renames a -wal that is not of the database beside it, and the -shm made from it. Gives the name that the
+/// database itself would have got.
+pub fn set_wal_aside(db: &Path, now_ns: i64) -> io::Result<PathBuf> {
+    // The -wal last: as long as it is at its place it is found again.
+    rename(db, now_ns, &["-shm", "-wal"])
+}
+
+/// Copies a -wal to where `set_wal_aside` would have moved it.
+pub fn copy_wal(db: &Path, now_ns: i64) -> io::Result<PathBuf> {
+    let aside = free_name(db, now_ns);
+    let copy = wal_of(&aside);
+    let copied = fs::copy(wal_of(db), &copy)
+        .and_then(|_| File::open(&copy)?.sync_all())
+        .and_then(|()| File::open(folder_of(db))?.sync_all());
+    if let Err(e) = copied {
+        // Half a copy would only take the room that the recording needs.
+        let _ = fs::remove_file(&copy);
+        return Err(e);
+    }
+    Ok(aside)
+}
+
+fn rename(db: &Path, now_ns: i64, ends: &[&str]) -> io::Result<PathBuf> {
+    let aside = free_name(db, now_ns);
+    for end in ends {
         match fs::rename(with_end(db, end), with_end(&aside, end)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             renamed => renamed?,
@@ -32,6 +52,17 @@ pub fn set_aside(db: &Path, now_ns: i64) -> io::Result<PathBuf> {
     }
     File::open(folder_of(db))?.sync_all()?;
     Ok(aside)
+}
+
+fn free_name(db: &Path, now_ns: i64) -> PathBuf {
+    // Compact, as colons are not welcome in file names everywhere.
+    let time = timestamp(now_ns).replace(['-', ':'], "");
+    let mut aside = with_end(db, &format!("{WORD}{time}"));
+    // Twice within a millisecond: nothing set aside is overwritten.
+    while aside.exists() || wal_of(&aside).exists() {
+        aside = with_end(&aside, "+");
+    }
+    aside
 }
 
 /// The databases that were set aside and are still there.
@@ -60,10 +91,4 @@ fn without_end(name: OsString) -> OsString {
         .into_iter()
         .find_map(|end| name.as_bytes().strip_suffix(end));
     base.map_or_else(|| name.clone(), |base| OsStr::from_bytes(base).to_owned())
-}
-
-fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }

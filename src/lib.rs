@@ -8,30 +8,40 @@
 //! This library is for the program and its tests; its interface is not stable.
 
 pub mod ack;
+pub mod answers;
 pub mod commands;
 pub mod damage;
 pub mod db;
+pub mod evidence;
 pub mod exit;
+pub mod glob;
 pub mod ledger;
 pub mod line;
 pub mod log;
 pub mod number;
 pub mod options;
 pub mod output;
+pub mod patience;
 pub mod place;
 pub mod queue;
 pub mod reading;
 pub mod recorder;
+pub mod retention;
+pub mod rows;
 pub mod series;
+pub mod sink;
 pub mod sort;
 pub mod source;
 pub mod source_spec;
+pub mod status;
 pub mod stop;
 pub mod stream;
 pub mod sys;
+pub mod table;
 pub mod terminal;
 pub mod time;
 pub mod units;
+pub mod wal;
 pub mod writer;
 
 /// With the commit that it was built from.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use seawall::exit::Status;
 use seawall::options::{self, Invocation};
-use seawall::{VERSION, commands, db, recorder, sys};
+use seawall::{VERSION, commands, db, recorder, status, sys};
 
 fn main() -> std::process::ExitCode {
     // Before anything else: as process 1 of a container there is no default action to fall back on.
@@ -20,7 +20,7 @@ fn main() -> std::process::ExitCode {
             return Status::Usage.into();
         }
     };
-    if !matches!(invocation, Invocation::Record(_))
+    if !invocation.handles_signals()
         && let Err(e) = sys::give_up_on_signals()
     {
         eprintln!("seawall: cannot handle signals: {e}");
@@ -32,7 +32,11 @@ fn main() -> std::process::ExitCode {
             commands::print(format_args!("seawall {VERSION} sqlite {}", db::version()))
         }
         Invocation::Check(settings) => commands::check(&settings),
+        Invocation::Show(settings) => commands::show(&settings),
+        Invocation::Export(settings) => commands::export(&settings),
+        Invocation::Backup(settings) => commands::backup(&settings),
         Invocation::Checkpoint(settings) => commands::checkpoint(&settings),
+        Invocation::Status(settings) => status::status(&settings),
         // The writer may hang in a disk that stalls; nobody waits for it here.
         Invocation::Record(settings) => sys::leave(recorder::record(settings) as u8),
     };

@@ -14,9 +14,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::db::Position;
 use crate::sort;
 use crate::source_spec::SourceSpec;
-use settings::{Settings, or_none, size, switch, time, whole};
+use crate::time::When;
+use settings::{Settings, or_none, position, size, switch, text, time, when, whole};
 
 pub const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 pub const COMMIT_ROWS_MAX: u64 = 1_000_000;
@@ -26,8 +28,13 @@ pub const WAL_AUTOCHECKPOINT_PAGES_MAX: u64 = i32::MAX as u64;
 pub const BUSY_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 pub const STOP_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 pub const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+pub const RETAIN_MIN: Duration = Duration::from_secs(1);
+pub const RETAIN_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
+/// Below this, what a full queue brings at once would not fit between two checkpoints.
+pub const MAX_SIZE_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// SQLite numbers no more rows than this.
 pub const AT_LEAST_ROWS_MAX: u64 = i64::MAX as u64;
+pub const LIMIT_ROWS_MAX: u64 = i64::MAX as u64;
 
 // SQLite takes milliseconds as a C int; rows in memory are counted in usize, on 32 bits too.
 const _: () = assert!(BUSY_TIMEOUT_MAX.as_millis() <= i32::MAX as u128);
@@ -40,7 +47,24 @@ pub enum Invocation {
     Version,
     Record(Record),
     Check(Check),
+    Show(Show),
+    Export(Export),
+    Backup(Backup),
     Checkpoint(Checkpoint),
+    Status(StatusSettings),
+}
+
+impl Invocation {
+    /// It ends in its own way on a signal that stops; others are cut off.
+    pub fn handles_signals(&self) -> bool {
+        match self {
+            Invocation::Record(_) => true,
+            Invocation::Backup(backup) => backup.dest.is_some(),
+            Invocation::Export(export) => export.follow,
+            Invocation::Show(show) => show.watch,
+            _ => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +82,10 @@ pub struct Record {
     pub wal_autocheckpoint: u32,
     pub busy_timeout: Duration,
     pub stop_timeout: Duration,
+    /// `None`: readings are kept however old they are.
+    pub retain: Option<Duration>,
+    /// Of the database and its -wal.
+    pub max_size_bytes: Option<u64>,
     pub min_free_bytes: u64,
     pub on_damage: OnDamage,
     pub ack: bool,
@@ -73,10 +101,48 @@ pub struct Check {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+pub struct Show {
+    pub db: PathBuf,
+    /// None: from the oldest reading on.
+    pub since: Option<When>,
+    pub sensor: String,
+    pub watch: bool,
+    pub busy_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Export {
+    pub db: PathBuf,
+    pub format: Format,
+    pub after: Position,
+    pub since: Option<When>,
+    pub until: Option<When>,
+    pub sensor: String,
+    pub limit: Option<u64>,
+    pub follow: bool,
+    pub busy_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backup {
+    pub db: PathBuf,
+    /// None: stdout.
+    pub dest: Option<PathBuf>,
+    pub min_free_bytes: u64,
+    pub busy_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     pub db: PathBuf,
     pub mode: CheckpointMode,
     pub busy_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusSettings {
+    pub db: PathBuf,
+    pub format: StatusFormat,
 }
 
 /// A wrong command line or variable, told in one line. Exit status 2.
@@ -119,7 +185,9 @@ macro_rules! words {
 }
 
 words!(CheckpointMode: Passive = "passive", Full = "full", Restart = "restart", Truncate = "truncate");
+words!(Format: Csv = "csv", Ndjson = "ndjson", Influx = "influx");
 words!(OnDamage: SetAside = "set-aside", Refuse = "refuse");
+words!(StatusFormat: Text = "text", Prometheus = "prometheus");
 words!(Synchronous: Auto = "auto", Normal = "normal", Full = "full");
 words!(
     /// Ordered: what is logged at `Warn` is logged at `Info` too.
@@ -133,6 +201,8 @@ struct Command {
     summary: &'static str,
     /// What `--help` of the command says above its options.
     about: &'static str,
+    /// The one argument that is no option, by the name that the help gives it.
+    operand: Option<&'static str>,
     build: fn(&Settings) -> Result<Invocation, Usage>,
 }
 
@@ -151,6 +221,13 @@ enum Kind {
     Whole(u64, u64),
     Time(Duration, Duration),
     Size,
+    /// With the least that will do.
+    SizeFrom(u64),
+    Text,
+    /// A point in time.
+    When,
+    /// A reading that somebody has already.
+    Position,
     OrNone(&'static Kind),
 }
 
@@ -180,10 +257,25 @@ impl Opt {
 
 const RECORD: &str = "record";
 const CHECK: &str = "check";
+const SHOW: &str = "show";
+const EXPORT: &str = "export";
+const BACKUP: &str = "backup";
 const CHECKPOINT: &str = "checkpoint";
+const STATUS: &str = "status";
 
 const COMMANDS: &[Command] = &[
     RECORDING,
+    Command {
+        name: STATUS,
+        usage: "seawall status [OPTIONS]",
+        summary: "what the running recorder is doing; healthy or not",
+        about: "Asks the recorder of a database, over a local socket that needs no file, and prints \
+                key=value lines. Exits 0 when it is healthy; 1 when nobody records it, its commits \
+                have been failing or blocked for 10 s, its disk is full, a damaged database was set \
+                aside, or a sampled source sees nothing; each is told as a reason.",
+        operand: None,
+        build: status,
+    },
     Command {
         name: CHECK,
         usage: "seawall check [OPTIONS]",
@@ -191,7 +283,40 @@ const COMMANDS: &[Command] = &[
         about: "Audits a database, also while it is recorded: SQLite's own check, ids without a \
                 gap, every reading's sensor known, every run's count right. The last line begins \
                 with sound (exit 0), or with damaged or missing (exit 1).",
+        operand: None,
         build: check,
+    },
+    Command {
+        name: SHOW,
+        usage: "seawall show [OPTIONS]",
+        summary: "a table of the sensors: last value, least, mean, greatest, a sparkline",
+        about: "Prints a table of the sensors: how many readings, the last one and its age, the \
+                least, mean and greatest, and a sparkline of the means, over --since. Colours and \
+                the width are the terminal's; piped, it is plain and as wide as it needs.",
+        operand: None,
+        build: show,
+    },
+    Command {
+        name: EXPORT,
+        usage: "seawall export [OPTIONS]",
+        summary: "readings as CSV, JSON lines or line protocol; can follow",
+        about: "Writes readings to stdout in the order of their ids, also while they are recorded: \
+                device, id, time_ns, timestamp, sensor, field, value, run. Every row names its \
+                reading for ever by device, run and id; a consumer that was cut off goes on with \
+                --after RUN:ID of the last whole row that it has.",
+        operand: None,
+        build: export,
+    },
+    Command {
+        name: BACKUP,
+        usage: "seawall backup DEST [OPTIONS]",
+        summary: "a consistent copy while recording goes on",
+        about: "Copies the database as it is at this moment to the file DEST, or to stdout if DEST \
+                is -, while recording goes on. DEST appears whole, checked and synced, or stays as \
+                it was; an older seawall database there is replaced. While it copies, the -wal \
+                cannot start again from its beginning and grows by what is recorded.",
+        operand: Some("DEST"),
+        build: backup,
     },
     Command {
         name: CHECKPOINT,
@@ -199,6 +324,7 @@ const COMMANDS: &[Command] = &[
         summary: "run one checkpoint now, in any of the four modes",
         about: "Runs one checkpoint and prints busy=0 log=N checkpointed=N. Exits 3 when frames \
                 remain in -wal.",
+        operand: None,
         build: checkpoint,
     },
 ];
@@ -211,6 +337,7 @@ const RECORDING: Command = Command {
     about: "Records readings into one SQLite file until a signal, or until every source has \
             ended. SIGTERM, SIGINT, SIGHUP and SIGQUIT commit all that was accepted, checkpoint \
             and stop; SIGUSR1 runs a passive checkpoint.",
+    operand: None,
     build: record,
 };
 
@@ -228,7 +355,7 @@ const OPTIONS: &[Opt] = &[
         value: "PATH",
         default: "data/sensor_data.db",
         kind: Kind::Path,
-        of: &[CHECK, CHECKPOINT],
+        of: &[CHECK, SHOW, EXPORT, BACKUP, CHECKPOINT, STATUS],
         help: "the database",
     },
     Opt {
@@ -314,7 +441,7 @@ const OPTIONS: &[Opt] = &[
         value: "D",
         default: "5s",
         kind: Kind::Time(Duration::ZERO, BUSY_TIMEOUT_MAX),
-        of: &[RECORD, CHECK, CHECKPOINT],
+        of: &[RECORD, CHECK, SHOW, EXPORT, BACKUP, CHECKPOINT],
         help: "how long to wait for another process's lock",
     },
     Opt {
@@ -326,6 +453,22 @@ const OPTIONS: &[Opt] = &[
         help: "the whole stop, from signal to exit, takes no longer than this",
     },
     Opt {
+        name: "retain",
+        value: "D",
+        default: "none",
+        kind: Kind::OrNone(&Kind::Time(RETAIN_MIN, RETAIN_MAX)),
+        of: &[RECORD],
+        help: "drop readings older than this",
+    },
+    Opt {
+        name: "max-size",
+        value: "SIZE",
+        default: "none",
+        kind: Kind::OrNone(&Kind::SizeFrom(MAX_SIZE_BYTES_MIN)),
+        of: &[RECORD],
+        help: "drop the oldest readings so that .db and -wal together stay under this size",
+    },
+    Opt {
         name: "min-free",
         value: "SIZE",
         default: "16MiB",
@@ -333,6 +476,14 @@ const OPTIONS: &[Opt] = &[
         of: &[RECORD],
         help: "treat the disk as full when less than this is free, so that the device keeps \
                working; the final commit may use it",
+    },
+    Opt {
+        name: "min-free",
+        value: "SIZE",
+        default: "16MiB",
+        kind: Kind::Size,
+        of: &[BACKUP],
+        help: "make no copy that would leave less than this free beside DEST",
     },
     Opt {
         name: "on-damage",
@@ -361,6 +512,14 @@ const OPTIONS: &[Opt] = &[
         help: "error, warn, info, debug",
     },
     Opt {
+        name: "format",
+        value: "FORMAT",
+        default: "text",
+        kind: Kind::Word(StatusFormat::NAMES),
+        of: &[STATUS],
+        help: "text, or prometheus, for an exporter's text file",
+    },
+    Opt {
         name: "full",
         value: "",
         default: "off",
@@ -375,6 +534,83 @@ const OPTIONS: &[Opt] = &[
         kind: Kind::OrNone(&Kind::Whole(0, AT_LEAST_ROWS_MAX)),
         of: &[CHECK],
         help: "fail also when fewer than N readings are there",
+    },
+    Opt {
+        name: "format",
+        value: "FORMAT",
+        default: "csv",
+        kind: Kind::Word(Format::NAMES),
+        of: &[EXPORT],
+        help: "csv: RFC 4180, with a header, text always in quotes; ndjson: an object a line; \
+               influx: line protocol, which recorded again gives the same readings, but for \
+               device, id and run, which it has no place for",
+    },
+    Opt {
+        name: "after",
+        value: "[RUN:]ID",
+        default: "0",
+        kind: Kind::Position,
+        of: &[EXPORT],
+        help: "begin after this reading. With its run, those come too that a later run gave ids \
+               anew, after a power cut had taken readings that nobody had acknowledged",
+    },
+    Opt {
+        name: "since",
+        value: "T",
+        default: "1h",
+        kind: Kind::OrNone(&Kind::When),
+        of: &[SHOW],
+        help: "look at readings from this time on; none: at all",
+    },
+    Opt {
+        name: "since",
+        value: "T",
+        default: "none",
+        kind: Kind::OrNone(&Kind::When),
+        of: &[EXPORT],
+        help: "only readings of this time or later, by their own time and not by their order",
+    },
+    Opt {
+        name: "until",
+        value: "T",
+        default: "none",
+        kind: Kind::OrNone(&Kind::When),
+        of: &[EXPORT],
+        help: "only readings before this time",
+    },
+    Opt {
+        name: "sensor",
+        value: "GLOB",
+        default: "*",
+        kind: Kind::Text,
+        of: &[SHOW, EXPORT],
+        help: "only sensors of which the whole name, with its tags, matches: * any text, ? any \
+               character, [a-z] one of these, [^a-z] none of these",
+    },
+    Opt {
+        name: "limit",
+        value: "N",
+        default: "none",
+        kind: Kind::OrNone(&Kind::Whole(0, LIMIT_ROWS_MAX)),
+        of: &[EXPORT],
+        help: "end after this many rows",
+    },
+    Opt {
+        name: "follow",
+        value: "",
+        default: "off",
+        kind: Kind::Switch,
+        of: &[EXPORT],
+        help: "at the end, go on as readings are committed, looking four times a second, until a \
+               signal or a closed pipe; also when the recorder or the database comes anew",
+    },
+    Opt {
+        name: "watch",
+        value: "",
+        default: "off",
+        kind: Kind::Switch,
+        of: &[SHOW],
+        help: "draw the table anew every two seconds, until a signal",
     },
 ];
 
@@ -392,6 +628,8 @@ fn record(given: &Settings) -> Result<Invocation, Usage> {
         wal_autocheckpoint: given.read("wal-autocheckpoint", whole)? as u32,
         busy_timeout: given.read("busy-timeout", time)?,
         stop_timeout: given.read("stop-timeout", time)?,
+        retain: given.read("retain", or_none(time))?,
+        max_size_bytes: given.read("max-size", or_none(size))?,
         min_free_bytes: given.read("min-free", size)?,
         on_damage: given.read("on-damage", OnDamage::read)?,
         ack: given.read("ack", switch)?,
@@ -404,6 +642,46 @@ fn check(given: &Settings) -> Result<Invocation, Usage> {
         db: given.path("db")?,
         full: given.read("full", switch)?,
         at_least: given.read("at-least", or_none(whole))?,
+        busy_timeout: given.read("busy-timeout", time)?,
+    }))
+}
+
+fn status(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Status(StatusSettings {
+        db: given.path("db")?,
+        format: given.read("format", StatusFormat::read)?,
+    }))
+}
+
+fn show(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Show(Show {
+        db: given.path("db")?,
+        since: given.read("since", or_none(when))?,
+        sensor: given.read("sensor", text)?,
+        watch: given.read("watch", switch)?,
+        busy_timeout: given.read("busy-timeout", time)?,
+    }))
+}
+
+fn export(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Export(Export {
+        db: given.path("db")?,
+        format: given.read("format", Format::read)?,
+        after: given.read("after", position)?,
+        since: given.read("since", or_none(when))?,
+        until: given.read("until", or_none(when))?,
+        sensor: given.read("sensor", text)?,
+        limit: given.read("limit", or_none(whole))?,
+        follow: given.read("follow", switch)?,
+        busy_timeout: given.read("busy-timeout", time)?,
+    }))
+}
+
+fn backup(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Backup(Backup {
+        db: given.path("db")?,
+        dest: Some(given.operand()?).filter(|dest| dest.as_os_str() != "-"),
+        min_free_bytes: given.read("min-free", size)?,
         busy_timeout: given.read("busy-timeout", time)?,
     }))
 }

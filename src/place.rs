@@ -159,14 +159,25 @@ impl Identity {
     }
 }
 
-fn inode(path: &Path) -> io::Result<(u64, u64)> {
+/// Device and inode.
+pub fn inode(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|m| (m.dev(), m.ino()))
 }
 
+/// On the filesystem of a database.
+pub fn free_bytes(db: &Path) -> Option<u64> {
+    let filesystem = sys::filesystem(&folder_of(db)).ok()?;
+    Some(filesystem.free_bytes)
+}
+
 pub fn wal_of(db: &Path) -> PathBuf {
-    let mut wal = db.as_os_str().to_owned();
-    wal.push("-wal");
-    wal.into()
+    with_end(db, "-wal")
+}
+
+pub fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 pub fn folder_of(db: &Path) -> PathBuf {
@@ -194,7 +205,7 @@ fn save_orphan(db: &Path, on_damage: OnDamage) -> Result<(), String> {
 }
 
 /// The path that links lead to, whether there is a file yet or not.
-fn follow_links(db: &Path) -> PathBuf {
+pub fn follow_links(db: &Path) -> PathBuf {
     const LINKS_MAX: usize = 40;
     let mut path = db.to_owned();
     for _ in 0..LINKS_MAX {

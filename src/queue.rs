@@ -162,12 +162,13 @@ impl Queue {
         let mut inner = self.lock();
         let before = inner.pending.rows().len();
         let was_idle = inner.oldest.is_none();
+        let is_urgent = !batch.hellos().is_empty();
         inner.pending.append(batch);
         if was_idle && !inner.pending.is_empty() {
             inner.oldest = Some(now);
         }
         let after = inner.pending.rows().len();
-        if was_idle || (before < self.policy.rows && after >= self.policy.rows) {
+        if was_idle || is_urgent || (before < self.policy.rows && after >= self.policy.rows) {
             self.changed.notify_one();
         }
     }
@@ -204,7 +205,9 @@ impl Queue {
             let stopping = inner.stop.is_some();
             let rows = inner.pending.rows().len();
             let due = due(now, inner.oldest, rows, self.policy);
-            let is_due = due.is_some_and(|due| due <= now || stopping || inner.room_wanted);
+            // A client that says hello sends nothing before it is answered.
+            let is_urgent = stopping || inner.room_wanted || !inner.pending.hellos().is_empty();
+            let is_due = due.is_some_and(|due| due <= now || is_urgent);
             // In turn: neither keeps the other waiting, however often it comes.
             if !is_due || !inner.commit_is_next {
                 let wanted = std::mem::take(&mut inner.checkpoint_wanted);

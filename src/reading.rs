@@ -3,6 +3,8 @@
 //! A `Batch` is how readings travel from the thread that takes them to the thread that commits them:
 //! three flat vectors that are reused for ever, so that a reading costs no allocation.
 
+use std::sync::Arc;
+
 /// The type that a series was sent with; kept in the database so that an export gives back what came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -85,8 +87,23 @@ pub struct Definition {
 /// How far a stream has come: its first `lines` lines are in this batch or before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    pub stream: u32,
+    pub stream: u64,
     pub lines: u64,
+}
+
+/// How far a named client has come over all its connections: kept in the file, so that it can send on
+/// from there after whatever cut it off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    pub name: Arc<str>,
+    pub lines: u64,
+}
+
+/// A stream that has given the name of its client, and waits to be told how far that client has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    pub stream: u64,
+    pub name: Arc<str>,
 }
 
 /// The system clock was set by `step_ns` before row `from` of the batch was taken.
@@ -123,7 +140,11 @@ pub struct Batch {
     definitions: Vec<Definition>,
     /// Of the series defined.
     name_bytes: usize,
+    /// By stream.
     marks: Vec<Mark>,
+    /// By name.
+    clients: Vec<Client>,
+    hellos: Vec<Hello>,
     clock_steps: Vec<ClockStep>,
     pub counts: Counts,
     /// Somebody waits to be told that this is on the disk.
@@ -143,6 +164,14 @@ impl Batch {
         &self.marks
     }
 
+    pub fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
+    pub fn hellos(&self) -> &[Hello] {
+        &self.hellos
+    }
+
     pub fn clock_steps(&self) -> &[ClockStep] {
         &self.clock_steps
     }
@@ -154,12 +183,15 @@ impl Batch {
 
     /// Nothing to commit and nobody to tell.
     pub fn is_empty(&self) -> bool {
-        !self.has_data() && self.marks.is_empty()
+        !self.has_data() && self.marks.is_empty() && self.hellos.is_empty()
     }
 
     /// Something to commit.
     pub fn has_data(&self) -> bool {
-        !self.rows.is_empty() || !self.clock_steps.is_empty() || self.counts != Counts::default()
+        !self.rows.is_empty()
+            || !self.clock_steps.is_empty()
+            || !self.clients.is_empty()
+            || self.counts != Counts::default()
     }
 
     pub fn value(&self, row: &Row) -> Value<'_> {
@@ -205,10 +237,32 @@ impl Batch {
 
     /// A stream has come to `lines` lines; a later mark of the same stream replaces the earlier one.
     pub fn mark(&mut self, mark: Mark) {
-        match self.marks.iter_mut().find(|m| m.stream == mark.stream) {
-            Some(known) => known.lines = mark.lines,
-            None => self.marks.push(mark),
+        let place = |known: &Mark| known.stream.cmp(&mark.stream);
+        match self.marks.binary_search_by(place) {
+            Ok(at) => self.marks[at].lines = mark.lines,
+            Err(at) => self.marks.insert(at, mark),
         }
+    }
+
+    /// A named client has come to `lines` lines over all its connections.
+    pub fn client(&mut self, name: &Arc<str>, lines: u64) {
+        match self.clients.binary_search_by(|known| known.name.cmp(name)) {
+            Ok(at) => self.clients[at].lines = lines,
+            Err(at) => self.clients.insert(
+                at,
+                Client {
+                    name: name.clone(),
+                    lines,
+                },
+            ),
+        }
+    }
+
+    /// A stream asks how far its client has come, all that was put into batches before included. Of two with
+    /// one name the newer has it, so that one who comes again and again is still asked for once.
+    pub fn hello(&mut self, hello: Hello) {
+        self.hellos.retain(|older| older.name != hello.name);
+        self.hellos.push(hello);
     }
 
     /// Moves everything from `more` to the end of this batch and leaves `more` empty, its memory kept.
@@ -237,6 +291,12 @@ impl Batch {
         for &mark in &more.marks {
             self.mark(mark);
         }
+        for client in more.clients.drain(..) {
+            self.client(&client.name, client.lines);
+        }
+        for hello in more.hellos.drain(..) {
+            self.hello(hello);
+        }
         self.counts.add(more.counts);
         self.awaited |= more.awaited;
         more.clear();
@@ -248,6 +308,8 @@ impl Batch {
         self.definitions.clear();
         self.name_bytes = 0;
         self.marks.clear();
+        self.clients.clear();
+        self.hellos.clear();
         self.clock_steps.clear();
         self.counts = Counts::default();
         self.awaited = false;
@@ -291,6 +353,15 @@ mod tests {
         });
         more.counts.rejected = 2;
         more.awaited = true;
+        let name: Arc<str> = "c".into();
+        let hello = |stream| Hello {
+            stream,
+            name: name.clone(),
+        };
+        all.client(&name, 1);
+        all.hello(hello(1));
+        more.client(&name, 4);
+        more.hello(hello(2));
         all.append(&mut more);
 
         assert!(more.is_empty());
@@ -314,5 +385,7 @@ mod tests {
         );
         assert_eq!(all.counts.rejected, 2);
         assert!(all.awaited);
+        let lines: Vec<_> = all.clients().iter().map(|client| client.lines).collect();
+        assert_eq!((lines, all.hellos()), (vec![4], &[hello(2)][..]));
     }
 }

@@ -8,12 +8,14 @@
 use std::cell::Cell;
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ack::Outbox;
 use crate::db::{self, Start};
 use crate::exit::Status;
+use crate::line::Line;
 use crate::log::{self, Limit};
 use crate::options::Record;
 use crate::place;
@@ -21,10 +23,13 @@ use crate::queue::{Policy, Queue, Room};
 use crate::reading::{Batch, Counts, Kind, Value};
 use crate::series::Interner;
 use crate::source::sim::{self, Sim};
-use crate::source::sysfs::{Notice, Sysfs};
+use crate::source::sockets::Sockets;
+use crate::source::stdin::{self, Stdin};
+use crate::source::sysfs::{self, Sysfs};
 use crate::source_spec::SourceSpec;
+use crate::status::{self, Report};
 use crate::stop::{Outcome, Reason, Step, Stop};
-use crate::stream::{Stream, Taken};
+use crate::stream::{Full, Intake};
 use crate::sys::{self, Clock, Signal, Watch};
 use crate::terminal;
 use crate::time::ClockWatch;
@@ -34,8 +39,6 @@ const STATUS_LINE_PERIOD: Duration = Duration::from_millis(500);
 const SYSFS_RESCAN_PERIOD: Duration = Duration::from_secs(60);
 /// What the outputs may be waited for when the recorder leaves for another reason than a stop.
 const LAST_WAIT: Duration = Duration::from_millis(30);
-
-const STDIN_STREAM: u32 = 0;
 
 /// Records until a signal, or until every source has ended.
 pub fn record(settings: Record) -> Status {
@@ -60,15 +63,7 @@ enum Source {
         next: Instant,
         next_rescan: Instant,
     },
-    Stdin {
-        stream: Stream,
-        /// When the bytes that are being taken were read.
-        arrived_ns: i64,
-        /// No more is read, but what was read is still being taken.
-        closed: bool,
-        /// The next line waits for room.
-        blocked: bool,
-    },
+    Stdin(Stdin),
 }
 
 /// Where the recorder is in the story of a stop.
@@ -87,22 +82,28 @@ struct Recorder {
     queue: Arc<Queue>,
     progress: Arc<Progress>,
     sources: Vec<Source>,
+    sockets: Sockets,
     phase: Phase,
     staged: Batch,
     /// What the streams left unused at their last turn.
     room_left: Room,
     interner: Interner,
+    /// The parts of the line that is being taken.
+    line: Line,
     counts: Counts,
     outbox: Outbox,
     /// A source ended that should not have.
     source_failed: bool,
     streams_first: bool,
+    sockets_first: bool,
     clock: ClockWatch,
     rejections: Limit,
     drops: Limit,
     rate: terminal::Rate,
     on_terminal: bool,
     next_status: Instant,
+    began: Instant,
+    status: status::Server,
 }
 
 impl Recorder {
@@ -111,7 +112,11 @@ impl Recorder {
         for name in crate::options::unknown_variables(names) {
             log::warn("unknown-variable", &[("name", &name)]);
         }
+        let mut status = status::Server::default();
+        let name = status::Name::of_path(&settings.db);
         let place = place::prepare(&settings.db, settings.on_damage)?;
+        // Not before the place is ours: the name may be another recorder's.
+        status.listen(name);
         settings.db.clone_from(&place.path);
         if let Some(warning) = place.warning {
             log::warn(
@@ -121,6 +126,9 @@ impl Recorder {
         }
         // Held until the process ends, whichever way it does.
         std::mem::forget(place);
+        // Before the database is opened, so that nothing is written where not all can be heard; and while
+        // there is one thread, because of the umask.
+        let sockets = Sockets::bind(&settings.sources)?;
 
         let could_not = |what: &str| {
             let what = what.to_owned();
@@ -147,6 +155,7 @@ impl Recorder {
             },
             queue: queue.clone(),
             progress: progress.clone(),
+            clock_ns: Box::new(|| sys::clock_ns(Clock::Real)),
         };
         std::thread::Builder::new()
             .name("writer".into())
@@ -158,20 +167,25 @@ impl Recorder {
             queue,
             progress,
             sources: Vec::new(),
+            sockets,
             phase: Phase::Opening,
             staged: Batch::default(),
             room_left: Room::UNBOUNDED,
             interner: Interner::default(),
+            line: Line::default(),
             counts: Counts::default(),
             outbox: Outbox::default(),
             source_failed: false,
             streams_first: false,
+            sockets_first: false,
             clock: ClockWatch::new(clock_offset_ns),
             rejections: Limit::default(),
             drops: Limit::default(),
             rate: terminal::Rate::new(now),
             on_terminal: sys::is_terminal(sys::STDERR),
             next_status: now,
+            began: now,
+            status,
             settings,
         })
     }
@@ -190,13 +204,14 @@ impl Recorder {
                     // In turn, so that no source that is always ready takes all the room.
                     self.streams_first = !self.streams_first;
                     if self.streams_first {
-                        self.take_stream();
+                        self.take_streams(now);
                         self.sample(now);
                     } else {
                         self.sample(now);
-                        self.take_stream();
+                        self.take_streams(now);
                     }
-                    if self.sources.iter().all(Source::is_done) {
+                    self.take_datagrams(false, now);
+                    if self.sockets.is_empty() && self.sources.iter().all(Source::is_done) {
                         let reason = if self.source_failed {
                             Reason::Error
                         } else {
@@ -206,9 +221,10 @@ impl Recorder {
                         self.phase = Phase::Draining(stop);
                     }
                 }
-                Phase::Draining(_) => self.take_stream(),
+                Phase::Draining(_) => self.take_streams(now),
             }
             self.queue.push(&mut self.staged, now);
+            self.sockets.flush(now);
             self.drained();
             self.show_status(now);
             if let Err(e) = self.wait() {
@@ -234,13 +250,22 @@ impl Recorder {
                     let now = Instant::now();
                     let stop = Stop::new(Reason::Signal(signal), now, self.settings.stop_timeout);
                     self.phase = Phase::Draining(stop);
-                    for source in &mut self.sources {
-                        source.close();
-                    }
+                    self.close_sources();
                 }
                 Phase::Draining(stop) | Phase::Stopping(stop) => stop.signal(Instant::now()),
             }
         }
+    }
+
+    /// Takes nothing new from here on.
+    fn close_sources(&mut self) {
+        for source in &mut self.sources {
+            if let Source::Stdin(stdin) = source {
+                stdin.close();
+            }
+        }
+        self.sockets.close();
+        self.take_datagrams(true, Instant::now());
     }
 
     /// Acts on what the writer tells; gives the exit status when there is nothing left to wait for.
@@ -248,10 +273,19 @@ impl Recorder {
         self.progress.bell.silence();
         let (step, failure) = {
             let mut news = self.progress.look();
-            news.acks.drain(..).for_each(|ack| self.outbox.put(ack));
+            for ack in news.acks.drain(..) {
+                match ack.stream() {
+                    stdin::STREAM => self.outbox.put(ack),
+                    _ => self.sockets.put(ack),
+                }
+            }
+            for resume in news.resumes.drain(..) {
+                self.sockets.resume(resume);
+            }
             (news.step, news.failure.take())
         };
         self.send_ack(Duration::ZERO);
+        self.sockets.flush(Instant::now());
         if let Some(error) = failure {
             log::error("database-failed", &[("error", &error)]);
             return Some(self.leave(step, Some(&error)));
@@ -285,16 +319,20 @@ impl Recorder {
                     next: now,
                     next_rescan: now,
                 },
-                SourceSpec::Stdin { precision } => Source::Stdin {
-                    stream: Stream::new(STDIN_STREAM, *precision, self.settings.ack),
-                    arrived_ns: 0,
-                    closed: false,
-                    blocked: false,
-                },
+                SourceSpec::Stdin { precision } => {
+                    Source::Stdin(Stdin::new(*precision, self.settings.ack))
+                }
+                SourceSpec::Unix { .. } | SourceSpec::Tcp { .. } | SourceSpec::Udp { .. } => {
+                    continue;
+                }
             };
             self.sources.push(source);
         }
+        self.sockets.announce();
         let news = self.progress.look();
+        if let Some(file) = news.file {
+            self.status.listen(status::Name::of_file(file));
+        }
         log::info(
             "ready",
             &[
@@ -371,7 +409,7 @@ impl Recorder {
                         continue;
                     }
                     if *next_rescan <= now {
-                        sysfs.rescan(&mut |notice| errors += tell(&notice));
+                        sysfs.rescan(&mut |notice| errors += sysfs::tell(&notice));
                         *next_rescan = now + SYSFS_RESCAN_PERIOD;
                     }
                     // All channels of one tick carry the tick's time.
@@ -385,55 +423,58 @@ impl Recorder {
                     sysfs.sample(
                         &mut |sensor, field, v| put(tick_ns, sensor, field, v),
                         &sys::stop_pending,
-                        &mut |notice| errors += tell(&notice),
+                        &mut |notice| errors += sysfs::tell(&notice),
                     );
                     // Ticks that the sensors themselves were too slow for are left out.
                     while *next <= now {
                         *next += *interval;
                     }
                 }
-                Source::Stdin { .. } => {}
+                Source::Stdin(_) => {}
             }
         }
         self.staged.counts.errors += errors;
         self.counts.errors += errors;
-        if dropped > 0 {
-            self.staged.counts.dropped += dropped;
-            self.counts.dropped += dropped;
-            if let Some(held_back) = self.drops.pass(now) {
-                let fields: [log::Field; 4] = [
-                    ("readings", &dropped),
-                    ("in_all", &self.counts.dropped),
-                    ("reason", &"the queue is full"),
-                    ("lines_held_back", &held_back),
-                ];
-                log::warn("dropped", &fields[..3 + usize::from(held_back > 0)]);
-            }
+        self.count_dropped(dropped, "the queue is full", now);
+    }
+
+    fn count_dropped(&mut self, dropped: u64, reason: &str, now: Instant) {
+        self.staged.counts.dropped += dropped;
+        self.counts.dropped += dropped;
+        if dropped > 0
+            && let Some(held_back) = self.drops.pass(now)
+        {
+            let fields: [log::Field; 4] = [
+                ("readings", &dropped),
+                ("in_all", &self.counts.dropped),
+                ("reason", &reason),
+                ("lines_held_back", &held_back),
+            ];
+            log::warn("dropped", &fields[..3 + usize::from(held_back > 0)]);
         }
     }
 
     /// Moves whole lines that were read into the batch while there is room.
-    fn take_stream(&mut self) {
+    fn take_streams(&mut self, now: Instant) {
         let room = self.queue.stream_room();
-        let rows_max = self.queue.rows_max();
+        let before = self.staged.counts.rejected;
+        let mut to = Intake {
+            batch: &mut self.staged,
+            interner: &mut self.interner,
+            line: &mut self.line,
+            room,
+            rows_max: self.queue.rows_max(),
+            full: Full::Waits,
+        };
+        // In turn, as with the samplers.
+        self.sockets_first = !self.sockets_first;
+        if self.sockets_first {
+            self.sockets.take(&mut to, now);
+        }
         for source in &mut self.sources {
-            let Source::Stdin {
-                stream,
-                arrived_ns,
-                blocked,
-                ..
-            } = source
-            else {
-                continue;
-            };
-            let before = self.staged.counts.rejected;
-            let limit = &mut self.rejections;
-            let taken = stream.take(
-                &mut self.staged,
-                &mut self.interner,
-                (room, rows_max),
-                *arrived_ns,
-                &mut |line, reason| {
+            if let Source::Stdin(stdin) = source {
+                let limit = &mut self.rejections;
+                stdin.take(&mut to, &mut |line, reason| {
                     if let Some(held_back) = limit.pass(Instant::now()) {
                         let fields: [log::Field; 4] = [
                             ("source", &"stdin"),
@@ -443,21 +484,48 @@ impl Recorder {
                         ];
                         log::warn("rejected", &fields[..3 + usize::from(held_back > 0)]);
                     }
-                },
-            );
-            self.counts.rejected += self.staged.counts.rejected - before;
-            *blocked = taken == Taken::NoRoom;
+                    ControlFlow::Continue(())
+                });
+            }
         }
+        if !self.sockets_first {
+            self.sockets.take(&mut to, now);
+        }
+        self.counts.rejected += self.staged.counts.rejected - before;
         self.room_left = Room {
             rows: room.rows.saturating_sub(self.staged.rows().len()),
             text_bytes: room.text_bytes.saturating_sub(self.staged.text_bytes()),
         };
     }
 
+    /// Moves datagrams into the batch; what finds no room is dropped.
+    fn take_datagrams(&mut self, is_last: bool, now: Instant) {
+        let before = self.staged.counts;
+        let mut to = Intake {
+            batch: &mut self.staged,
+            interner: &mut self.interner,
+            line: &mut self.line,
+            room: self.queue.room(),
+            rows_max: self.queue.rows_max(),
+            full: Full::IsDropped,
+        };
+        let dropped_by_kernel = self.sockets.take_datagrams(is_last, &mut to, now);
+        let dropped = self.staged.counts.dropped - before.dropped;
+        // Counted with the others below.
+        self.staged.counts.dropped = before.dropped;
+        self.counts.rejected += self.staged.counts.rejected - before.rejected;
+        self.count_dropped(dropped, "the queue is full", now);
+        self.count_dropped(
+            dropped_by_kernel,
+            "the system's buffer for datagrams is full",
+            now,
+        );
+    }
+
     /// Once all that was read is in the queue, the rest of a stop is the writer's.
     fn drained(&mut self) {
         if let Phase::Draining(stop) = &self.phase
-            && !self.sources.iter().any(Source::is_blocked)
+            && !self.is_blocked()
         {
             self.queue.stop(stop.clone());
             self.phase = Phase::Stopping(stop.clone());
@@ -480,17 +548,16 @@ impl Recorder {
                     match source {
                         Source::Sim(sim) => sim.next().into_iter().for_each(&mut at),
                         Source::Sysfs { next, .. } => at(*next),
-                        Source::Stdin {
-                            closed, blocked, ..
-                        } => read_stdin |= !closed && !blocked,
+                        Source::Stdin(stdin) => read_stdin |= stdin.is_open(),
                     }
                 }
+                self.sockets.next().into_iter().for_each(&mut at);
             }
         }
         if self.on_terminal {
             at(self.next_status);
         }
-        if self.sources.iter().any(Source::is_blocked) {
+        if self.is_blocked() {
             self.queue.want_room();
             // Looked at after the wish was made known, so that room made in between is seen.
             if self.queue.stream_room().is_more_than(self.room_left) {
@@ -510,39 +577,39 @@ impl Recorder {
         if !self.outbox.is_empty() {
             watches.push(Watch::writable(sys::STDOUT));
         }
+        self.status.watch(&mut watches);
+        let sockets = watches.len();
+        let reads = matches!(self.phase, Phase::Recording);
+        self.sockets.watch(&mut watches, reads, now);
         let timeout = until.map(|until| until.saturating_duration_since(now));
         sys::wait(&mut watches, timeout)?;
+        if self.status.is_asked(&watches) {
+            self.status.answer(&self.report().text());
+        }
         if stdin.is_some_and(|n| watches[n].ready()) {
             self.read_stdin();
         }
+        self.sockets.note(&watches[sockets..], now);
         Ok(())
     }
 
     fn read_stdin(&mut self) {
         for source in &mut self.sources {
-            let Source::Stdin {
-                stream,
-                arrived_ns,
-                closed,
-                ..
-            } = source
-            else {
-                continue;
-            };
-            let read = stream.fill(|buffer| sys::read(sys::STDIN, buffer));
-            *arrived_ns = sys::clock_ns(Clock::Real);
-            match read {
-                Ok(()) => *closed = stream.ended(),
-                Err(e) if is_passing(&e) => {}
-                Err(e) => {
-                    log::error("source-failed", &[("source", &"stdin"), ("error", &e)]);
-                    self.staged.counts.errors += 1;
-                    self.counts.errors += 1;
-                    self.source_failed = true;
-                    *closed = true;
-                }
+            if let Source::Stdin(stdin) = source
+                && let Err(e) = stdin.read()
+            {
+                log::error("source-failed", &[("source", &"stdin"), ("error", &e)]);
+                self.staged.counts.errors += 1;
+                self.counts.errors += 1;
+                self.source_failed = true;
             }
         }
+    }
+
+    /// Lines that were read wait for room.
+    fn is_blocked(&self) -> bool {
+        let is_blocked = |source: &Source| matches!(source, Source::Stdin(s) if s.is_blocked());
+        self.sources.iter().any(is_blocked) || self.sockets.is_blocked()
     }
 
     /// Writes the newest ack, if stdout takes it.
@@ -569,6 +636,23 @@ impl Recorder {
         log::status(&status.line(columns));
     }
 
+    /// What `status` is answered.
+    fn report(&self) -> Report {
+        let blind = |source: &&Source| matches!(source, Source::Sysfs { sysfs, .. } if sysfs.readable() == 0);
+        status::report(&status::Facts {
+            db: &self.settings.db,
+            names: self.status.names().collect(),
+            began: self.began,
+            is_stopping: matches!(self.phase, Phase::Draining(_) | Phase::Stopping(_)),
+            sources: self.sources.len(),
+            blind_sources: self.sources.iter().filter(blind).count(),
+            counts: self.counts,
+            queued: self.queue.held(),
+            queue_max: self.queue.rows_max(),
+            news: &self.progress.look(),
+        })
+    }
+
     /// Says the last word. Gives the status to leave with, whatever the writer is still doing.
     fn leave(&mut self, step: Step, failure: Option<&db::Error>) -> Status {
         let (mut reason, began, last_wait) = match &self.phase {
@@ -582,14 +666,23 @@ impl Recorder {
         if failure.is_some() && !(step == Step::Open && matches!(reason, Reason::Signal(_))) {
             reason = Reason::Error;
         }
+        self.sockets.close();
         // What was read and found no room is accepted too, and has to be owned up to.
+        let mut to = Intake {
+            batch: &mut self.staged,
+            interner: &mut self.interner,
+            line: &mut self.line,
+            room: Room::UNBOUNDED,
+            rows_max: self.queue.rows_max(),
+            full: Full::Waits,
+        };
+        self.sockets.take(&mut to, Instant::now());
         for source in &mut self.sources {
-            if let Source::Stdin { stream, .. } = source {
-                let limits = (Room::UNBOUNDED, self.queue.rows_max());
-                let interner = &mut self.interner;
-                stream.take(&mut self.staged, interner, limits, 0, &mut |_, _| {});
+            if let Source::Stdin(stdin) = source {
+                stdin.take(&mut to, &mut |_, _| ControlFlow::Continue(()));
             }
         }
+        self.sockets.finish(last_wait);
         let news = self.progress.look();
         let outcome = Outcome {
             step,
@@ -618,9 +711,7 @@ impl Source {
         match self {
             Source::Sim(sim) => sim.ended(),
             Source::Sysfs { .. } => false,
-            Source::Stdin {
-                closed, blocked, ..
-            } => *closed && !blocked,
+            Source::Stdin(stdin) => stdin.is_done(),
         }
     }
 
@@ -628,83 +719,11 @@ impl Source {
     fn is_unpaced(&self) -> bool {
         matches!(self, Source::Sim(sim) if sim.is_unpaced() && !sim.ended())
     }
-
-    fn is_blocked(&self) -> bool {
-        matches!(self, Source::Stdin { blocked: true, .. })
-    }
-
-    /// Takes nothing new from here on.
-    fn close(&mut self) {
-        if let Source::Stdin { closed, .. } = self {
-            *closed = true;
-        }
-    }
 }
 
 fn push(watches: &mut Vec<Watch>, watch: Watch) -> usize {
     watches.push(watch);
     watches.len() - 1
-}
-
-fn is_passing(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
-}
-
-/// Logs what happened to a sensor. Gives the errors to count.
-fn tell(notice: &Notice<'_>) -> u64 {
-    let source = ("source", &"sysfs" as &dyn std::fmt::Display);
-    let place = |event: &str,
-                 warn: bool,
-                 sensor: &str,
-                 field: &str,
-                 path: &std::path::Path,
-                 reason: &dyn std::fmt::Display| {
-        let fields: [log::Field; 5] = [
-            source,
-            ("sensor", &sensor),
-            ("field", &field),
-            ("path", &path.display()),
-            ("reason", reason),
-        ];
-        if warn {
-            log::warn(event, &fields);
-        } else {
-            log::info(event, &fields[..4]);
-        }
-    };
-    match *notice {
-        Notice::Found {
-            sensor,
-            field,
-            path,
-        } => place("sensor-found", false, sensor, field, path, &""),
-        Notice::Gone {
-            sensor,
-            field,
-            path,
-        } => place("sensor-gone", false, sensor, field, path, &""),
-        Notice::Recovered {
-            sensor,
-            field,
-            path,
-        } => {
-            place("sensor-recovered", false, sensor, field, path, &"");
-        }
-        Notice::Failing {
-            sensor,
-            field,
-            path,
-            reason,
-        } => {
-            place("sensor-failing", true, sensor, field, path, &reason);
-            return 1;
-        }
-        Notice::None => log::warn("no-sensors", &[source]),
-    }
-    0
 }
 
 fn say_stopped(

@@ -1,14 +1,17 @@
 //! A stream of line protocol: bytes in, whole lines out, in order, each accepted or rejected.
 //!
 //! It holds at most one line that is not whole and one read beyond it. Nothing is consumed before there
-//! is room for it, so that a full queue is felt by the sender.
+//! is room for it, so that a full queue is felt by the sender. Of many streams only one is read at a time,
+//! so that they share the memory to read into, and each holds no more than what is not whole.
 
 use std::fmt::Display;
 use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crate::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reason};
 use crate::queue::Room;
-use crate::reading::{Batch, Mark};
+use crate::reading::{Batch, Client, Mark};
 use crate::series::Interner;
 
 const READ_BYTES: usize = 64 * 1024;
@@ -18,18 +21,43 @@ const READ_BYTES: usize = 64 * 1024;
 pub enum Taken {
     /// All whole lines are taken.
     All,
-    /// The next line waits for room.
+    /// The next line waits for room, or for who is told of rejected ones.
     NoRoom,
 }
 
+/// What a line that finds no room does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    Waits,
+    IsDropped,
+}
+
+/// Where lines go.
+pub struct Intake<'a> {
+    pub batch: &'a mut Batch,
+    pub interner: &'a mut Interner,
+    pub line: &'a mut Line,
+    pub room: Room,
+    pub rows_max: usize,
+    pub full: Full,
+}
+
+/// Told of each rejected line by its number. After a break no more lines are taken for now.
+pub type Reject<'a> = &'a mut dyn FnMut(u64, &dyn Display) -> ControlFlow<()>;
+
+/// What is to be said of a line that a cut connection left without its end.
+const CUT: &str = "the connection ended before the newline of this line";
+
 #[derive(Debug)]
 pub struct Stream {
-    id: u32,
+    id: u64,
     precision: Precision,
     /// Somebody wants to know when lines are settled.
     awaited: bool,
+    /// Its length is never less than what was read into it, so that no read has to clear it first.
     buffer: Vec<u8>,
     start: usize,
+    end: usize,
     /// Whether there may be a whole line in the buffer.
     fresh: bool,
     /// Lines taken so far.
@@ -37,23 +65,111 @@ pub struct Stream {
     /// Within a line that was too long and is told already.
     skipping: bool,
     ended: bool,
-    line: Line,
+    /// A line without its newline is none: a connection that is cut may leave `m v=12` of `m v=123`.
+    strict: bool,
+    /// All bytes that will ever come are in the buffer.
+    last: bool,
+    /// The input ended within a line, which is still to be told.
+    cut: bool,
+    /// A named client's input ended within a record of several lines, which is not settled.
+    is_torn: bool,
+    /// Lines in the batches so far.
+    marked: u64,
+    /// Whose lines these are, from the second on, and how many of it were settled before.
+    client: Option<Client>,
 }
 
 impl Stream {
-    pub fn new(id: u32, precision: Precision, awaited: bool) -> Self {
+    pub fn new(id: u64, precision: Precision, awaited: bool) -> Self {
         Stream {
             id,
             precision,
             awaited,
             buffer: Vec::new(),
             start: 0,
+            end: 0,
             fresh: false,
             lines: 0,
             skipping: false,
             ended: false,
-            line: Line::default(),
+            strict: false,
+            last: false,
+            cut: false,
+            is_torn: false,
+            marked: 0,
+            client: None,
         }
+    }
+
+    /// A stream of a connection, which may be cut anywhere.
+    pub fn of_connection(id: u64, precision: Precision) -> Self {
+        Stream {
+            strict: true,
+            ..Self::new(id, precision, true)
+        }
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Lines that batches were told of.
+    pub fn marked(&self) -> u64 {
+        self.marked
+    }
+
+    /// What was read and not yet taken.
+    pub fn waiting(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// A quote was open when the input of a named client ended: from its line on nothing is settled.
+    pub fn is_torn(&self) -> bool {
+        self.is_torn
+    }
+
+    /// No line was taken yet.
+    pub fn is_new(&self) -> bool {
+        self.lines == 0
+    }
+
+    /// The first line was the client's name.
+    pub fn skip_hello(&mut self, used: usize) {
+        self.advance(used, 1);
+    }
+
+    /// What comes from here on are the client's lines, of which `settled` came before this connection.
+    pub fn resume(&mut self, name: Arc<str>, settled: u64) {
+        self.client = Some(Client {
+            name,
+            lines: settled,
+        });
+        self.fresh = true;
+    }
+
+    /// Reads into `memory` from here on.
+    pub fn borrow(&mut self, memory: &mut Vec<u8>) {
+        let held = self.waiting().len();
+        if memory.len() < held {
+            memory.resize(held, 0);
+        }
+        memory[..held].copy_from_slice(self.waiting());
+        (self.start, self.end) = (0, held);
+        self.buffer = std::mem::take(memory);
+    }
+
+    /// Gives the memory back and keeps what is in it.
+    pub fn give_back(&mut self, memory: &mut Vec<u8>) {
+        let rest = self.waiting().to_vec();
+        (self.start, self.end) = (0, rest.len());
+        *memory = std::mem::replace(&mut self.buffer, rest);
+    }
+
+    /// Nothing more will come, whole or not.
+    pub fn end(&mut self) {
+        self.ended = true;
+        self.last |= !self.strict;
+        self.fresh = true;
     }
 
     /// The end of the input was seen.
@@ -63,52 +179,46 @@ impl Stream {
 
     /// Reads once. The caller knows that the source is ready.
     pub fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<()> {
-        self.buffer.drain(..self.start);
-        self.start = 0;
-        let held = self.buffer.len();
-        self.buffer.resize(held + READ_BYTES, 0);
-        let result = read(&mut self.buffer[held..]);
-        let got = *result.as_ref().unwrap_or(&0);
-        self.buffer.truncate(held + got);
-        self.ended |= result? == 0;
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        let (held, full) = (self.end, self.end + READ_BYTES);
+        if self.buffer.len() < full {
+            self.buffer.resize(full, 0);
+        }
+        let result = read(&mut self.buffer[held..full]);
+        self.end += result.as_ref().unwrap_or(&0);
+        if result? == 0 {
+            self.end();
+        }
         // A sender of single bytes must not have the same line parsed again for each of them.
         self.fresh |= self.ended
             || self.skipping
-            || self.buffer.len() > LINE_BYTES_MAX
-            || self.buffer[held..].contains(&b'\n');
+            || self.end > LINE_BYTES_MAX
+            || self.buffer[held..self.end].contains(&b'\n');
         Ok(())
     }
 
-    /// Moves whole lines into `batch` while they fit. A record without a time gets `now_ns`. Each
-    /// rejected line is told to `reject` with its number.
-    pub fn take(
-        &mut self,
-        batch: &mut Batch,
-        interner: &mut Interner,
-        (room, rows_max): (Room, usize),
-        now_ns: i64,
-        reject: &mut dyn FnMut(u64, &dyn Display),
-    ) -> Taken {
+    /// Moves whole lines into the batch while they fit. A record without a time gets `now_ns`.
+    pub fn take(&mut self, to: &mut Intake<'_>, now_ns: i64, reject: Reject<'_>) -> Taken {
         let before = self.lines;
-        let taken = self.take_lines(batch, interner, (room, rows_max), now_ns, reject);
+        let taken = self.take_lines(to, now_ns, reject);
         if self.awaited && self.lines > before {
-            batch.awaited = true;
-            batch.mark(Mark {
+            let lines = self.lines;
+            self.marked = lines;
+            to.batch.awaited = true;
+            to.batch.mark(Mark {
                 stream: self.id,
-                lines: self.lines,
+                lines,
             });
+            if let Some(client) = &self.client {
+                // The line that gave the name is not one of the client's.
+                to.batch.client(&client.name, client.lines + lines - 1);
+            }
         }
         taken
     }
 
-    fn take_lines(
-        &mut self,
-        batch: &mut Batch,
-        interner: &mut Interner,
-        (room, rows_max): (Room, usize),
-        now_ns: i64,
-        reject: &mut dyn FnMut(u64, &dyn Display),
-    ) -> Taken {
+    fn take_lines(&mut self, to: &mut Intake<'_>, now_ns: i64, reject: Reject<'_>) -> Taken {
         if !std::mem::take(&mut self.fresh) {
             return Taken::All;
         }
@@ -116,51 +226,85 @@ impl Stream {
             if self.skipping {
                 self.skip_to_newline();
             }
-            let input = &self.buffer[self.start..];
+            let input = &self.buffer[self.start..self.end];
             if input.is_empty() {
+                if std::mem::take(&mut self.cut) {
+                    to.batch.counts.rejected += 1;
+                    let _ = reject(self.lines + 1, &CUT);
+                }
                 return Taken::All;
             }
+            let mut flow = ControlFlow::Continue(());
             let number = self.lines + 1;
-            match line::parse(input, self.ended, self.precision, &mut self.line) {
+            match line::parse(input, self.last, self.precision, to.line) {
+                Outcome::Incomplete if self.ended && !self.last => self.cut_off(),
                 Outcome::Incomplete => return Taken::All,
                 Outcome::Nothing { used } => self.advance(used, 1),
                 Outcome::Rejected { used, reason } => {
-                    batch.counts.rejected += 1;
-                    reject(number, &reason);
+                    to.batch.counts.rejected += 1;
+                    flow = reject(number, &reason);
                     self.advance(used, 1);
                 }
                 Outcome::TooLong { used } => {
-                    batch.counts.rejected += 1;
-                    reject(number, &Reason::TOO_LONG);
+                    to.batch.counts.rejected += 1;
+                    flow = reject(number, &Reason::TOO_LONG);
                     self.start += used;
                     self.lines += 1;
                     self.skipping = true;
                 }
                 Outcome::Record { used, lines } => {
-                    let fields = self.line.fields().len();
+                    let fields = to.line.fields().len();
+                    let rows = to.batch.rows().len() + fields;
+                    let text_bytes = to.batch.text_bytes() + used;
+                    let rows_max = to.rows_max;
                     if fields > rows_max {
-                        batch.counts.rejected += 1;
-                        reject(
+                        to.batch.counts.rejected += 1;
+                        flow = reject(
                             number,
                             &format_args!(
                                 "{fields} readings in one line, --queue-rows is {rows_max}"
                             ),
                         );
-                    } else if !room.fits(batch.rows().len() + fields, batch.text_bytes() + used) {
+                    } else if to.room.fits(rows, text_bytes) {
+                        self.accept(used, to, now_ns);
+                    } else if to.full == Full::IsDropped {
+                        to.batch.counts.dropped += fields as u64;
+                    } else {
                         self.fresh = true;
                         return Taken::NoRoom;
-                    } else {
-                        self.accept(used, batch, interner, now_ns);
                     }
                     self.advance(used, lines);
                 }
             }
+            if flow.is_break() {
+                self.fresh = true;
+                return Taken::NoRoom;
+            }
         }
     }
 
-    fn accept(&self, used: usize, batch: &mut Batch, interner: &mut Interner, now_ns: i64) {
+    /// The input ended and what is left of it is not whole.
+    fn cut_off(&mut self) {
+        self.last = true;
+        let whole = match &self.client {
+            // It sends on from what is settled, and this is not: the record may have been cut in its middle.
+            Some(_) => {
+                self.is_torn = self.waiting().contains(&b'\n');
+                0
+            }
+            None => {
+                let newline = self.waiting().iter().rposition(|&b| b == b'\n');
+                let whole = newline.map_or(0, |at| at + 1);
+                self.cut = !self.waiting()[whole..].trim_ascii().is_empty();
+                whole
+            }
+        };
+        self.end = self.start + whole;
+    }
+
+    fn accept(&self, used: usize, to: &mut Intake<'_>, now_ns: i64) {
         let input = &self.buffer[self.start..self.start + used];
-        let line = &self.line;
+        let (batch, interner, line) = (&mut *to.batch, &mut *to.interner, &*to.line);
         let time_ns = line.time_ns().unwrap_or(now_ns);
         let sensor = line.sensor(input);
         for field in line.fields() {
@@ -180,13 +324,13 @@ impl Stream {
 
     /// The line was counted when it was found too long.
     fn skip_to_newline(&mut self) {
-        let input = &self.buffer[self.start..];
+        let input = &self.buffer[self.start..self.end];
         match input.iter().position(|&b| b == b'\n') {
             Some(newline) => {
                 self.start += newline + 1;
                 self.skipping = false;
             }
-            None => self.start = self.buffer.len(),
+            None => self.start = self.end,
         }
     }
 }

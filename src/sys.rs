@@ -146,6 +146,17 @@ impl Watch {
         Self::new(fd, libc::POLLOUT)
     }
 
+    /// Ready only when what it writes to has gone.
+    pub fn broken(fd: RawFd) -> Self {
+        Self::new(fd, 0)
+    }
+
+    /// None when neither is wanted.
+    pub fn of(fd: RawFd, reads: bool, writes: bool) -> Option<Self> {
+        let events = if reads { libc::POLLIN } else { 0 } | if writes { libc::POLLOUT } else { 0 };
+        (events != 0).then(|| Self::new(fd, events))
+    }
+
     fn new(fd: RawFd, events: libc::c_short) -> Self {
         Watch(libc::pollfd {
             fd,
@@ -157,6 +168,11 @@ impl Watch {
     /// Ready, or broken in a way that the next call on it will tell.
     pub fn ready(&self) -> bool {
         self.0.revents != 0
+    }
+
+    /// As `ready`, where it was asked whether there is something to read.
+    pub fn is_readable(&self) -> bool {
+        self.0.events & libc::POLLIN != 0 && self.0.revents & !libc::POLLOUT != 0
     }
 }
 
@@ -203,6 +219,14 @@ pub fn is_writable(fd: RawFd, timeout: Duration) -> bool {
     // SAFETY: one valid pollfd, and the length says one.
     let ready = unsafe { libc::poll(&mut watch, 1, ms) };
     ready == 1 && watch.revents & libc::POLLOUT != 0
+}
+
+/// Whether a read or a write has only to be tried again.
+pub fn is_passing(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 /// POSIX promises that a write of up to this many bytes to a pipe is whole or not at all.
@@ -286,6 +310,11 @@ pub fn is_terminal(fd: RawFd) -> bool {
 }
 
 pub fn terminal_columns(fd: RawFd) -> Option<usize> {
+    terminal_size(fd).map(|(columns, _)| columns)
+}
+
+/// Columns and rows.
+pub fn terminal_size(fd: RawFd) -> Option<(usize, usize)> {
     let mut size = libc::winsize {
         ws_row: 0,
         ws_col: 0,
@@ -294,7 +323,8 @@ pub fn terminal_columns(fd: RawFd) -> Option<usize> {
     };
     // SAFETY: TIOCGWINSZ writes one winsize.
     let result = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) };
-    (result == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+    (result == 0 && size.ws_col > 0)
+        .then_some((usize::from(size.ws_col), usize::from(size.ws_row).max(2)))
 }
 
 /// The effective user and group.
@@ -320,12 +350,120 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Sets the permissions that new files do not get; gives those before. Of the whole process: only while
+/// there is one thread.
+pub fn set_umask(mask: u32) -> u32 {
+    // SAFETY: no pointers, cannot fail.
+    unsafe { libc::umask(mask as libc::mode_t) as u32 }
+}
+
+/// Lets the process have up to `count` descriptors, as far as its hard limit goes. Gives what it may have.
+pub fn allow_descriptors(count: u64) -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls are given a valid rlimit.
+    unsafe {
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit))?;
+        if limit.rlim_cur < count {
+            limit.rlim_cur = count.min(limit.rlim_max);
+            check(libc::setrlimit(libc::RLIMIT_NOFILE, &limit))?;
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
+fn set_option(
+    fd: RawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    // SAFETY: pointer and length describe one int.
+    check(unsafe {
+        libc::setsockopt(
+            fd,
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// Lets the kernel find out that the other end of a connection is gone: after a minute of silence it asks
+/// four times.
+pub fn keep_alive(fd: RawFd) -> io::Result<()> {
+    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 60)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 15)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 4)
+}
+
+/// As much as is allowed: beyond the system's limit where the process may, up to it otherwise.
+pub fn enlarge_receive_buffer(fd: RawFd, bytes: usize) {
+    let bytes = bytes.min(i32::MAX as usize) as libc::c_int;
+    if set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes).is_err() {
+        let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes);
+    }
+}
+
+/// Datagrams that the kernel had no room for since the socket was made. None where it cannot tell.
+pub fn datagrams_dropped(fd: RawFd) -> Option<u32> {
+    let mut info = [0u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: pointer and length describe `info`, and the kernel writes no more than the length.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &mut length,
+        )
+    };
+    let is_told = result == 0 && length as usize == size_of_val(&info);
+    is_told.then_some(info[libc::SK_MEMINFO_DROPS as usize])
+}
+
+/// The process at the other end of a unix socket.
+pub fn peer_process(fd: RawFd) -> Option<i32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: pointer and length describe `peer`.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &mut length,
+        )
+    };
+    // Of another container's process the number is 0.
+    (result == 0 && peer.pid > 0).then_some(peer.pid)
+}
+
+/// Says that nothing more will be written to a connection.
+pub fn end_writing(fd: RawFd) {
+    // SAFETY: no pointers. Fails only where there is nobody to be told.
+    unsafe { libc::shutdown(fd, libc::SHUT_WR) };
+}
+
 /// What `statfs` says of the filesystem that holds a path.
 pub struct Filesystem {
     pub magic: u64,
     /// Bytes that this user may still write.
     pub free_bytes: u64,
     pub block_bytes: u64,
+    /// Whether no further file can be made; some filesystems have no such limit.
+    pub is_out_of_inodes: bool,
 }
 
 pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
@@ -340,6 +478,7 @@ pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
         magic: stat.f_type as u64 & 0xffff_ffff,
         free_bytes: (stat.f_bavail as u64).saturating_mul(stat.f_bsize as u64),
         block_bytes: stat.f_bsize as u64,
+        is_out_of_inodes: stat.f_files > 0 && stat.f_ffree == 0,
     })
 }
 
@@ -361,6 +500,18 @@ pub fn may_write(folder: &Path) -> io::Result<()> {
         )
     })
     .map(drop)
+}
+
+/// Gives a file a time of its last change; only its owner may.
+pub fn set_modified(path: &Path, unix_ns: i64) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let time = |tv_sec, tv_nsec| libc::timespec { tv_sec, tv_nsec };
+    let seconds = libc::time_t::try_from(unix_ns.div_euclid(1_000_000_000));
+    let seconds = seconds.map_err(io::Error::other)?;
+    let changed = time(seconds, unix_ns.rem_euclid(1_000_000_000) as _);
+    let times = [time(0, libc::UTIME_OMIT), changed];
+    // SAFETY: the path ends in NUL, and `times` are the two that are read.
+    check(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), 0) }).map(drop)
 }
 
 /// A description of our own of a terminal or a pipe, which may be made non-blocking without doing so to the

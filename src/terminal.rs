@@ -1,4 +1,4 @@
-//! The live status line of a recorder on a terminal. Pure.
+//! The live lines of a recorder and of a backup on a terminal. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -39,8 +39,23 @@ impl Status {
     }
 }
 
+/// How far a copy is, cut to the terminal's width.
+pub fn progress(done: u64, all: u64, took: Duration, columns: usize) -> String {
+    let rate = done as f64 / took.as_secs_f64().max(0.001);
+    let left_s = all.saturating_sub(done) as f64 / rate.max(1.0);
+    let percent = 100 * done / all.max(1);
+    let mut line = format!(
+        "{} of {}  {percent}%  {}/s  {left_s:.0} s left",
+        units::bytes_human(done),
+        units::bytes_human(all),
+        units::bytes_human(rate as u64),
+    );
+    line.truncate(columns.saturating_sub(1));
+    line
+}
+
 /// `1234567` as `1,234,567`.
-fn grouped(n: u64) -> String {
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -103,6 +118,14 @@ mod tests {
             "1,234,567 readings  80/s  12 waiting  WAL 4.0 MiB  checkpoint 17 s ago"
         );
         assert_eq!(status.line(20).len(), 19);
+    }
+
+    #[test]
+    fn progress_tells_the_rate_and_the_time_left() {
+        const MIB: u64 = 1024 * 1024;
+        let line = progress(3 * MIB, 12 * MIB, Duration::from_secs(2), 80);
+        assert_eq!(line, "3.0 MiB of 12.0 MiB  25%  1.5 MiB/s  6 s left");
+        assert_eq!(progress(0, 0, Duration::ZERO, 10).len(), 9);
     }
 
     #[test]

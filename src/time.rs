@@ -1,5 +1,9 @@
 //! Points in time as text. Pure.
 
+use std::time::Duration;
+
+use crate::units;
+
 const NS_PER_S: i64 = 1_000_000_000;
 const NS_PER_MS: i64 = 1_000_000;
 const S_PER_DAY: i64 = 86_400;
@@ -34,6 +38,123 @@ pub fn timestamp(time_ns: i64) -> String {
         "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:03}Z",
         ns / NS_PER_MS
     )
+}
+
+/// Days since 1970-01-01 of a Gregorian date; the inverse of `civil`.
+fn day_of(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// Reads RFC 3339, such as `2026-01-31T12:00:00Z` or `2026-01-31 13:00:00.5+01:00`; None for what is not a
+/// time, or none that 64 bits of nanoseconds can say.
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    let number = |from: usize, to: usize| {
+        let digits = text.get(from..to)?;
+        let plain = digits.bytes().all(|b| b.is_ascii_digit());
+        plain.then(|| digits.parse::<i64>().ok()).flatten()
+    };
+    let is = |at: usize, any_of: &[u8]| text.as_bytes().get(at).is_some_and(|b| any_of.contains(b));
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (h, m, s) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    let shaped = is(4, b"-") && is(7, b"-") && is(10, b"Tt ") && is(13, b":") && is(16, b":");
+    let date = day_of(year, month, day);
+    // A second of 60 is a leap second, and counted as the first of the next minute.
+    if !shaped || !(1..=12).contains(&month) || civil(date) != (year, month, day) {
+        return None;
+    }
+    if h > 23 || m > 59 || s > 60 {
+        return None;
+    }
+    let mut rest = text.get(19..)?;
+    let mut ns = 0;
+    if let Some(fraction) = rest.strip_prefix('.') {
+        let end = fraction
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(fraction.len());
+        let digits = fraction.get(..end)?;
+        if digits.is_empty() || digits.len() > 9 {
+            return None;
+        }
+        ns = format!("{digits:0<9}").parse().ok()?;
+        rest = fraction.get(end..)?;
+    }
+    let offset_s = match rest.as_bytes() {
+        [b'Z' | b'z'] => 0,
+        [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
+            let at = text.len() - 5;
+            let (h, m) = (number(at, at + 2)?, number(at + 3, at + 5)?);
+            let seconds = h * 3600 + m * 60;
+            if h > 23 || m > 59 {
+                return None;
+            }
+            if *sign == b'-' { -seconds } else { seconds }
+        }
+        _ => return None,
+    };
+    let seconds = date * S_PER_DAY + h * 3600 + m * 60 + s - offset_s;
+    let total = i128::from(seconds) * i128::from(NS_PER_S) + i128::from(ns);
+    i64::try_from(total).ok()
+}
+
+/// How points in time are written, for help and errors.
+pub const TIME_EXAMPLES: &str = "2026-01-31T12:00:00Z, or -1h, an hour ago";
+
+/// A point in time as a user gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    At(i64),
+    Ago(Duration),
+}
+
+impl When {
+    /// Reads RFC 3339, or a duration that counts backwards from now, with a minus or without.
+    pub fn parse(text: &str) -> Option<Self> {
+        let ago = text.strip_prefix('-').unwrap_or(text);
+        match units::parse_duration(ago) {
+            Ok(duration) => Some(When::Ago(duration)),
+            Err(_) => parse_rfc3339(text).map(When::At),
+        }
+    }
+
+    pub fn ns(self, now_ns: i64) -> i64 {
+        match self {
+            When::At(ns) => ns,
+            When::Ago(ago) => {
+                let ago = i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX);
+                now_ns.saturating_sub(ago)
+            }
+        }
+    }
+}
+
+/// Writes timestamps as `timestamp` does; one of the same second as the last costs little.
+#[derive(Debug, Default)]
+pub struct Stamper {
+    /// The second of `text`, once there is one.
+    second: Option<i64>,
+    text: String,
+}
+
+impl Stamper {
+    pub fn write(&mut self, out: &mut Vec<u8>, time_ns: i64) {
+        let (second, ns) = (time_ns.div_euclid(NS_PER_S), time_ns.rem_euclid(NS_PER_S));
+        if self.second != Some(second) {
+            self.second = Some(second);
+            self.text = timestamp(time_ns);
+        }
+        // All but the milliseconds and the Z, which are the last four.
+        let whole = self.text.as_bytes();
+        out.extend_from_slice(&whole[..whole.len().saturating_sub(4)]);
+        let ms = ns / NS_PER_MS;
+        let digit = |n: i64| b'0' + (n % 10) as u8;
+        out.extend_from_slice(&[digit(ms / 100), digit(ms / 10), digit(ms), b'Z']);
+    }
 }
 
 /// Notices that the system clock was set, by its distance from a clock that nobody can set.
@@ -76,6 +197,44 @@ mod tests {
         // From a machine without a battery to the real time, and back before 1970.
         assert_eq!(watch.look(-5_000_000_000), Some(-3_600_006_000_500_000));
         assert_eq!(watch.look(i64::MAX), Some(i64::MAX));
+    }
+
+    #[test]
+    fn rfc_3339_is_read_with_its_offset_and_fraction() {
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("1969-12-31t23:59:59.999999999z", Some(-1)),
+            ("2000-02-29 00:00:00.5Z", Some(951_782_400_500_000_000)),
+            ("2010-01-01T01:30:00+01:30", Some(1_262_304_000_000_000_000)),
+            ("2009-12-31T16:00:00-08:00", Some(1_262_304_000_000_000_000)),
+            ("2016-12-31T23:59:60Z", Some(1_483_228_800_000_000_000)),
+            ("2262-04-11T23:47:16.854775807Z", Some(i64::MAX)),
+            ("2262-04-11T23:47:16.854775808Z", None),
+            ("2001-02-29T00:00:00Z", None),
+            ("2001-13-01T00:00:00Z", None),
+            ("2001-01-01T24:00:00Z", None),
+            ("2001-01-01T00:00:00", None),
+            ("2001-01-01T00:00:00.Z", None),
+            ("2001-01-01T00:00:00+1:00", None),
+            ("2001-01-01", None),
+            ("+001-01-01T00:00:00Z", None),
+            ("ü001-01-01T00:00:00Z", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_rfc3339(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_stamper_writes_what_timestamp_writes() {
+        let mut stamper = Stamper::default();
+        for time_ns in [0, 1_500_000, 999_999_999, -1, -1_000_000_000, i64::MAX, 7] {
+            let mut out = Vec::new();
+            stamper.write(&mut out, time_ns);
+            assert_eq!(String::from_utf8(out).unwrap(), timestamp(time_ns));
+            let read = parse_rfc3339(&timestamp(time_ns)).unwrap();
+            assert_eq!(read.div_euclid(NS_PER_MS), time_ns.div_euclid(NS_PER_MS));
+        }
     }
 
     #[test]

@@ -7,27 +7,32 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::ack::Ack;
+use crate::ack::{Ack, Resume};
 use crate::damage;
-use crate::db::{self, Checkpoint, Class, Committed, Db, Error, Start, Sync};
+use crate::db::{self, BroughtDown, Checkpoint, Class, Committed, Db, Error, Start, Sync};
+use crate::evidence::{self, Loss, Treatment};
 use crate::log;
 use crate::options::{CheckpointMode, OnDamage, Record, Synchronous};
+use crate::patience::{Pin, Retry, Threshold};
 use crate::place::{self, Identity};
 use crate::queue::{Order, Queue};
 use crate::reading::Batch;
+use crate::retention::{Retention, SizeLimit};
 use crate::stop::{Step, Stop};
 use crate::sys::{self, Bell, Clock};
 
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_millis(500);
 /// Between two tries of the stop's checkpoint.
 const CHECKPOINT_AGAIN: Duration = Duration::from_millis(100);
 /// How often an idle writer looks whether its files are still there.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
-/// A WAL that a reader pins is told of again this often.
-const PINNED_TOLD: Duration = Duration::from_secs(60);
-/// A failed commit that is being retried is told again this often.
-const RETRY_TOLD: Duration = Duration::from_secs(10);
+
+/// What keeps the writer from committing, and since when.
+pub struct Trouble {
+    pub since: Instant,
+    pub reason: String,
+    /// There is no room on the disk.
+    pub is_full: bool,
+}
 
 /// What the writer tells the input thread.
 #[derive(Default)]
@@ -40,10 +45,25 @@ pub struct News {
     /// Frames in the WAL that are still needed there.
     pub wal_frames: u32,
     pub last_checkpoint: Option<Instant>,
+    pub last_commit: Option<Instant>,
+    /// Since when the writer has been at the disk without coming back.
+    pub busy_since: Option<Instant>,
+    pub trouble: Option<Trouble>,
+    /// Commits and checkpoints that failed.
+    pub errors: u64,
+    /// Device and inode of the database.
+    pub file: Option<(u64, u64)>,
+    /// Databases that were set aside and are still there.
+    pub set_aside: usize,
+    pub free_bytes: Option<u64>,
+    /// Readings that retention has dropped since the start.
+    pub expired: u64,
     /// For want of room or memory the file is not one file yet, though nothing is left in the WAL.
     pub kept_wal: bool,
-    /// Newest ack of each stream since the last look.
+    /// Newest ack of each stream since the last look, by stream.
     pub acks: Vec<Ack>,
+    /// Of the streams that said hello.
+    pub resumes: Vec<Resume>,
     /// Why the writer gave up.
     pub failure: Option<Error>,
 }
@@ -66,6 +86,29 @@ impl Progress {
     pub fn look(&self) -> MutexGuard<'_, News> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The writer turns to the disk.
+    fn busy(&self) {
+        self.look().busy_since = Some(Instant::now());
+    }
+
+    /// It has come back.
+    fn idle(&self) {
+        self.look().busy_since = None;
+    }
+
+    /// It has failed, and will try again.
+    fn trouble(&self, error: &Error) {
+        let mut news = self.look();
+        news.busy_since = None;
+        news.errors += 1;
+        let since = news.trouble.as_ref().map_or_else(Instant::now, |t| t.since);
+        news.trouble = Some(Trouble {
+            since,
+            reason: error.to_string(),
+            is_full: error.is_full(),
+        });
+    }
 }
 
 pub struct Writer {
@@ -74,6 +117,15 @@ pub struct Writer {
     pub start: Start,
     pub queue: Arc<Queue>,
     pub progress: Arc<Progress>,
+    /// The time of day, by which readings are old.
+    pub clock_ns: Box<dyn Fn() -> i64 + Send>,
+}
+
+/// What is looked after between commits.
+struct Tending {
+    threshold: Threshold,
+    pin: Pin,
+    retention: Retention,
 }
 
 impl Writer {
@@ -94,31 +146,33 @@ impl Writer {
 
     fn open(&self) -> Result<Db, Error> {
         let settings = &self.settings;
-        let mut retry = Retry::new();
+        let mut retry = Retry::begin();
         let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
+        let mut loss = self.look_at_wal()?;
         loop {
+            self.progress.busy();
             let opened = Db::open(
                 &self.path,
                 settings.busy_timeout,
                 settings.wal_autocheckpoint,
                 &self.start,
+                loss,
             );
             match opened {
-                Ok(db) => {
+                Ok(mut db) => {
                     retry.over("open-resumed");
-                    self.tell_set_aside();
-                    for run in db.unclean() {
-                        log::warn(
-                            "recovered",
-                            &[
-                                ("run", &run.run),
-                                ("reason", &"unclean"),
-                                ("readings", &run.committed),
-                            ],
-                        );
-                    }
+                    self.bring_down(&mut db)?;
+                    let set_aside = self.tell_set_aside();
+                    let file = place::inode(&self.path).ok();
+                    let free_bytes = place::free_bytes(&self.path);
+                    tell_recovered(&db, loss);
                     let mut news = self.progress.look();
                     news.step = Step::Record;
+                    news.busy_since = None;
+                    news.trouble = None;
+                    news.set_aside = set_aside;
+                    news.file = file;
+                    news.free_bytes = free_bytes;
                     news.device = db.device().to_owned();
                     news.run = db.run();
                     news.wal_frames = db.wal_frames();
@@ -128,15 +182,104 @@ impl Writer {
                 }
                 // Nothing was accepted yet, so that a signal need not wait for the file.
                 Err(e) if e.class() == Class::Retry && !self.queue.is_stopped_by_signal() => {
+                    self.progress.trouble(&e);
                     retry.wait(&self.queue, "open-waiting", &e);
                 }
                 // Once: a new file that is damaged too means a device that cannot be recorded to.
                 Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
                     self.set_aside(&e)?;
+                    // It went with the file that it was found of.
+                    loss = None;
                 }
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// A file that is over `--max-size` is made shorter before anything is recorded.
+    fn bring_down(&self, db: &mut Db) -> Result<(), Error> {
+        let settings = &self.settings;
+        let Some(limit) = settings.max_size_bytes.map(SizeLimit::of) else {
+            return Ok(());
+        };
+        if settings.wal_autocheckpoint == 0 {
+            let reason = "with --wal-autocheckpoint 0 the -wal is another tool's to keep small";
+            log::warn("max-size-without-wal", &[("reason", &reason)]);
+        }
+        let should_end = || self.queue.is_stopped_by_signal();
+        let begun = Instant::now();
+        let done = db.bring_down(limit.pages_max, settings.wal_autocheckpoint, &should_end);
+        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = format_args!("{seconds:.1}");
+        let expired = match &done {
+            Ok(BroughtDown::Unneeded) => return Ok(()),
+            Ok(BroughtDown::Done { expired }) => {
+                log::info("shortened", &[("expired", expired), ("seconds", &seconds)]);
+                *expired
+            }
+            Ok(BroughtDown::NotShortened { expired, reason }) => {
+                log::warn(
+                    "over-max-size",
+                    &[
+                        ("expired", expired),
+                        ("reason", reason),
+                        ("retry", &"at the next start"),
+                    ],
+                );
+                *expired
+            }
+            Err(e) if e.class() == Class::Retry => {
+                log::warn("over-max-size", &[("reason", e)]);
+                0
+            }
+            Err(e) => return Err(e.clone()),
+        };
+        self.progress.look().expired += expired as u64;
+        Ok(())
+    }
+
+    /// Looks at what SQLite would clean away or replay, and takes care of it. Gives what is lost.
+    fn look_at_wal(&self) -> Result<Option<Loss>, Error> {
+        let boot_id = self.start.boot_id.as_deref();
+        let mut failed = None;
+        let look = evidence::look(&self.path, boot_id, || {
+            let asked = db::last_run(&self.path);
+            asked.unwrap_or_else(|e| {
+                failed = Some(e);
+                None
+            })
+        });
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        // Where the look cannot be taken, SQLite's own calls tell better why.
+        let found = look.unwrap_or_default();
+        let now_ns = sys::clock_ns(Clock::Real);
+        match found.wal {
+            Treatment::Leave => {}
+            Treatment::Copy => {
+                if let Err(e) = damage::copy_wal(&self.path, now_ns) {
+                    log::error("wal-not-copied", &[("error", &e)]);
+                }
+            }
+            // Should it stay, SQLite goes on with it as it would have without us.
+            Treatment::Clear => drop(std::fs::remove_file(place::wal_of(&self.path))),
+            Treatment::Remove if self.settings.on_damage == OnDamage::Refuse => {
+                return Err(Error::foreign_wal(&self.path, "take the -wal away"));
+            }
+            Treatment::Remove => {
+                let aside = damage::set_wal_aside(&self.path, now_ns).map_err(|e| {
+                    Error::foreign_wal(&self.path, &format!("it cannot be set aside: {e}"))
+                })?;
+                let reason = "it does not belong to this database, and would have ruined it";
+                let path = place::wal_of(&aside);
+                log::error(
+                    "wal-foreign",
+                    &[("path", &path.display()), ("reason", &reason)],
+                );
+            }
+        }
+        Ok(found.loss)
     }
 
     /// Makes way for a new file, and takes its lock.
@@ -154,9 +297,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Says which databases were set aside and wait for somebody.
-    fn tell_set_aside(&self) {
-        for path in damage::still_aside(&self.path) {
+    /// Says which databases were set aside and wait for somebody. Gives how many.
+    fn tell_set_aside(&self) -> usize {
+        let paths = damage::still_aside(&self.path);
+        for path in &paths {
             log::error(
                 "set-aside",
                 &[
@@ -168,75 +312,162 @@ impl Writer {
                 ],
             );
         }
+        paths.len()
+    }
+
+    /// Looks at what the status tells of the disk.
+    fn look_around(&self) {
+        let free_bytes = place::free_bytes(&self.path);
+        let was_set_aside = self.progress.look().set_aside;
+        // Only a start sets one aside.
+        let set_aside = if was_set_aside > 0 {
+            damage::still_aside(&self.path).len()
+        } else {
+            0
+        };
+        let mut news = self.progress.look();
+        news.free_bytes = free_bytes;
+        news.set_aside = set_aside;
     }
 
     /// Commits and checkpoints until a stop.
     fn record(&self, db: &mut Db) -> Result<Stop, Error> {
         let mut batch = Batch::default();
-        let mut threshold = Threshold::new(self.settings.wal_autocheckpoint);
-        let mut pin = Pin::default();
+        let mut tending = Tending {
+            threshold: Threshold::new(self.checkpoint_frames()),
+            pin: Pin::default(),
+            retention: Retention::new(&self.settings),
+        };
         let identity = Identity::of(&self.path).map_err(|_| Error::files_gone(&self.path))?;
         let period = self.settings.checkpoint_interval;
         let mut next_checkpoint = period.map(|p| Instant::now() + p);
+        let mut is_surplus_left = false;
         loop {
-            let next_look = Instant::now() + LOOK_PERIOD;
+            let now = Instant::now();
+            let next_look = if is_surplus_left {
+                now
+            } else {
+                now + LOOK_PERIOD
+            };
             let wake = next_checkpoint.map_or(next_look, |at| at.min(next_look));
-            match self.queue.next(&mut batch, Some(wake)) {
+            self.progress.idle();
+            let order = self.queue.next(&mut batch, Some(wake));
+            self.progress.busy();
+            match order {
                 Order::Commit => {
-                    let committed = self.commit(db, &batch)?;
+                    let committed = self.commit(db, &batch, &mut tending)?;
                     // Before anybody is told of the commit.
                     identity
                         .missing()
                         .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
                     self.settle(db, &mut batch, &committed);
-                    if threshold.reached(db.wal_frames()) {
-                        self.checkpoint(db, CheckpointMode::Passive, "autocheckpoint", &mut pin)?;
-                    }
+                    is_surplus_left = self.tend(db, &mut tending)?;
                 }
                 Order::Checkpoint => {
-                    self.checkpoint(db, CheckpointMode::Passive, "signal", &mut pin)?;
+                    let pin = &mut tending.pin;
+                    self.checkpoint(db, CheckpointMode::Passive, "signal", pin)?;
                 }
                 Order::Woken => {
                     identity
                         .missing()
                         .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
+                    self.look_around();
+                    is_surplus_left = self.tend(db, &mut tending)?;
                     let now = Instant::now();
                     if next_checkpoint.is_none_or(|at| at > now) {
                         continue;
                     }
                     // An idle recorder leaves the disk alone.
                     if self.progress.look().wal_frames > 0 {
-                        self.checkpoint(db, self.settings.checkpoint_mode, "interval", &mut pin)?;
+                        let (mode, pin) = (self.settings.checkpoint_mode, &mut tending.pin);
+                        self.checkpoint(db, mode, "interval", pin)?;
                     }
                     next_checkpoint = period.map(|p| Instant::now() + p);
                 }
-                Order::Stop(stop) => return Ok(stop),
+                Order::Stop(stop) => {
+                    tending.retention.tell_rest();
+                    return Ok(stop);
+                }
             }
         }
     }
 
+    /// Frames by which the WAL grows before it is copied.
+    fn checkpoint_frames(&self) -> u32 {
+        let frames = self.settings.wal_autocheckpoint;
+        match self.settings.max_size_bytes.map(SizeLimit::of) {
+            Some(limit) => frames.min(db::wal_frames_of(limit.checkpoint_bytes())),
+            None => frames,
+        }
+    }
+
+    /// After a commit and while there is none: takes a step of retention and copies the WAL if it has
+    /// grown. Gives whether there are more steps to take.
+    fn tend(&self, db: &mut Db, tending: &mut Tending) -> Result<bool, Error> {
+        let more = tending.retention.step(db, (self.clock_ns)())?;
+        self.tell_expired(db, tending);
+        if tending.threshold.reached(db.wal_frames()) {
+            let pin = &mut tending.pin;
+            self.checkpoint(db, CheckpointMode::Passive, "autocheckpoint", pin)?;
+        }
+        Ok(more)
+    }
+
+    fn tell_expired(&self, db: &Db, tending: &mut Tending) {
+        let expired = std::mem::take(&mut tending.retention.expired);
+        if expired > 0 {
+            let mut news = self.progress.look();
+            news.expired += expired as u64;
+            news.wal_frames = db.wal_frames();
+            drop(news);
+            self.progress.bell.ring();
+        }
+    }
+
     /// Commits the batch, however long that takes.
-    fn commit(&self, db: &mut Db, batch: &Batch) -> Result<Committed, Error> {
+    fn commit(
+        &self,
+        db: &mut Db,
+        batch: &Batch,
+        tending: &mut Tending,
+    ) -> Result<Committed, Error> {
         let sync = match self.settings.synchronous {
             Synchronous::Full => Sync::Full,
             Synchronous::Normal => Sync::Normal,
             Synchronous::Auto if batch.awaited => Sync::Full,
             Synchronous::Auto => Sync::Normal,
         };
-        let mut retry = Retry::new();
+        let mut retry = Retry::begin();
         loop {
-            match self.leave_room().and_then(|()| db.commit(batch, sync)) {
+            let ready = self
+                .leave_room()
+                .and_then(|()| self.make_room(db, batch, tending));
+            match ready.and_then(|()| db.commit(batch, sync)) {
                 Ok(committed) => {
                     retry.over("commit-resumed");
                     return Ok(committed);
                 }
                 Err(e) if e.class() == Class::Retry => {
                     db.count_error();
+                    self.progress.trouble(&e);
                     retry.wait(&self.queue, "commit-waiting", &e);
+                    self.look_around();
+                    self.progress.busy();
                 }
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Keeps `--max-size`.
+    fn make_room(&self, db: &mut Db, batch: &Batch, tending: &mut Tending) -> Result<(), Error> {
+        let wal_is_long = tending.retention.make_room(db, batch)?;
+        self.tell_expired(db, tending);
+        if wal_is_long {
+            let pin = &mut tending.pin;
+            self.checkpoint(db, CheckpointMode::Passive, "max-size", pin)?;
+        }
+        Ok(())
     }
 
     /// An error when the disk is as full as `--min-free` lets it be. What is kept is for the last commit.
@@ -261,13 +492,19 @@ impl Writer {
         batch.clear();
         let mut news = self.progress.look();
         news.committed = db.committed() as u64;
+        news.last_commit = Some(Instant::now());
+        news.trouble = None;
         news.wal_frames = db.wal_frames();
         for ack in Ack::all(committed) {
-            news.acks.retain(|older| older.stream() != ack.stream());
-            news.acks.push(ack);
+            let stream = ack.stream();
+            match news.acks.binary_search_by_key(&stream, Ack::stream) {
+                Ok(at) => news.acks[at] = ack,
+                Err(at) => news.acks.insert(at, ack),
+            }
         }
+        news.resumes.extend(Resume::all(committed));
         // Under the same lock, so that a batch is never both committed and held.
-        if self.queue.done() || !news.acks.is_empty() {
+        if self.queue.done() || !news.acks.is_empty() || !news.resumes.is_empty() {
             self.progress.bell.ring();
         }
     }
@@ -292,6 +529,7 @@ impl Writer {
             }
             Err(e) if e.class() == Class::Retry => {
                 db.count_error();
+                self.progress.look().errors += 1;
                 log::warn("checkpoint-failed", &[("cause", &cause), ("error", &e)]);
                 Ok(())
             }
@@ -303,7 +541,7 @@ impl Writer {
     /// stay in the WAL.
     fn finish(&self, db: &mut Db, stop: &Stop) -> Result<u32, Error> {
         self.progress.look().step = Step::EndRun;
-        let mut retry = Retry::new();
+        let mut retry = Retry::begin();
         while let Err(e) = db.end_run(sys::clock_ns(Clock::Real), stop.reason.name()) {
             if e.class() != Class::Retry {
                 return Err(e);
@@ -390,6 +628,31 @@ impl Writer {
     }
 }
 
+/// Says which runs were found unfinished, and what is lost of them.
+fn tell_recovered(db: &Db, loss: Option<Loss>) {
+    let advice: &dyn std::fmt::Display = match loss {
+        None => &"",
+        Some(Loss::Missing) => {
+            &"commits since its last checkpoint were in the -wal, which was taken away; it does not fit any more, do not bring it back"
+        }
+        Some(Loss::Damaged) => {
+            &"commits behind the damage in its -wal are lost; a copy of that is set aside"
+        }
+    };
+    for run in db.unclean() {
+        let fields: [log::Field; 4] = [
+            ("run", &run.run),
+            ("reason", &run.reason),
+            ("readings", &run.committed),
+            ("advice", advice),
+        ];
+        match loss {
+            None => log::warn("recovered", &fields[..3]),
+            Some(_) => log::error("recovered", &fields),
+        }
+    }
+}
+
 fn tell(done: &Checkpoint, cause: &str) {
     log::info(
         "checkpoint",
@@ -402,136 +665,4 @@ fn tell(done: &Checkpoint, cause: &str) {
             ("ms", &format_args!("{:.1}", done.took.as_secs_f64() * 1e3)),
         ],
     );
-}
-
-/// A reader that keeps the WAL from being copied and started again: the recording goes on, the WAL grows.
-#[derive(Default)]
-struct Pin {
-    since: Option<Instant>,
-    told: Option<Instant>,
-}
-
-impl Pin {
-    fn look(&mut self, done: &Checkpoint, now: Instant) {
-        if done.is_complete() {
-            if let Some(since) = self.since.take() {
-                let seconds = now.duration_since(since).as_secs();
-                log::info("wal-released", &[("seconds", &seconds)]);
-            }
-            self.told = None;
-            return;
-        }
-        let since = *self.since.get_or_insert(now);
-        if self.told.is_none_or(|told| now - told >= PINNED_TOLD) {
-            self.told = Some(now);
-            log::warn(
-                "wal-pinned",
-                &[
-                    ("frames", &done.log),
-                    ("bytes", &db::wal_bytes(done.log)),
-                    ("seconds", &now.duration_since(since).as_secs()),
-                    (
-                        "reason",
-                        &"a reader has not ended its transaction, the WAL grows",
-                    ),
-                ],
-            );
-        }
-    }
-}
-
-/// When the WAL has grown by so many frames that it is time to copy them. Counted from the last attempt,
-/// so that a reader who pins the WAL does not make every commit try again.
-struct Threshold {
-    frames: u32,
-    last: u32,
-}
-
-impl Threshold {
-    fn new(frames: u32) -> Self {
-        Threshold { frames, last: 0 }
-    }
-
-    /// Whether a WAL of `frames` frames wants a checkpoint now; counts on from there if so.
-    fn reached(&mut self, frames: u32) -> bool {
-        if frames < self.last {
-            // The WAL has started again from its beginning.
-            self.last = 0;
-        }
-        if self.frames == 0 || frames - self.last < self.frames {
-            return false;
-        }
-        self.last = frames;
-        true
-    }
-}
-
-/// Waits between tries, longer each time, and tells of it now and then.
-struct Retry {
-    wait: Duration,
-    began: Instant,
-    told: Option<Instant>,
-    tries: u64,
-}
-
-impl Retry {
-    fn new() -> Self {
-        Retry {
-            wait: RETRY_FIRST,
-            began: Instant::now(),
-            told: None,
-            tries: 0,
-        }
-    }
-
-    fn wait(&mut self, queue: &Queue, event: &str, error: &Error) {
-        let now = Instant::now();
-        self.tries += 1;
-        if self.told.is_none_or(|told| now - told >= RETRY_TOLD) {
-            self.told = Some(now);
-            log::warn(
-                event,
-                &[
-                    ("held", &queue.held()),
-                    ("seconds", &(now - self.began).as_secs()),
-                    ("tries", &self.tries),
-                    ("error", error),
-                ],
-            );
-        }
-        queue.pause(self.wait);
-        self.wait = (self.wait * 2).min(RETRY_MAX);
-    }
-
-    fn over(&self, event: &str) {
-        if self.tries > 0 {
-            let seconds = self.began.elapsed().as_secs_f64();
-            log::info(
-                event,
-                &[
-                    ("tries", &self.tries),
-                    ("seconds", &format_args!("{seconds:.1}")),
-                ],
-            );
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_wal_is_copied_each_time_it_has_grown_by_the_threshold() {
-        let mut threshold = Threshold::new(1000);
-        assert!(!threshold.reached(999));
-        assert!(threshold.reached(1001));
-        // A reader pins the WAL: it grows on.
-        assert!(!threshold.reached(1500));
-        assert!(threshold.reached(2001));
-        // It started again.
-        assert!(!threshold.reached(7));
-        assert!(threshold.reached(1007));
-        assert!(!Threshold::new(0).reached(u32::MAX));
-    }
 }

@@ -2,9 +2,6 @@
 //! died of it or never heard it; the WAL was never checkpointed, and what people found in the volume
 //! afterwards, or after `docker rm`, was not what had been recorded. Every way in which Docker ends a
 //! container is gone through here, idle and under load, in the image as it is meant to run.
-//!
-//! `just image` builds the image. Whatever is made in Docker here has the label `seawall-test` with the
-//! process id of the test, and is removed by it or, if it was killed, by the next one.
 
 mod support;
 
@@ -12,215 +9,17 @@ use std::fs;
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
+use support::docker::*;
+use support::mounts::Mount;
 use support::stop::*;
 use support::*;
 
-const IMAGE: &str = "seawall";
-const LABEL: &str = "seawall-test";
-/// How the image is meant to run.
-const CONFINED: &str = "--read-only --cap-drop ALL --network none --memory 6m";
 const STOP_SIGNALS: [&str; 4] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
 /// Acknowledged before a recorder under load is ended: many commits.
 const MANY_LINES: u64 = 20_000;
-
-/// Whether containers can be run here.
-fn can_run() -> bool {
-    static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
-    let why_not = WHY_NOT.get_or_init(|| {
-        let looked = docker(&["version", "--format", "{{.Server.Version}}"])
-            .and_then(|_| docker(&["image", "inspect", IMAGE]));
-        if looked.is_ok() {
-            sweep();
-        }
-        looked.err()
-    });
-    why_not.as_ref().map(|why| skip(why)).is_none()
-}
-
-/// Tells that a test cannot run here, which on CI is a failure.
-fn skip(why: &str) {
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
-    // What a test prints by println is shown only if it fails.
-    let line = format!("skipped: {why}\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
-}
-
-/// Removes what tests that were killed left behind.
-fn sweep() {
-    let filter = format!("label={LABEL}");
-    let label = format!("{{{{.Label \"{LABEL}\"}}}}");
-    for (list, remove, name) in [
-        ("ps -a", "rm -f", "{{.Names}}"),
-        ("volume ls", "volume rm", "{{.Name}}"),
-    ] {
-        let format = format!("{label} {name}");
-        let mut args: Vec<&str> = list.split(' ').collect();
-        args.extend(["--filter", &filter, "--format", &format]);
-        for line in docker(&args).unwrap().lines() {
-            let (pid, name) = line.split_once(' ').unwrap();
-            let is_left = pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists();
-            if is_left {
-                let mut args: Vec<&str> = remove.split(' ').collect();
-                args.push(name);
-                let _ = docker(&args);
-            }
-        }
-    }
-}
-
-/// Runs a docker command: what it printed, or what it said was wrong.
-fn docker(args: &[&str]) -> Result<String, String> {
-    let output = Command::new("docker")
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("cannot run docker: {e}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    }
-    let error = String::from_utf8_lossy(&output.stderr);
-    Err(format!("docker {}: {}", args.join(" "), error.trim()))
-}
-
-fn label() -> String {
-    format!("{LABEL}={}", std::process::id())
-}
-
-fn new_name() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let n = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("{LABEL}-{}-{n}", std::process::id())
-}
-
-/// Who runs in the container: somebody without rights, whose files the test may remove.
-fn user_and_group() -> (u32, u32) {
-    // SAFETY: these two cannot fail and touch no memory.
-    match unsafe { (libc::geteuid(), libc::getegid()) } {
-        (0, _) => (1000, 1000),
-        ids => ids,
-    }
-}
-
-/// A folder of the host in which the container's user may write.
-struct Data(Dir);
-
-impl Data {
-    fn new(name: &str) -> Self {
-        Self::with_mode(name, 0o777)
-    }
-
-    fn with_mode(name: &str, mode: u32) -> Self {
-        let dir = Dir::new(name);
-        fs::create_dir(dir.file("data")).unwrap();
-        fs::set_permissions(dir.file("data"), fs::Permissions::from_mode(mode)).unwrap();
-        Data(dir)
-    }
-
-    fn db(&self) -> PathBuf {
-        self.0.file("data/sensor_data.db")
-    }
-
-    fn mount(&self) -> String {
-        format!("{}:/app/data", text(&self.0.file("data")))
-    }
-}
-
-/// A container, removed with the value.
-struct Container {
-    name: String,
-}
-
-impl Container {
-    fn command(&self, options: &str, mount: &str, args: &str) -> Command {
-        let mut command = Command::new("docker");
-        let (user, group) = user_and_group();
-        command.args(["run", "--name", &self.name, "--label", &label()]);
-        command.args(options.split_whitespace());
-        command.args(CONFINED.split_whitespace());
-        command.args(["--user", &format!("{user}:{group}"), "-v", mount, IMAGE]);
-        command.args(args.split_whitespace());
-        command
-    }
-
-    /// Runs seawall in the background.
-    fn start(mount: &str, args: &str) -> Self {
-        let container = Container { name: new_name() };
-        let output = container.command("-d", mount, args).output().unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{error}");
-        container
-    }
-
-    /// Runs seawall with its three streams here, and waits until it records.
-    fn attach(mount: &str, args: &str) -> (Self, Running) {
-        let container = Container { name: new_name() };
-        let running = Running::spawn(&mut container.command("-i", mount, args));
-        running.wait_for("ready");
-        (container, running)
-    }
-
-    /// Runs a docker command on it.
-    fn docker(&self, command: &str) -> String {
-        let mut args: Vec<&str> = command.split_whitespace().collect();
-        args.push(&self.name);
-        docker(&args).unwrap()
-    }
-
-    fn inspect(&self, format: &str) -> String {
-        docker(&["inspect", "--format", format, &self.name]).unwrap()
-    }
-
-    /// What it wrote so far.
-    fn output(&self) -> (Vec<String>, Vec<String>) {
-        let output = Command::new("docker").args(["logs", &self.name]).output();
-        let output = output.unwrap();
-        let lines = |bytes: &[u8]| {
-            let text = String::from_utf8_lossy(bytes);
-            text.lines().map(str::to_owned).collect()
-        };
-        (lines(&output.stdout), lines(&output.stderr))
-    }
-
-    /// Waits until so many lines of its log have the event.
-    fn wait_for(&self, event: &str, times: usize) {
-        let wanted = format!(" event={event} ");
-        until(
-            &format!("{times} × {wanted} in {:?}", self.output()),
-            || {
-                let (_, log) = self.output();
-                let found = log.iter().filter(|line| line.contains(&wanted));
-                (found.count() >= times).then_some(())
-            },
-        );
-    }
-
-    /// Waits until it has ended by itself or by a command that was given.
-    fn ended(&self) -> Ended {
-        until("the container ends", || {
-            (self.inspect("{{.State.Running}}") == "false").then_some(())
-        });
-        let code: i32 = self.inspect("{{.State.ExitCode}}").parse().unwrap();
-        let (out, log) = self.output();
-        Ended {
-            status: ExitStatus::from_raw(code << 8),
-            log,
-            out,
-        }
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        // Where the test fails early there may be none.
-        let _ = docker(&["rm", "-f", &self.name]);
-    }
-}
 
 fn assert_image(format: &str, wanted: &str) {
     let is = docker(&["image", "inspect", "--format", format, IMAGE]).unwrap();
@@ -236,6 +35,10 @@ fn the_image_says_what_it_is() {
     assert_image("{{.Config.WorkingDir}}", "/app");
     assert_image("{{.Config.StopSignal}}", "SIGTERM");
     assert_image("{{json .Config.Volumes}}", "null");
+    assert_image(
+        "{{json .Config.Healthcheck.Test}}",
+        "[\"CMD\",\"/seawall\",\"status\"]",
+    );
     let native = docker(&["version", "--format", "{{.Server.Arch}}"]).unwrap();
     assert_image("{{.Os}}/{{.Architecture}}", &format!("linux/{native}"));
     assert_image(
@@ -307,6 +110,85 @@ fn process_1_is_seawall_and_there_is_no_other() {
         .map(|line| line.split_whitespace().collect())
         .collect();
     assert_eq!(rows[1..], [[pid.as_str(), "/seawall"]], "{processes}");
+    container.docker("stop");
+    assert_stopped(&data.db(), &container.ended(), 0, "SIGTERM");
+}
+
+#[test]
+fn dockers_health_turns_when_the_disk_is_taken_away_and_turns_back() {
+    if !can_run() {
+        return;
+    }
+    let Some(disk) = Mount::small_disk(32, "4096") else {
+        return;
+    };
+    fs::set_permissions(disk.at(), fs::Permissions::from_mode(0o777)).unwrap();
+    let mount = format!("{}:/app/data", text(disk.at()));
+    let container = Container { name: new_name() };
+    let options = "-d --health-interval 500ms --health-retries 2";
+    let args = "--source sim:sensors=1,rate=100 --commit-interval 100ms --min-free 2MiB";
+    let started = container.command(options, &mount, args).output().unwrap();
+    assert!(started.status.success(), "{started:?}");
+    container.until_health_is("healthy");
+    let filler = disk.fill();
+    container.until_health_is("unhealthy");
+    let told = container.inspect("{{json .State.Health.Log}}");
+    assert!(told.contains("reason=the disk is full"), "{told}");
+    fs::remove_file(filler).unwrap();
+    container.until_health_is("healthy");
+
+    // In the container, and of no other: the paths are the same.
+    let data = Data::new("status");
+    let other = Container::start(&data.mount(), "");
+    other.wait_for("ready", 1);
+    let pid = |container: &Container| {
+        let told = docker(&["exec", &container.name, "/seawall", "status"]).unwrap();
+        assert!(told.contains("pid=1\n"), "{told}");
+        let device = told.lines().find(|line| line.starts_with("device="));
+        device.unwrap().to_owned()
+    };
+    assert_ne!(pid(&container), pid(&other));
+    container.docker("stop");
+    let ended = container.ended();
+    assert_stopped(&disk.at().join("sensor_data.db"), &ended, 0, "SIGTERM");
+}
+
+/// There is no shell and no sqlite3 in the image: what was recorded is looked at, and carried away, through
+/// `docker exec`, in the memory and on the read-only root that the recorder has.
+#[test]
+fn readings_are_shown_exported_and_backed_up_through_docker_exec() {
+    if !can_run() {
+        return;
+    }
+    let data = Data::new("exec");
+    let filled = Container::start(&data.mount(), "--source sim:rate=max,count=200000");
+    assert_eq!(filled.ended().code(), 0);
+    let container = Container::start(&data.mount(), "--source sim:rate=100");
+    container.wait_for("ready", 1);
+    let exec = |command: &str| {
+        let mut args = vec!["exec", &container.name, "/seawall"];
+        args.extend(command.split(' '));
+        let output = Command::new("docker").args(args).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && error.is_empty(),
+            "{command}: {error}"
+        );
+        output.stdout
+    };
+    let table = String::from_utf8(exec("show")).unwrap();
+    assert!(
+        table.lines().count() == 9 && table.contains("sim,sensor=8"),
+        "{table}"
+    );
+    let rows = exec("export --limit 200000");
+    assert_eq!(rows.iter().filter(|&&byte| byte == b'\n').count(), 200_001);
+    let copy = data.0.file("copy.db");
+    fs::write(&copy, exec("backup -")).unwrap();
+    assert_sound(&copy);
+    assert!(count(&copy) >= 200_000);
+    exec("backup data/copy.db");
+    assert_sound(&data.0.file("data/copy.db"));
     container.docker("stop");
     assert_stopped(&data.db(), &container.ended(), 0, "SIGTERM");
 }
@@ -514,15 +396,6 @@ fn acked_readings_survive_an_out_of_memory_kill() {
     assert_eq!(last.committed, 100);
     assert!(next.has(" event=recovered run=1 reason=unclean "));
     assert_eq!(held(&data.db()), MANY_LINES);
-}
-
-/// A named volume, removed with the value.
-struct Volume(String);
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let _ = docker(&["volume", "rm", &self.0]);
-    }
 }
 
 #[test]

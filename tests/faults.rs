@@ -80,42 +80,35 @@ const fn half(call: Call, code: i32, errno: i32) -> Fault {
     }
 }
 
-/// A new file; one whose recorder was killed, so that its log has to be recovered; one whose recorder was
-/// killed while it took the file out of WAL mode, so that there is a journal to be rolled back.
+/// A new file; one whose recorder was killed, so that its log has to be recovered; one that another program
+/// was changing when it was killed, so that there is a journal to be rolled back.
 fn bases() -> [Base; 3] {
-    [workload::new(), workload::killed(), killed_at_its_end()]
+    [workload::new(), workload::killed(), left_with_a_journal()]
 }
 
-fn killed_at_its_end() -> Base {
-    for nth in 1.. {
-        let folder = Folder::new();
-        let volume = Volume::mount(folder.path(), Device::REAL);
-        let db = folder.db();
-        recording::place(&volume, &db);
-        volume.arm(Plan {
-            fault: FAILED_SYNC,
-            nth,
-            for_good: true,
-        });
-        let mut recording = Recording::of(&volume, recording::settings(&db, &[]), 0);
-        if recording.until_open() == Waited::Done {
-            recording.send(70, true);
-            if recording.until_committed() == Waited::Done {
-                recording.stop();
-            }
-        }
-        let end = recording.end();
-        let files = folder.image();
-        if end.committed == 70 && files.get("x.db-journal").is_some_and(|j| !j.is_empty()) {
-            return Base {
-                name: "journal to roll back",
-                files,
-                readings: 70,
-            };
-        }
-        assert!(!volume.fired().is_empty(), "no journal was ever left");
+fn left_with_a_journal() -> Base {
+    const READINGS: u64 = 700;
+    let folder = Folder::new();
+    let volume = Volume::mount(folder.path(), Device::REAL);
+    let db = folder.db();
+    recording::place(&volume, &db);
+    let mut recording = Recording::of(&volume, recording::settings(&db, &[]), 0);
+    assert!(recording.until_open() == Waited::Done);
+    recording.send(READINGS, true);
+    assert!(recording.until_committed() == Waited::Done);
+    recording.stop();
+    recording.end();
+    let other = Sql::open(&db, None).unwrap();
+    other
+        .run("PRAGMA cache_size = 1; BEGIN; UPDATE readings SET value = 0")
+        .unwrap();
+    let files = folder.image();
+    assert!(files.get("x.db-journal").is_some_and(|j| !j.is_empty()));
+    Base {
+        name: "journal to roll back",
+        files,
+        readings: READINGS,
     }
-    unreachable!()
 }
 
 struct Trial<'a> {

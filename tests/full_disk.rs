@@ -3,11 +3,11 @@
 
 mod support;
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
+use support::mounts::Mount;
 use support::{Dir, Running, assert_sound, count, fields, sql, until};
 
 /// More than any disk has, so that it counts as full from the start.
@@ -40,66 +40,13 @@ fn the_last_commit_may_use_what_is_kept_free() {
     assert_sound(&db);
 }
 
-/// A filesystem of a few megabytes in a file, unmounted at the end.
-struct SmallDisk {
-    dir: Dir,
-    at: PathBuf,
-}
-
-impl SmallDisk {
-    /// None, with a word of why, where this user may not mount.
-    fn new(megabytes: u64, block_bytes: &str) -> Option<Self> {
-        let dir = Dir::new("small-disk");
-        let image = dir.file("image");
-        let at = dir.file("mnt");
-        File::create(&image)
-            .unwrap()
-            .set_len(megabytes << 20)
-            .unwrap();
-        fs::create_dir(&at).unwrap();
-        let run = |program: &str, args: &[&str]| {
-            let output = Command::new(program).args(args).output();
-            output.map_err(|e| format!("{program}: {e}")).and_then(|o| {
-                let said = String::from_utf8_lossy(&o.stderr).into_owned();
-                o.status
-                    .success()
-                    .then_some(())
-                    .ok_or(format!("{program}: {said}"))
-            })
-        };
-        let (image, mount) = (image.to_str().unwrap(), at.to_str().unwrap());
-        let made = run("mkfs.ext4", &["-q", "-m", "0", "-b", block_bytes, image])
-            .and_then(|()| run("mount", &["-o", "loop", image, mount]));
-        match made {
-            Ok(()) => Some(SmallDisk { dir, at }),
-            Err(why) if std::env::var_os("CI").is_some() => panic!("no small disk: {why}"),
-            Err(why) => {
-                println!("skipped: no small disk: {why}");
-                None
-            }
-        }
-    }
-
-    fn fill(&self) -> PathBuf {
-        let path = self.at.join("filler");
-        let mut file = File::create(&path).unwrap();
-        for size in [1 << 16, 4096, 1] {
-            while file.write_all(&vec![7; size]).is_ok() {}
-        }
-        let _ = file.sync_all();
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.at).status();
-        assert!(unmounted.is_ok_and(|s| s.success()) || std::thread::panicking());
-        let _ = self.dir.path();
-    }
-}
-
 fn recorder(db: &Path, more: &[&str]) -> Running {
+    let run = start(db, more);
+    run.wait_for("ready");
+    run
+}
+
+fn start(db: &Path, more: &[&str]) -> Running {
     let mut args = vec![
         "--db",
         db.to_str().unwrap(),
@@ -110,17 +57,15 @@ fn recorder(db: &Path, more: &[&str]) -> Running {
         "0",
     ];
     args.extend(more);
-    let run = Running::start(&args);
-    run.wait_for("ready");
-    run
+    Running::start(&args)
 }
 
 #[test]
 fn what_was_accepted_waits_for_room_and_recording_goes_on() {
-    let Some(disk) = SmallDisk::new(24, "4096") else {
+    let Some(disk) = Mount::small_disk(24, "4096") else {
         return;
     };
-    let db = disk.at.join("x.db");
+    let db = disk.file("x.db");
     // Nothing is kept free, so that SQLite itself meets the full disk, in the middle of a commit.
     let mut run = recorder(&db, &["--min-free", "0"]);
     run.send(b"m f=0 0\n");
@@ -158,10 +103,10 @@ fn what_was_accepted_waits_for_room_and_recording_goes_on() {
 
 #[test]
 fn a_stop_while_the_disk_is_full_says_exactly_what_it_left() {
-    let Some(disk) = SmallDisk::new(24, "4096") else {
+    let Some(disk) = Mount::small_disk(24, "4096") else {
         return;
     };
-    let db = disk.at.join("x.db");
+    let db = disk.file("x.db");
     let mut run = recorder(
         &db,
         &[
@@ -205,10 +150,10 @@ fn a_stop_while_the_disk_is_full_says_exactly_what_it_left() {
 
 #[test]
 fn the_device_keeps_what_is_to_be_free() {
-    let Some(disk) = SmallDisk::new(32, "4096") else {
+    let Some(disk) = Mount::small_disk(32, "4096") else {
         return;
     };
-    let db = disk.at.join("x.db");
+    let db = disk.file("x.db");
     let run = Running::start(&[
         "--db",
         db.to_str().unwrap(),
@@ -224,7 +169,7 @@ fn the_device_keeps_what_is_to_be_free() {
     assert_eq!(ended.code(), 0, "{:#?}", ended.log);
     let free = Command::new("df")
         .args(["--output=avail", "-B1"])
-        .arg(&disk.at)
+        .arg(disk.at())
         .output()
         .unwrap();
     let free: u64 = String::from_utf8(free.stdout)
@@ -245,10 +190,10 @@ fn the_device_keeps_what_is_to_be_free() {
 /// others are missing on a full disk, and the first write to them was a SIGBUS.
 #[test]
 fn a_full_disk_with_small_blocks_kills_nobody() {
-    let Some(disk) = SmallDisk::new(8, "1024") else {
+    let Some(disk) = Mount::small_disk(8, "1024") else {
         return;
     };
-    let db = disk.at.join("x.db");
+    let db = disk.file("x.db");
     let mut run = recorder(&db, &["--min-free", "0"]);
     run.send(b"m f=1 1\n");
     until("the line is acknowledged", || {
@@ -256,7 +201,7 @@ fn a_full_disk_with_small_blocks_kills_nobody() {
     });
     run.kill();
     // A start makes the shared memory anew.
-    fs::remove_file(disk.at.join("x.db-shm")).unwrap();
+    fs::remove_file(disk.file("x.db-shm")).unwrap();
     let filler = disk.fill();
     for name in ["check", "checkpoint"] {
         let (code, out, err) = support::seawall(&[name, "--db", db.to_str().unwrap()]);
@@ -275,5 +220,30 @@ fn a_full_disk_with_small_blocks_kills_nobody() {
     fs::remove_file(filler).unwrap();
     assert_eq!(run.wait().code(), 0);
     assert_eq!(count(&db), 6);
+    assert_sound(&db);
+}
+
+#[test]
+fn a_start_waits_for_an_inode_as_for_any_other_room() {
+    let Some(disk) = Mount::small_disk(4, "4096") else {
+        return;
+    };
+    let db = disk.file("x.db");
+    let room = ["--min-free", "0"];
+    assert_eq!(recorder(&db, &room).stop(libc::SIGTERM).code(), 0);
+    let fillers = disk.file("fillers");
+    fs::create_dir(&fillers).unwrap();
+    let mut made = 0;
+    while fs::File::create(fillers.join(made.to_string())).is_ok() {
+        made += 1;
+    }
+    let mut run = start(&db, &room);
+    let line = run.wait_for("open-waiting");
+    assert!(line.contains("no inode is free"), "{line}");
+    fs::remove_dir_all(&fillers).unwrap();
+    run.wait_for("ready");
+    run.send(b"m f=1 1\n");
+    let ended = run.stop(libc::SIGTERM);
+    assert_eq!((ended.code(), count(&db)), (0, 1));
     assert_sound(&db);
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use libsqlite3_sys as ffi;
 use seawall::db::Class;
 use seawall::stop::Step;
-use vfs::recording::{self, PATIENCE, Recording};
+use vfs::recording::{self, Marks, PATIENCE, Recording};
 use vfs::trials::{self, Folder};
 use vfs::verdict;
 use vfs::volume::{Device, Volume};
@@ -156,7 +156,8 @@ fn trial(base: &Base, nth: u64, lasting: Lasting) -> Option<Vec<String>> {
     let settings = recording::settings(&db, SETTINGS);
     let theirs = plan.clone();
     let prepare = move || PLAN.set(Some(theirs));
-    let mut recording = Recording::start(&volume, settings, base.readings, Arc::default(), prepare);
+    let mut recording =
+        Recording::start(&volume, settings, base.readings, Marks::default(), prepare);
     let counted = plan.clone();
     recording.count_faults_by(move || counted.failed());
 

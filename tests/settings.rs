@@ -13,7 +13,7 @@ use seawall::options::{
     Check, Checkpoint, CheckpointMode, Invocation, Level, OnDamage, Record, Synchronous, Usage,
     parse, unknown_variables,
 };
-use seawall::source_spec::{Rate, SimSpec, SourceSpec};
+use seawall::source_spec::{Port, Rate, SimSpec, SourceSpec, UNIX_PATH_BYTES_MAX};
 use seawall::units;
 
 fn run(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Usage> {
@@ -79,6 +79,8 @@ fn default_record() -> Record {
         wal_autocheckpoint: 1000,
         busy_timeout: Duration::from_secs(5),
         stop_timeout: Duration::from_secs(5),
+        retain: None,
+        max_size_bytes: None,
         min_free_bytes: 16 * 1024 * 1024,
         on_damage: OnDamage::SetAside,
         ack: false,
@@ -127,6 +129,12 @@ const RECORD_CASES: &[Case] = &[
     ("--synchronous", "full", |r| {
         r.synchronous = Synchronous::Full
     }),
+    ("--retain", "30d", |r| {
+        r.retain = Some(Duration::from_secs(30 * 86_400));
+    }),
+    ("--retain", "none", |r| r.retain = None),
+    ("--max-size", "2GiB", |r| r.max_size_bytes = Some(2 << 30)),
+    ("--max-size", "16MiB", |r| r.max_size_bytes = Some(16 << 20)),
     ("--min-free", "2GiB", |r| r.min_free_bytes = 2 << 30),
     ("--min-free", "0", |r| r.min_free_bytes = 0),
     ("--on-damage", "refuse", |r| r.on_damage = OnDamage::Refuse),
@@ -307,7 +315,12 @@ fn a_wrong_value_is_told_with_its_origin_and_what_is_right() {
     let cases = [
         ("record", "--db", "", "is not a path"),
         ("record", "--db", "a\0b", "is not a path"),
-        ("record", "--source", "can0", "known are sim, sysfs, stdin"),
+        (
+            "record",
+            "--source",
+            "can0",
+            "known are sim, sysfs, stdin, unix, tcp, udp",
+        ),
         (
             "record",
             "--commit-interval",
@@ -350,10 +363,18 @@ fn a_wrong_value_is_told_with_its_origin_and_what_is_right() {
         ),
         ("record", "--busy-timeout", "2h", "from 0 to 1h"),
         ("record", "--stop-timeout", "99ms", "from 100ms to 1h"),
+        ("record", "--retain", "999ms", "from 1s to 36600d"),
+        (
+            "record",
+            "--max-size",
+            "1MiB",
+            "a size of at least 16MiB, such as",
+        ),
         ("record", "--ack", "maybe", "one of on, 1, true, yes, off"),
         ("record", "--log-level", "trace", "error, warn, info, debug"),
         ("check", "--full", "2", "one of on, 1, true, yes, off"),
         ("check", "--at-least", "-1", "a whole number from 0"),
+        ("status", "--format", "xml", "one of text, prometheus"),
         (
             "checkpoint",
             "--mode",
@@ -436,7 +457,7 @@ fn an_unknown_command_or_a_stray_argument_is_refused_by_name() {
     for word in ["chekc", "", "help"] {
         let text = error(&[word], &[]);
         assert!(text.contains(&format!("{word:?}")), "{text}");
-        assert!(text.contains("record, check, checkpoint"), "{text}");
+        assert!(text.contains("record, status, check, "), "{text}");
     }
     assert!(error(&["--ack", "true"], &[]).contains(r#"unexpected argument "true""#));
     assert!(error(&["check", "x.db"], &[]).contains(r#"unexpected argument "x.db""#));
@@ -492,6 +513,59 @@ fn sources_read_as_documented() {
     }
 }
 
+/// Guards against a socket at another place than was asked for, or open to others.
+#[test]
+fn sockets_read_as_documented() {
+    let unix = |path: &str, mode, precision| {
+        vec![SourceSpec::Unix {
+            path: path.into(),
+            mode,
+            precision,
+        }]
+    };
+    let (ns, ms) = (Precision::Ns, Precision::Ms);
+    assert_eq!(sources("unix:/run/s"), unix("/run/s", 0o660, ns));
+    assert_eq!(sources("unix:s,mode=0600"), unix("s", 0o600, ns));
+    assert_eq!(
+        sources("unix:s,precision=ms,mode=666"),
+        unix("s", 0o666, ms)
+    );
+    // Only known keys at the end are keys: a path may hold anything.
+    assert_eq!(sources("unix:a=b,c:d"), unix("a=b,c:d", 0o660, ns));
+    assert_eq!(
+        sources("unix:a,x=1,mode=0660,y"),
+        unix("a,x=1,mode=0660,y", 0o660, ns)
+    );
+    let longest = "p".repeat(UNIX_PATH_BYTES_MAX);
+    assert_eq!(
+        sources(&format!("unix:{longest}")),
+        unix(&longest, 0o660, ns)
+    );
+    assert!(error(&["--source", &format!("unix:{longest}p")], &[]).contains("at most 107 bytes"));
+    for (spec, host, number) in [
+        ("8094", "127.0.0.1", 8094),
+        ("0", "127.0.0.1", 0),
+        ("0.0.0.0:8094", "0.0.0.0", 8094),
+        ("[::1]:65535", "::1", 65535),
+        ("localhost:80", "localhost", 80),
+    ] {
+        let port = Port {
+            host: host.into(),
+            number,
+        };
+        let tcp = SourceSpec::Tcp {
+            port: port.clone(),
+            precision: ns,
+        };
+        assert_eq!(sources(&format!("tcp:{spec}")), [tcp]);
+        let udp = SourceSpec::Udp {
+            port,
+            precision: ms,
+        };
+        assert_eq!(sources(&format!("udp:{spec},precision=ms")), [udp]);
+    }
+}
+
 /// Guards against a source that is lost when several are given.
 #[test]
 fn several_sources_come_from_repeated_flags_or_from_one_variable() {
@@ -529,9 +603,26 @@ fn a_wrong_source_is_told_with_what_is_right() {
         ("sysfs:interval=9ms", "from 10ms to 1d"),
         ("sysfs:interval=25h", "from 10ms to 1d"),
         ("stdin:precision=m", "ns, us, ms, s"),
-        ("Sim", "known are sim, sysfs, stdin"),
-        ("sim stdin", "known are sim, sysfs, stdin"),
-        ("", "known are sim, sysfs, stdin"),
+        ("unix", "no PATH"),
+        ("unix:", "is not a path"),
+        ("unix:,mode=0660", "is not a path"),
+        ("unix:s,mode=0888", "from 0000 to 0777"),
+        ("unix:s,mode=01000", "from 0000 to 0777"),
+        ("unix:s,mode=+660", "from 0000 to 0777"),
+        ("unix:s,mode=", "key=value"),
+        ("unix:s,mode=0600,mode=0660", "mode is given twice"),
+        ("tcp", "no [HOST:]PORT"),
+        ("tcp:", "is not a port from 0 to 65535"),
+        ("tcp:65536", "is not a port from 0 to 65535"),
+        ("tcp:+1", "is not a port from 0 to 65535"),
+        ("tcp::1", "is not [HOST:]PORT, such as"),
+        ("tcp:::1:80", "is not [HOST:]PORT, such as"),
+        ("tcp:80,mode=0600", "is not a port"),
+        ("udp:host", "is not a port"),
+        ("udp:80,precision=h", "ns, us, ms, s"),
+        ("Sim", "known are sim, sysfs, stdin, unix, tcp, udp"),
+        ("sim stdin", "known are sim, sysfs, stdin, unix, tcp, udp"),
+        ("", "known are sim, sysfs, stdin, unix, tcp, udp"),
     ] {
         let text = error(&["--source", spec], &[]);
         assert!(text.starts_with(&format!("--source: {spec:?}")), "{text}");
@@ -564,6 +655,8 @@ fn help_lists_every_option_with_its_variable_and_default() {
         ("record", "--wal-autocheckpoint PAGES", "1000"),
         ("record", "--busy-timeout D", "5s"),
         ("record", "--stop-timeout D", "5s"),
+        ("record", "--retain D", "none"),
+        ("record", "--max-size SIZE", "none"),
         ("record", "--min-free SIZE", "16MiB"),
         ("record", "--on-damage ACTION", "set-aside"),
         ("record", "--ack", "off"),
@@ -575,8 +668,10 @@ fn help_lists_every_option_with_its_variable_and_default() {
         ("checkpoint", "--db PATH", "data/sensor_data.db"),
         ("checkpoint", "--mode MODE", "passive"),
         ("checkpoint", "--busy-timeout D", "5s"),
+        ("status", "--db PATH", "data/sensor_data.db"),
+        ("status", "--format FORMAT", "text"),
     ];
-    for command in ["record", "check", "checkpoint"] {
+    for command in ["record", "check", "checkpoint", "status"] {
         let text = help(&[command, "--help"]);
         let rows: Vec<_> = expected.iter().filter(|row| row.0 == command).collect();
         for (_, option, default) in &rows {
@@ -601,9 +696,17 @@ fn help_is_heard_after_other_arguments_and_fits_80_columns() {
         "sim[:sensors=8,rate=10,count=0,seed=N]",
         "sysfs[:root=/sys,interval=1s]",
         "stdin[:precision=ns]",
+        "unix:PATH[,mode=0660,precision=ns]",
+        "tcp:[HOST:]PORT[,precision=ns]",
+        "udp:[HOST:]PORT[,precision=ns]",
     ] {
         assert!(record.contains(spec), "{record}");
     }
+    let words: Vec<_> = record.split_whitespace().collect();
+    assert!(
+        words.join(" ").contains("At most 1024 connections"),
+        "{record}"
+    );
     for word in [
         "passive", "full", "restart", "truncate", "auto", "normal", "warn", "debug",
     ] {

@@ -99,6 +99,13 @@ fn sql_and_pragmas_and_checkpoints_stand_in_db() {
 }
 
 #[test]
+fn no_statement_needs_what_sqlite_is_built_without() {
+    // A search by BETWEEN would be a scan, see OMIT_BETWEEN_OPTIMIZATION in .cargo/config.toml.
+    let found = files_with(&["src/db"], &["BETWEEN ?"]);
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
 fn the_c_interface_is_called_in_one_file() {
     assert_eq!(files_with(&["src"], &["ffi::sqlite3_"]), ["src/db/raw.rs"]);
 }
@@ -179,6 +186,8 @@ fn nobody_sleeps_to_wait_in_the_tests() {
             if line.contains("thread::sleep(")
                 && !name.starts_with("tests/support")
                 && !name.ends_with("source_rules.rs")
+                // A program beside seawall, and no test.
+                && name != "tests/sidecar/sidecar.rs"
             {
                 assert!(
                     line.contains("// the pause is the test"),

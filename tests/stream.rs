@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 
-use seawall::line::Precision;
+use seawall::line::{Line, Precision};
 use seawall::queue::Room;
 use seawall::reading::{Batch, Mark};
 use seawall::series::Interner;
-use seawall::stream::{Stream, Taken};
+use seawall::stream::{Full, Intake, Stream, Taken};
 
 const ROWS_MAX: usize = 1000;
 
@@ -24,6 +25,7 @@ struct Heard {
 fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
     let mut stream = Stream::new(0, Precision::Ns, true);
     let mut interner = Interner::default();
+    let mut line = Line::default();
     let mut names: Vec<String> = Vec::new();
     let mut heard = Heard::default();
     let mut rest = input;
@@ -46,15 +48,18 @@ fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
                 rows,
                 text_bytes: 1 << 20,
             };
-            let taken = stream.take(
-                &mut batch,
-                &mut interner,
-                (room, ROWS_MAX),
-                77,
-                &mut |line, _| {
-                    heard.rejected.push(line);
-                },
-            );
+            let mut to = Intake {
+                batch: &mut batch,
+                interner: &mut interner,
+                line: &mut line,
+                room,
+                rows_max: ROWS_MAX,
+                full: Full::Waits,
+            };
+            let taken = stream.take(&mut to, 77, &mut |line, _| {
+                heard.rejected.push(line);
+                ControlFlow::Continue(())
+            });
             assert!(batch.rows().len() <= rows.max(ROWS_MAX));
             assert_eq!(batch.awaited, !batch.marks().is_empty());
             let mut definitions = batch.definitions().iter().peekable();
@@ -200,4 +205,73 @@ fn every_kind_of_value_arrives_as_it_was_sent() {
             "String Text(\"\") 1"
         ]
     );
+}
+
+/// Sends `input` over one connection of a client that gave its name, and cuts it there. Gives the readings,
+/// and how many of the client's lines are settled.
+fn named(input: &str, settled: u64, interner: &mut Interner, readings: &mut Vec<String>) -> u64 {
+    let mut stream = Stream::of_connection(1, Precision::Ns);
+    let mut batch = Batch::default();
+    let mut line = Line::default();
+    let mut bytes = input.as_bytes();
+    let room = Room::UNBOUNDED;
+    stream.skip_hello(0);
+    stream.resume("c".into(), settled);
+    while !stream.ended() {
+        stream
+            .fill(|buffer| {
+                let n = bytes.len().min(buffer.len());
+                buffer[..n].copy_from_slice(&bytes[..n]);
+                bytes = &bytes[n..];
+                Ok(n)
+            })
+            .unwrap();
+        let mut to = Intake {
+            batch: &mut batch,
+            interner,
+            line: &mut line,
+            room,
+            rows_max: ROWS_MAX,
+            full: Full::Waits,
+        };
+        let taken = stream.take(&mut to, 77, &mut |_, _| ControlFlow::Continue(()));
+        assert_eq!(taken, Taken::All);
+    }
+    readings.extend(
+        batch
+            .rows()
+            .iter()
+            .map(|r| format!("{} {:?} {}", r.slot, batch.value(r), r.time_ns)),
+    );
+    let settled = batch
+        .clients()
+        .first()
+        .map_or(settled, |client| client.lines);
+    assert_eq!(
+        stream.marked(),
+        batch.marks().first().map_or(0, |mark| mark.lines)
+    );
+    settled
+}
+
+#[test]
+fn a_client_that_sends_on_after_a_cut_anywhere_is_heard_once() {
+    // A quote that is never closed would keep all behind it from being settled.
+    let text = format!("{MIXED}\n").replace("v=\"open", "v=\"closed\"");
+    let mut interner = Interner::default();
+    let mut whole = Vec::new();
+    let all = named(&text, 0, &mut interner, &mut whole);
+    assert_eq!(all, text.matches('\n').count() as u64);
+    for cut in 0..=text.len() {
+        let mut readings = Vec::new();
+        let settled = named(&text[..cut], 0, &mut interner, &mut readings);
+        let sent_before = text
+            .split_inclusive('\n')
+            .take(settled as usize)
+            .map(str::len)
+            .sum::<usize>();
+        assert!(sent_before <= cut, "what was not sent is not settled");
+        let in_all = named(&text[sent_before..], settled, &mut interner, &mut readings);
+        assert_eq!((in_all, &readings), (all, &whole), "cut at {cut}");
+    }
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::raw::{Access, Connection};
-use super::{Class, Error, code_in, error, identify, look_for_room, schema};
+use super::spans::Examiner;
+use super::{Class, Error, UNCLEAN, code_in, error, identify, look_for_room, schema};
+use crate::evidence::Loss;
 use crate::ledger;
 use crate::reading::{Kind, Value};
 
@@ -31,6 +33,9 @@ struct Run {
     first_id: i64,
     committed: i64,
     fingerprint: i64,
+    /// What retention dropped, by the run's row.
+    expired: i64,
+    first_found: Option<i64>,
     found: i64,
     sum: u64,
 }
@@ -121,10 +126,26 @@ fn examine(
             first_id: row.integer(1),
             committed: row.integer(2),
             fingerprint: row.integer(3),
+            expired: row.integer(6),
+            first_found: None,
             found: 0,
             sum: 0,
         });
-        audit.unclean += i64::from(row.text(5) == "unclean");
+        let reason = row.text(5);
+        let lost = [Loss::Missing, Loss::Damaged]
+            .into_iter()
+            .find(|loss| loss.reason() == reason);
+        audit.unclean += i64::from(reason == UNCLEAN || lost.is_some());
+        if let Some(loss) = lost {
+            let what = match loss {
+                Loss::Missing => "the -wal of run {} was taken away after it was killed",
+                Loss::Damaged => "the -wal of run {} was found damaged inside after it was killed",
+            };
+            audit.miss(format!(
+                "{}: commits that were in it may be lost ({reason})",
+                what.replace("{}", &row.integer(0).to_string())
+            ));
+        }
         true
     })?;
     audit.runs = runs.len() as i64;
@@ -144,6 +165,11 @@ fn examine(
         true
     })?;
 
+    raw.rows(operation, schema::LIST_WRONG_CLIENTS, |row| {
+        let name = row.text(0);
+        audit.damage(format!("client {name:?} has a count of lines that is none"));
+        true
+    })?;
     examine_readings(&mut raw, &mut runs, &series, audit)?;
     examine_runs(&runs, audit);
     Ok(())
@@ -193,6 +219,7 @@ fn examine_readings(
     series: &HashMap<i64, Series>,
     audit: &mut Audit,
 ) -> Result<(), Error> {
+    let mut spans = Examiner::new(raw, &mut |what| audit.damage(what))?;
     let mut last: Option<i64> = None;
     // The run that a reading belongs to is the last that began at or before its id.
     let mut current: Option<usize> = None;
@@ -209,6 +236,7 @@ fn examine_readings(
             ));
         }
         last = Some(id);
+        spans.look(id, row.integer(1), &mut |what| audit.damage(what));
         let mut next = current.map_or(0, |n| n + 1);
         while runs.get(next).is_some_and(|run| run.first_id <= id) {
             current = Some(next);
@@ -219,6 +247,7 @@ fn examine_readings(
             return true;
         };
         run.found += 1;
+        run.first_found.get_or_insert(id);
         let Some(series) = series.get(&row.integer(2)) else {
             audit.damage(format!(
                 "reading {id} is of series {}, which is not there",
@@ -240,12 +269,15 @@ fn examine_readings(
             )),
         }
         true
-    })
+    })?;
+    spans.end(&mut |what| audit.damage(what));
+    Ok(())
 }
 
 fn examine_runs(runs: &[Run], audit: &mut Audit) {
     let mut next_id = None;
     let mut next_run = 1;
+    let mut any_found = false;
     for run in runs {
         if run.id != next_run {
             audit.miss(format!("runs {next_run} to {}", run.id.wrapping_sub(1)));
@@ -266,17 +298,33 @@ fn examine_runs(runs: &[Run], audit: &mut Audit) {
             ));
         }
         next_id = Some(run.first_id.saturating_add(run.committed));
-        if run.found < run.committed {
+        let left = run.committed.saturating_sub(run.expired);
+        let is_cut_right = run
+            .first_found
+            .is_none_or(|id| id == run.first_id.saturating_add(run.expired));
+        // Readings go from the old end only: behind one that is there none has gone.
+        let is_in_turn = run.expired == 0 || !any_found;
+        any_found |= run.found > 0;
+        if run.expired < 0 || left < 0 {
+            audit.damage(format!(
+                "run {} committed {} readings and says that {} of them have gone",
+                run.id, run.committed, run.expired
+            ));
+        } else if run.found < left {
             audit.miss(format!(
-                "{} of the {} readings of run {}",
-                run.committed - run.found,
-                run.committed,
+                "{} of the {left} readings of run {}",
+                left - run.found,
                 run.id
             ));
-        } else if run.found > run.committed {
+        } else if run.found > left {
             audit.damage(format!(
-                "run {} has {} readings and says that it committed {}",
-                run.id, run.found, run.committed
+                "run {} has {} readings and says that it committed {left}",
+                run.id, run.found
+            ));
+        } else if !is_cut_right || !is_in_turn {
+            audit.miss(format!(
+                "readings of run {} that were not at the old end",
+                run.id
             ));
         } else if run.sum != run.fingerprint as u64 {
             audit.damage(format!(

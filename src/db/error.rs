@@ -35,6 +35,13 @@ pub const NOT_SEAWALL: i32 = -1;
 pub const NEWER_LAYOUT: i32 = -2;
 pub const PRAGMA_REFUSED: i32 = -3;
 const FILES_GONE: i32 = -4;
+const FOREIGN_WAL: i32 = -5;
+const EMPTY: i32 = -6;
+
+/// What is there cannot be what was recorded.
+pub fn corrupt(operation: &'static str, path: &Path, message: String) -> Error {
+    Error::new(operation, path, ffi::SQLITE_CORRUPT, message)
+}
 
 impl Error {
     pub fn new(
@@ -58,10 +65,38 @@ impl Error {
         Self::new("record to", path, FILES_GONE, message)
     }
 
+    /// The -wal beside a database is another's.
+    pub fn foreign_wal(path: &Path, todo: &str) -> Self {
+        let message = format!(
+            "the -wal beside it does not belong to it, and SQLite would ruin it with that; {todo}"
+        );
+        Self::new("record to", path, FOREIGN_WAL, message)
+    }
+
+    /// Another process has it open, though nobody should know of it.
+    pub fn busy(operation: &'static str, path: &Path) -> Self {
+        Self::new(operation, path, ffi::SQLITE_BUSY, "it is in use")
+    }
+
+    /// There is nothing in it, not even tables.
+    pub fn empty(operation: &'static str, path: &Path) -> Self {
+        Self::new(operation, path, EMPTY, "it is empty")
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.code == EMPTY
+    }
+
     /// Less is free than is to be left to the rest of the device.
     pub fn little_room(path: &Path, free_bytes: u64, min_free_bytes: u64) -> Self {
         let message = format!("{free_bytes} bytes are free, {min_free_bytes} are to be kept so");
         Self::new("commit to", path, ffi::SQLITE_FULL, message)
+    }
+
+    /// The filesystem can hold no further file.
+    pub fn no_inodes(path: &Path) -> Self {
+        let message = "no inode is free for the -wal beside it";
+        Self::new("open", path, ffi::SQLITE_FULL, message)
     }
 
     /// Something would have to be written first, on a connection that may not.
@@ -74,13 +109,18 @@ impl Error {
         matches!(self.code & 0xff, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED)
     }
 
+    /// There is no room.
+    pub fn is_full(&self) -> bool {
+        self.code & 0xff == ffi::SQLITE_FULL || matches!(self.errno, libc::ENOSPC | libc::EDQUOT)
+    }
+
     pub fn is_files_gone(&self) -> bool {
         self.code == FILES_GONE
     }
 
     pub fn class(&self) -> Class {
         match (self.code, self.code & 0xff) {
-            (NOT_SEAWALL | NEWER_LAYOUT, _) => Class::Foreign,
+            (NOT_SEAWALL | NEWER_LAYOUT | EMPTY, _) => Class::Foreign,
             (ffi::SQLITE_IOERR_NOMEM, _) => Class::Retry,
             // A quota, or a disk that fills up under something else than a page. A sync that says so is as
             // bad as any that failed.
@@ -107,6 +147,7 @@ impl Error {
     fn advice(&self) -> &'static str {
         match (self.code, self.code & 0xff) {
             (NOT_SEAWALL, _) => "; give another --db",
+            (EMPTY, _) => "; nothing was ever recorded to it",
             (NEWER_LAYOUT, _) => "; use the newer seawall that wrote it",
             (PRAGMA_REFUSED, _) => "; the filesystem may lack what SQLite's WAL mode needs",
             (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => {

@@ -5,10 +5,16 @@
 //! serve the commands of these names.
 
 mod audit;
+mod backup;
+mod clients;
 mod error;
 mod pragma;
 mod raw;
+mod read;
+mod retention;
 mod schema;
+mod seal;
+mod spans;
 #[cfg(test)]
 mod tests;
 
@@ -19,31 +25,45 @@ use std::time::{Duration, Instant};
 use libsqlite3_sys as ffi;
 
 pub use audit::{Audit, audit};
+pub use backup::{HEADER_BYTES, Snapshot, is_seawall};
 pub use error::{Class, Error};
-pub use pragma::Sync;
+pub use pragma::{Sync, WAL_BYTES_KEPT};
 pub use raw::version;
+pub use read::{Names, Position, Reader, Reading, Times};
+pub use retention::{BroughtDown, Expired, Pages, Surplus};
+pub use seal::last_run;
 
+use crate::evidence::Loss;
 use crate::ledger;
 use crate::options::CheckpointMode;
 use crate::place;
 use crate::reading::{Batch, Counts, Definition, Mark, Value};
 use crate::sys;
 use raw::{Access, Connection, Statement};
+use retention::Retention;
+use seal::{Seal, can_be_sealed};
+use spans::Tail;
 
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
 ///
 /// ```compile_fail,E0451
-/// let early = seawall::db::Committed { marks: Vec::new() };
+/// let early = seawall::db::Committed { marks: Vec::new(), resumes: Vec::new() };
 /// ```
 #[derive(Debug)]
 pub struct Committed {
     marks: Vec<Mark>,
+    resumes: Vec<Mark>,
 }
 
 impl Committed {
     /// How far the streams are settled.
     pub fn marks(&self) -> &[Mark] {
         &self.marks
+    }
+
+    /// How far the clients have come that the batch said hello for.
+    pub fn resumes(&self) -> &[Mark] {
+        &self.resumes
     }
 }
 
@@ -87,7 +107,12 @@ impl Checkpoint {
 pub struct Unclean {
     pub run: i64,
     pub committed: i64,
+    /// As its row has it now.
+    pub reason: &'static str,
 }
+
+/// `runs.reason` of one that was killed.
+const UNCLEAN: &str = "unclean";
 
 /// Where and when a run starts.
 #[derive(Clone, Debug)]
@@ -107,11 +132,23 @@ struct Statements {
     begin: Statement,
     commit: Statement,
     insert_reading: Statement,
+    add_span: Statement,
     find_series: Statement,
     add_series: Statement,
     add_clock_step: Statement,
+    set_client: Statement,
+    get_client: Statement,
     count_run: Statement,
     end_run: Statement,
+    drop_readings: Statement,
+    drop_clock_steps: Statement,
+    drop_spans: Statement,
+    cut_span: Statement,
+    expire_run: Statement,
+    first_not_before: Statement,
+    page_count: Statement,
+    freelist_count: Statement,
+    seal_run: Statement,
 }
 
 impl Statements {
@@ -120,11 +157,23 @@ impl Statements {
             begin: raw.prepare(schema::BEGIN)?,
             commit: raw.prepare(schema::COMMIT)?,
             insert_reading: raw.prepare(schema::INSERT_READING)?,
+            add_span: raw.prepare(schema::ADD_SPAN)?,
             find_series: raw.prepare(schema::FIND_SERIES)?,
             add_series: raw.prepare(schema::ADD_SERIES)?,
             add_clock_step: raw.prepare(schema::ADD_CLOCK_STEP)?,
+            set_client: raw.prepare(schema::SET_CLIENT)?,
+            get_client: raw.prepare(schema::GET_CLIENT)?,
             count_run: raw.prepare(schema::COUNT_RUN)?,
             end_run: raw.prepare(schema::END_RUN)?,
+            drop_readings: raw.prepare(schema::DROP_READINGS)?,
+            drop_clock_steps: raw.prepare(schema::DROP_CLOCK_STEPS)?,
+            drop_spans: raw.prepare(schema::DROP_SPANS)?,
+            cut_span: raw.prepare(schema::CUT_SPAN)?,
+            expire_run: raw.prepare(schema::EXPIRE_RUN)?,
+            first_not_before: raw.prepare(schema::FIRST_NOT_BEFORE)?,
+            page_count: raw.prepare(schema::PAGE_COUNT)?,
+            freelist_count: raw.prepare(schema::FREELIST_COUNT)?,
+            seal_run: raw.prepare(schema::SEAL_RUN)?,
         })
     }
 }
@@ -151,20 +200,25 @@ pub struct Db {
     counts: Counts,
     checkpoints: i64,
     fingerprint: u64,
+    tail: Tail,
+    retention: Retention,
     /// By slot.
     series: Vec<KnownSeries>,
+    seal: Seal,
 }
 
 impl Db {
     /// Opens the file, which may be empty, closes the runs that never ended, and starts a new one, whose
-    /// row is on the disk when this returns.
+    /// row is on the disk when this returns. `loss`: what was found to have become of their -wal.
     pub fn open(
         path: &Path,
         busy_timeout: Duration,
         wal_autocheckpoint: u32,
         start: &Start,
+        loss: Option<Loss>,
     ) -> Result<Self, Error> {
         look_for_room(path, 0)?;
+        look_for_inodes(path)?;
         let mut raw = Connection::open(path, Access::ReadWrite)?;
         raw.set_busy_timeout(busy_timeout);
         // Before anything is written: the file may be somebody else's.
@@ -179,13 +233,14 @@ impl Db {
         raw.count_frames();
 
         raw.execute("lock", schema::BEGIN)?;
-        let begun = begin_run(&mut raw, is_new, start).and_then(|begun| {
+        let begun = begin_run(&mut raw, is_new, start, loss).and_then(|begun| {
             // Within the transaction: after it nothing may fail, or the run would be there twice.
             let statements = Statements::prepare(&mut raw)?;
+            let tail = spans::find_tail(&mut raw, statements.add_span, begun.next_id)?;
             raw.execute("commit to", schema::COMMIT)?;
-            Ok((begun, statements))
+            Ok((begun, statements, tail))
         });
-        let (begun, statements) = match begun {
+        let (begun, statements, tail) = match begun {
             Ok(begun) => begun,
             Err(e) => {
                 // Where this fails too, SQLite has rolled back already.
@@ -193,7 +248,7 @@ impl Db {
                 return Err(e);
             }
         };
-        Ok(Db {
+        let mut db = Db {
             raw,
             statements,
             busy_timeout,
@@ -206,8 +261,13 @@ impl Db {
             counts: Counts::default(),
             checkpoints: 0,
             fingerprint: 0,
+            tail,
+            retention: Retention::default(),
             series: Vec::new(),
-        })
+            seal: Seal::default(),
+        };
+        db.bring_in_start()?;
+        Ok(db)
     }
 
     /// 128 random bits in hex.
@@ -240,6 +300,7 @@ impl Db {
             // Only marks: all that they stand on was committed before.
             return Ok(Committed {
                 marks: batch.marks().to_vec(),
+                resumes: self.resumes(batch)?,
             });
         }
         self.synchronous(sync)?;
@@ -247,21 +308,25 @@ impl Db {
         // has to begin with the meaning that it had before.
         let known = (!batch.definitions().is_empty()).then(|| self.series.clone());
         let result = self.transaction(|db| {
-            let fingerprint = db.insert(batch)?;
+            let (fingerprint, tail) = db.insert(batch)?;
             let mut counts = db.counts;
             counts.add(batch.counts);
             let committed = db.committed + batch.rows().len() as i64;
             db.write_counts(committed, counts, fingerprint)?;
-            Ok((committed, counts, fingerprint))
+            db.settle_clients(batch)?;
+            let resumes = db.resumes(batch)?;
+            Ok((committed, counts, fingerprint, tail, resumes))
         });
         match result {
-            Ok((committed, counts, fingerprint)) => {
+            Ok((committed, counts, fingerprint, tail, resumes)) => {
                 self.next_id += batch.rows().len() as i64;
                 self.committed = committed;
                 self.counts = counts;
                 self.fingerprint = fingerprint;
+                self.tail = tail;
                 Ok(Committed {
                     marks: batch.marks().to_vec(),
+                    resumes,
                 })
             }
             Err(e) => {
@@ -281,6 +346,7 @@ impl Db {
     /// Ends the run in its row, synced.
     pub fn end_run(&mut self, now_ns: i64, reason: &str) -> Result<(), Error> {
         self.synchronous(Sync::Full)?;
+        self.seal.is_over = true;
         self.transaction(|db| {
             db.write_counts(db.committed, db.counts, db.fingerprint)?;
             db.raw.run(
@@ -303,7 +369,12 @@ impl Db {
         patience: Duration,
     ) -> Result<Checkpoint, Error> {
         self.raw.set_busy_timeout(patience);
-        let done = checkpoint(&mut self.raw, mode);
+        let sealed = self.write_seal(mode);
+        let done = sealed.and_then(|is_sealed| {
+            let done = checkpoint(&mut self.raw, mode)?;
+            self.seal.is_whole = is_sealed && can_be_sealed(&done);
+            Ok(done)
+        });
         self.raw.set_busy_timeout(self.busy_timeout);
         self.checkpoints += i64::from(done.is_ok());
         done
@@ -361,12 +432,16 @@ impl Db {
         if result.is_err() && !self.raw.is_autocommit() {
             let _ = self.raw.execute("roll back", schema::ROLLBACK);
         }
+        if result.is_ok() {
+            self.mark();
+        }
         result
     }
 
-    /// Inserts the rows; gives the run's new fingerprint.
-    fn insert(&mut self, batch: &Batch) -> Result<u64, Error> {
+    /// Inserts the rows; gives the run's new fingerprint, and the readings after the last span.
+    fn insert(&mut self, batch: &Batch) -> Result<(u64, Tail), Error> {
         let mut fingerprint = self.fingerprint;
+        let mut tail = self.tail;
         let mut definitions = batch.definitions().iter().peekable();
         for (n, row) in batch.rows().iter().enumerate() {
             while let Some(definition) = definitions.next_if(|d| d.from <= n) {
@@ -388,6 +463,9 @@ impl Db {
                 series.fingerprint,
                 value,
             ));
+            if let Some(span) = tail.add(id, row.time_ns) {
+                spans::write(&mut self.raw, self.statements.add_span, &span)?;
+            }
         }
         for step in batch.clock_steps() {
             let numbers = [self.run, self.next_id + step.from as i64 - 1, step.step_ns]
@@ -399,7 +477,7 @@ impl Db {
         for definition in definitions {
             self.define(definition)?;
         }
-        Ok(fingerprint)
+        Ok((fingerprint, tail))
     }
 
     /// Finds the series in the file or adds it, and remembers it under its slot.
@@ -513,6 +591,7 @@ fn look_where_written(raw: &mut Connection) -> Result<(), Error> {
         }
     }
     raw.answer(operation, schema::NEXT_ID)?;
+    raw.answer(operation, schema::LIST_TAIL)?;
     raw.answer(operation, schema::GET_DEVICE).map(drop)
 }
 
@@ -535,7 +614,12 @@ struct Begun {
 }
 
 /// Within a transaction: makes the tables of a new file, closes the runs that never ended, begins a run.
-fn begin_run(raw: &mut Connection, is_new: bool, start: &Start) -> Result<Begun, Error> {
+fn begin_run(
+    raw: &mut Connection,
+    is_new: bool,
+    start: &Start,
+    loss: Option<Loss>,
+) -> Result<Begun, Error> {
     let operation = "begin a run in";
     // Two that start on a new file at once: the lock has settled who makes the tables.
     if is_new && identify(raw)? {
@@ -552,16 +636,19 @@ fn begin_run(raw: &mut Connection, is_new: bool, start: &Start) -> Result<Begun,
         raw.run(operation, add, &[Some(Value::Text(&id))])?;
     }
     let device = raw.answer(operation, schema::GET_DEVICE)?;
+    let reason = loss.map_or(UNCLEAN, Loss::reason);
     let mut unclean = Vec::new();
     raw.rows(operation, schema::OPEN_RUNS, |row| {
         unclean.push(Unclean {
             run: row.integer(0),
             committed: row.integer(1),
+            reason,
         });
         true
     })?;
     let close = raw.prepare(schema::CLOSE_OPEN_RUNS)?;
-    raw.run(operation, close, &[Some(Value::Integer(start.now_ns))])?;
+    let end = [Value::Integer(start.now_ns), Value::Text(reason)];
+    raw.run(operation, close, &end.map(Some))?;
     let mut next_id = 1;
     raw.rows(operation, schema::NEXT_ID, |row| {
         next_id = row.integer(0);
@@ -611,11 +698,28 @@ pub fn look_for_room(path: &Path, keep_free_bytes: u64) -> Result<(), Error> {
     Ok(())
 }
 
+/// An error when the -wal cannot be made for want of an inode: SQLite's own says only that it cannot open.
+fn look_for_inodes(path: &Path) -> Result<(), Error> {
+    match sys::filesystem(&place::folder_of(path)) {
+        Ok(disk) if disk.is_out_of_inodes && !place::wal_of(path).exists() => {
+            Err(Error::no_inodes(path))
+        }
+        _ => Ok(()),
+    }
+}
+
+const WAL_HEADER_BYTES: u64 = 32;
+const WAL_FRAME_BYTES: u64 = 24 + 4096;
+
 /// Bytes of a WAL of so many frames.
 pub fn wal_bytes(frames: u32) -> u64 {
-    const HEADER_BYTES: u64 = 32;
-    const FRAME_BYTES: u64 = 24 + 4096;
-    HEADER_BYTES + u64::from(frames) * FRAME_BYTES
+    WAL_HEADER_BYTES + u64::from(frames) * WAL_FRAME_BYTES
+}
+
+/// Frames that fit into a WAL of so many bytes.
+pub fn wal_frames_of(bytes: u64) -> u32 {
+    let frames = bytes.saturating_sub(WAL_HEADER_BYTES) / WAL_FRAME_BYTES;
+    u32::try_from(frames).unwrap_or(u32::MAX)
 }
 
 fn random_id() -> Result<String, getrandom::Error> {

@@ -12,6 +12,11 @@ pub const WAL_BYTES_KEPT: u64 = 8 * 1024 * 1024;
 /// Memory for pages; a commit that changes more spills into the WAL early, which costs no safety.
 const CACHE_KIB: i64 = 1024;
 
+/// Under which the file goes into WAL mode and out of it: that changes a few bytes of the header, within
+/// one sector, which the device writes whole or not at all. A journal would guard nothing, and cost four
+/// syncs and the room for it on a disk that may be full.
+const FLIP: &str = "memory";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
     Normal,
@@ -39,9 +44,16 @@ pub fn set_all(
     wal_autocheckpoint: u32,
 ) -> Result<(), Error> {
     let busy_ms = busy_timeout.as_millis().min(i32::MAX as u128);
+    // First, because already the next may meet another process's lock.
+    set(connection, &pragma("busy_timeout", busy_ms, busy_ms))?;
+    // From WAL this would be the way out of it; and the first page of a new file is not yet there to be
+    // changed by one sector.
+    let is_wal = connection.answer("configure", c"PRAGMA journal_mode")? == "wal";
+    let is_empty = connection.answer("configure", c"PRAGMA page_count")? == "0";
+    if !is_wal && !is_empty {
+        set(connection, &pragma("journal_mode", FLIP, FLIP))?;
+    }
     let table = [
-        // First, because already the next may meet another process's lock.
-        pragma("busy_timeout", busy_ms, busy_ms),
         // Readers never wait for the writer, nor it for them; survives in the file.
         pragma("journal_mode", "WAL", "wal"),
         // The default of a new connection, said all the same; commits choose, see `Db::commit`.
@@ -64,6 +76,33 @@ pub fn set_all(
     Ok(())
 }
 
+/// What those who only read set.
+pub fn set_for_reading(connection: &mut Connection, cache_kib: i64) -> Result<(), Error> {
+    for row in [
+        pragma("temp_store", "MEMORY", 2),
+        pragma("cache_size", -cache_kib, -cache_kib),
+        pragma("cell_size_check", "ON", 1),
+        pragma("trusted_schema", "OFF", 0),
+    ] {
+        set(connection, &row)?;
+    }
+    Ok(())
+}
+
+/// For a copy that nobody sees before it is whole and synced.
+pub fn set_for_copy(connection: &mut Connection) -> Result<(), Error> {
+    for row in [
+        pragma("journal_mode", "OFF", "off"),
+        pragma("synchronous", "OFF", 0),
+        // No -shm beside it.
+        pragma("locking_mode", "EXCLUSIVE", "exclusive"),
+        pragma("cache_size", -CACHE_KIB, -CACHE_KIB),
+    ] {
+        set(connection, &row)?;
+    }
+    Ok(())
+}
+
 /// May not be called within a transaction.
 pub fn set_synchronous(connection: &mut Connection, sync: Sync) -> Result<(), Error> {
     let (value, answer) = match sync {
@@ -76,8 +115,8 @@ pub fn set_synchronous(connection: &mut Connection, sync: Sync) -> Result<(), Er
 /// Takes the file out of WAL mode; false where another process has it open.
 pub fn leave_wal(connection: &mut Connection) -> Result<bool, Error> {
     let operation = "take out of WAL mode";
-    match connection.answer(operation, c"PRAGMA journal_mode = DELETE") {
-        Ok(mode) => Ok(mode == "delete"),
+    match connection.answer(operation, c"PRAGMA journal_mode = MEMORY") {
+        Ok(mode) => Ok(mode == FLIP),
         Err(e) if e.is_busy() => Ok(false),
         Err(e) => Err(e),
     }

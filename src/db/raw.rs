@@ -4,7 +4,6 @@
 //! and no two threads can be inside SQLite on the same connection. It may move between threads.
 
 use std::ffi::{CStr, CString, c_int, c_void};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,6 +45,8 @@ pub struct Frames {
 pub enum Access {
     ReadOnly,
     ReadWrite,
+    /// The database file as it stands, without a lock and without its -wal.
+    Immutable,
 }
 
 extern "C" fn note_frames(
@@ -58,6 +59,18 @@ extern "C" fn note_frames(
     let counter = unsafe { &*target.cast::<AtomicU32>() };
     counter.store(frames.max(0) as u32, Ordering::Relaxed);
     ffi::SQLITE_OK
+}
+
+fn immutable_uri(path: &[u8]) -> Vec<u8> {
+    let mut uri = b"file:".to_vec();
+    for &byte in path {
+        match byte {
+            b'%' | b'?' | b'#' => uri.extend(format!("%{byte:02X}").into_bytes()),
+            _ => uri.push(byte),
+        }
+    }
+    uri.extend(b"?immutable=1");
+    uri
 }
 
 /// SQLite's version, as `--version` prints it.
@@ -86,12 +99,17 @@ impl Connection {
             Ok(_) => {}
             Err(e) => return cannot(e.to_string()),
         }
-        let name = CString::new(place.as_os_str().as_bytes())
-            .map_err(|_| Error::new(operation, path, ffi::SQLITE_CANTOPEN, "NUL in the path"))?;
+        let mut name = place.into_os_string().into_encoded_bytes();
         let access = match access {
             Access::ReadOnly => ffi::SQLITE_OPEN_READONLY,
             Access::ReadWrite => ffi::SQLITE_OPEN_READWRITE,
+            Access::Immutable => {
+                name = immutable_uri(&name);
+                ffi::SQLITE_OPEN_READONLY | ffi::SQLITE_OPEN_URI
+            }
         };
+        let name = CString::new(name)
+            .map_err(|_| Error::new(operation, path, ffi::SQLITE_CANTOPEN, "NUL in the path"))?;
         Self::open_with(path, &name, access)
     }
 
@@ -335,6 +353,48 @@ impl Connection {
         result.and_then(|()| self.check(operation, code))
     }
 
+    /// Begins a query that is stepped through by hand, the numbers bound in order.
+    pub fn begin_rows(
+        &mut self,
+        operation: &'static str,
+        statement: Statement,
+        numbers: &[i64],
+    ) -> Result<(), Error> {
+        let raw = self.statements[statement.0];
+        // SAFETY: the statement is ours; what a reset tells is the error of a step that was told already.
+        unsafe { ffi::sqlite3_reset(raw) };
+        for (place, number) in (1..).zip(numbers) {
+            // SAFETY: the statement is ours; places beyond its parameters give an error code.
+            let code = unsafe { ffi::sqlite3_bind_int64(raw, place, *number) };
+            self.check(operation, code)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is a next row, which `row` then shows.
+    pub fn step(&mut self, operation: &'static str, statement: Statement) -> Result<bool, Error> {
+        // SAFETY: the statement is ours.
+        match unsafe { ffi::sqlite3_step(self.statements[statement.0]) } {
+            ffi::SQLITE_ROW => Ok(true),
+            ffi::SQLITE_DONE => Ok(false),
+            code => Err(self.error(operation, code)),
+        }
+    }
+
+    /// The row that `step` came to. It borrows the connection, so that no step can be made under it.
+    pub fn row(&self, statement: Statement) -> Row<'_> {
+        Row {
+            statement: self.statements[statement.0],
+            _step: std::marker::PhantomData,
+        }
+    }
+
+    /// Ends a query that was begun, so that the transaction can end.
+    pub fn end_rows(&mut self, statement: Statement) {
+        // SAFETY: as for `begin_rows`.
+        unsafe { ffi::sqlite3_reset(self.statements[statement.0]) };
+    }
+
     /// The first answer of a query, as text; the query is run to its end.
     pub fn answer(&mut self, operation: &'static str, sql: &CStr) -> Result<String, Error> {
         let mut answer = String::new();
@@ -396,6 +456,23 @@ impl Connection {
         })
     }
 
+    /// Begins a copy of this database over the other one.
+    pub fn copy_to<'a>(&'a mut self, to: &'a mut Connection) -> Result<Copying<'a>, Error> {
+        // SAFETY: both handles are open, and borrowed for as long as the copy lives.
+        let backup =
+            unsafe { ffi::sqlite3_backup_init(to.db, c"main".as_ptr(), self.db, c"main".as_ptr()) };
+        if backup.is_null() {
+            // SAFETY: the handle is open.
+            let code = unsafe { ffi::sqlite3_extended_errcode(to.db) };
+            return Err(to.error("copy to", code));
+        }
+        Ok(Copying {
+            backup,
+            from: self,
+            to,
+        })
+    }
+
     /// Closes the file and says whether SQLite could. SQLite swallows the errors of the checkpoint that
     /// closing may bring, so the caller checkpoints first.
     pub fn close(mut self) -> Result<(), Error> {
@@ -423,6 +500,73 @@ impl Drop for Connection {
     }
 }
 
+/// A copy under way.
+pub struct Copying<'a> {
+    backup: *mut ffi::sqlite3_backup,
+    from: &'a mut Connection,
+    to: &'a mut Connection,
+}
+
+impl Copying<'_> {
+    /// Copies so many pages; true when that was the last.
+    pub fn step(&mut self, pages: c_int) -> Result<bool, Error> {
+        // SAFETY: the copy lives, and with it both connections.
+        match unsafe { ffi::sqlite3_backup_step(self.backup, pages) } {
+            ffi::SQLITE_OK => Ok(false),
+            ffi::SQLITE_DONE => Ok(true),
+            code => Err(self.error(code)),
+        }
+    }
+
+    /// Pages copied so far.
+    pub fn pages(&self) -> u32 {
+        // SAFETY: as for `step`.
+        let (all, left) = unsafe {
+            (
+                ffi::sqlite3_backup_pagecount(self.backup),
+                ffi::sqlite3_backup_remaining(self.backup),
+            )
+        };
+        (all - left).max(0) as u32
+    }
+
+    pub fn finish(mut self) -> Result<(), Error> {
+        match self.end() {
+            ffi::SQLITE_OK => Ok(()),
+            code => Err(self.error(code)),
+        }
+    }
+
+    fn end(&mut self) -> c_int {
+        let backup = std::mem::replace(&mut self.backup, ptr::null_mut());
+        // SAFETY: the copy is ended once, and to end a null one does nothing.
+        unsafe { ffi::sqlite3_backup_finish(backup) }
+    }
+
+    /// SQLite does not tell which of the two it was; one that could not be read has an error of its own.
+    fn error(&self, code: c_int) -> Error {
+        // SAFETY: the handle is open.
+        let of_source = unsafe { ffi::sqlite3_extended_errcode(self.from.db) };
+        if of_source == code {
+            return self.from.error("copy", code);
+        }
+        // SAFETY: returns a static string.
+        let text = unsafe { CStr::from_ptr(ffi::sqlite3_errstr(code)) };
+        // SAFETY: the handle is open.
+        let errno = unsafe { ffi::sqlite3_system_errno(self.to.db) };
+        Error {
+            errno,
+            ..Error::new("copy to", &self.to.path, code, text.to_string_lossy())
+        }
+    }
+}
+
+impl Drop for Copying<'_> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// The row that a query stands on.
 pub struct Row<'a> {
     statement: *mut ffi::sqlite3_stmt,
@@ -437,6 +581,18 @@ impl Row<'_> {
 
     pub fn text(&self, column: i32) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(self.bytes(column))
+    }
+
+    pub fn blob(&self, column: i32) -> &[u8] {
+        // SAFETY: as for `bytes`.
+        unsafe {
+            let start = ffi::sqlite3_column_blob(self.statement, column);
+            let len = ffi::sqlite3_column_bytes(self.statement, column);
+            if start.is_null() || len <= 0 {
+                return &[];
+            }
+            std::slice::from_raw_parts(start.cast(), len as usize)
+        }
     }
 
     fn bytes(&self, column: i32) -> &[u8] {

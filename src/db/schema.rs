@@ -21,7 +21,7 @@ CREATE TABLE runs(
   id INTEGER PRIMARY KEY,
   started_ns INTEGER NOT NULL,     -- since 1970-01-01 UTC
   ended_ns INTEGER,                -- NULL while running
-  reason TEXT,                     -- why it ended: a signal's name, eof, error, unclean
+  reason TEXT,                     -- why it ended: a signal's name, eof, error, unclean, wal-missing, wal-damaged
   committed INTEGER NOT NULL DEFAULT 0,
   dropped INTEGER NOT NULL DEFAULT 0,     -- readings that found no room in the queue
   rejected INTEGER NOT NULL DEFAULT 0,    -- lines that did not parse
@@ -30,7 +30,10 @@ CREATE TABLE runs(
   errors INTEGER NOT NULL DEFAULT 0,      -- failures of sources and of commits
   checkpoints INTEGER NOT NULL DEFAULT 0, -- without those of the stop itself
   first_id INTEGER NOT NULL,       -- of the readings of this run
-  fingerprint INTEGER NOT NULL DEFAULT 0  -- sum over its readings, see `seawall check`
+  fingerprint INTEGER NOT NULL DEFAULT 0, -- sum over its readings, see `seawall check`
+  expired INTEGER NOT NULL DEFAULT 0,     -- of those committed, readings that retention dropped
+  sealed_ns INTEGER,               -- the mtime by which the file says that commits are in its -wal alone
+  wal_salt INTEGER                 -- of the -wal at that time; one more each time that it begins anew
 );
 CREATE INDEX runs_by_first_id ON runs(first_id);
 CREATE TABLE series(
@@ -46,11 +49,24 @@ CREATE TABLE readings(
   series INTEGER NOT NULL,
   value NOT NULL
 );
+CREATE TABLE spans(
+  first_id INTEGER PRIMARY KEY,    -- of some thousand readings in order of id
+  last_id INTEGER NOT NULL,
+  oldest_ns INTEGER NOT NULL,      -- least and greatest time_ns among them
+  newest_ns INTEGER NOT NULL
+);
+CREATE VIEW spans_to_now AS SELECT first_id, last_id, oldest_ns, newest_ns FROM spans
+  UNION ALL SELECT coalesce((SELECT last_id + 1 FROM spans ORDER BY first_id DESC LIMIT 1), 1), 9223372036854775807,
+    -9223372036854775807 - 1, 9223372036854775807;
 CREATE TABLE clock_steps(
   run INTEGER NOT NULL REFERENCES runs(id),
   after_id INTEGER NOT NULL,       -- the last reading before the clock was set
   step_ns INTEGER NOT NULL
 );
+CREATE TABLE clients(
+  name TEXT PRIMARY KEY,           -- as the client gave it
+  lines INTEGER NOT NULL           -- of it that are settled, over all its connections
+) WITHOUT ROWID;
 CREATE VIEW sensor_readings AS SELECT
   id,
   time_ns,
@@ -67,12 +83,14 @@ pub const IS_EMPTY: &CStr = c"SELECT count(*) = 0 FROM sqlite_master";
 pub const GET_APPLICATION_ID: &CStr = c"PRAGMA application_id";
 pub const GET_LAYOUT: &CStr = c"PRAGMA user_version";
 
-/// Where a recorder writes, besides the end of the readings, which `NEXT_ID` reads.
-pub const LOOK_WHERE_WRITTEN: [&CStr; 4] = [
+/// Where a recorder writes, besides the ends of the readings and of the spans, which `NEXT_ID` and
+/// `LIST_TAIL` read.
+pub const LOOK_WHERE_WRITTEN: [&CStr; 5] = [
     c"PRAGMA quick_check('device')",
     c"PRAGMA quick_check('runs')",
     c"PRAGMA quick_check('series')",
     c"PRAGMA quick_check('clock_steps')",
+    c"PRAGMA quick_check('clients')",
 ];
 
 pub const BEGIN: &CStr = c"BEGIN IMMEDIATE";
@@ -92,10 +110,20 @@ pub const COUNT_RUN: &CStr = c"UPDATE runs SET committed = ?2, dropped = ?3, rej
 pub const END_RUN: &CStr = c"UPDATE runs SET ended_ns = ?2, reason = ?3 WHERE id = ?1";
 pub const ADD_CLOCK_STEP: &CStr =
     c"INSERT INTO clock_steps(run, after_id, step_ns) VALUES(?1, ?2, ?3)";
+pub const ADD_SPAN: &CStr =
+    c"INSERT INTO spans(first_id, last_id, oldest_ns, newest_ns) VALUES(?1, ?2, ?3, ?4)";
+pub const LIST_TAIL: &CStr = c"SELECT id, time_ns FROM readings
+    WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1) ORDER BY id";
+pub const SET_CLIENT: &CStr = c"INSERT INTO clients(name, lines) VALUES(?1, ?2)
+    ON CONFLICT(name) DO UPDATE SET lines = excluded.lines";
+pub const GET_CLIENT: &CStr = c"SELECT lines FROM clients WHERE name = ?1";
 pub const ADD_DEVICE: &CStr = c"INSERT INTO device(id) VALUES(?1)";
 pub const GET_DEVICE: &CStr = c"SELECT id FROM device";
 pub const ADD_RUN: &CStr =
     c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id) VALUES(?1, ?2, ?3, ?4) RETURNING id";
+pub const SEAL_RUN: &CStr = c"UPDATE runs SET sealed_ns = ?2, wal_salt = ?3 WHERE id = ?1";
+pub const LAST_RUN: &CStr = c"SELECT boot_id, sealed_ns, wal_salt, ended_ns IS NULL FROM runs
+    WHERE id = (SELECT max(id) FROM runs)";
 
 /// The id that the next reading gets: after the last reading, and after the last that the ledger knows of
 /// where retention has emptied the table.
@@ -104,11 +132,36 @@ pub const NEXT_ID: &CStr = c"SELECT max(
     (SELECT coalesce(max(first_id + committed), 1) FROM runs))";
 pub const OPEN_RUNS: &CStr = c"SELECT id, committed FROM runs WHERE ended_ns IS NULL ORDER BY id";
 pub const CLOSE_OPEN_RUNS: &CStr =
-    c"UPDATE runs SET ended_ns = ?1, reason = 'unclean' WHERE ended_ns IS NULL";
+    c"UPDATE runs SET ended_ns = ?1, reason = ?2 WHERE ended_ns IS NULL";
+
+pub const OLDEST: &CStr = c"SELECT id, time_ns FROM readings ORDER BY id LIMIT 1";
+pub const NEWEST_OF_SPANS: &CStr = c"SELECT newest_ns FROM spans";
+pub const FIRST_NOT_BEFORE: &CStr =
+    c"SELECT id FROM readings WHERE id < ?1 AND time_ns >= ?2 ORDER BY id LIMIT 1";
+pub const LIST_OLDEST: &CStr =
+    c"SELECT r.id, r.time_ns, r.series, r.value, s.sensor, s.field, s.type
+    FROM readings AS r LEFT JOIN series AS s ON s.id = r.series ORDER BY r.id";
+pub const LIST_RUNS_WITH_READINGS: &CStr = c"SELECT id, first_id, fingerprint FROM runs
+    WHERE expired < committed ORDER BY first_id, id";
+pub const DROP_READINGS: &CStr = c"DELETE FROM readings WHERE id < ?1";
+pub const DROP_CLOCK_STEPS: &CStr = c"DELETE FROM clock_steps WHERE after_id + 1 < ?1";
+pub const DROP_SPANS: &CStr = c"DELETE FROM spans WHERE last_id < ?1";
+pub const CUT_SPAN: &CStr = c"UPDATE spans SET first_id = ?1 WHERE first_id < ?1";
+pub const EXPIRE_RUN: &CStr =
+    c"UPDATE runs SET expired = expired + ?2, fingerprint = ?3 WHERE id = ?1";
+pub const PAGE_COUNT: &CStr = c"PRAGMA page_count";
+pub const FREELIST_COUNT: &CStr = c"PRAGMA freelist_count";
+pub const COPY_INTO: &CStr = c"VACUUM INTO ?1";
 
 pub const LIST_RUNS: &CStr =
-    c"SELECT id, first_id, committed, fingerprint, ended_ns, reason FROM runs ORDER BY id";
+    c"SELECT id, first_id, committed, fingerprint, ended_ns, reason, expired FROM runs ORDER BY id";
 pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
+pub const LIST_SPANS: &CStr =
+    c"SELECT first_id, last_id, oldest_ns, newest_ns FROM spans ORDER BY first_id";
+pub const LIST_ALL_SPANS: &CStr =
+    c"SELECT first_id, last_id, oldest_ns, newest_ns FROM spans_to_now ORDER BY first_id";
+pub const LIST_WRONG_CLIENTS: &CStr = c"SELECT name FROM clients
+    WHERE typeof(name) <> 'text' OR typeof(lines) <> 'integer' OR lines < 1";
 pub const LIST_READINGS: &CStr = c"SELECT id, time_ns, series, value FROM readings ORDER BY id";
 pub const LIST_SCHEMA: &CStr =
     c"SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name";

@@ -50,7 +50,7 @@ fn start() -> Start {
 }
 
 fn open(path: &Path) -> Db {
-    Db::open(path, PATIENCE, PAGES, &start()).unwrap()
+    Db::open(path, PATIENCE, PAGES, &start(), None).unwrap()
 }
 
 fn series(field: &str) -> Series {
@@ -82,7 +82,8 @@ fn every_pragma_is_as_the_table_says() {
     let mut db = open(&dir.db());
     for (pragma, expected) in [
         (c"PRAGMA journal_mode", "wal"),
-        (c"PRAGMA synchronous", "2"),
+        // Full when opened; the seal of the start has set it anew.
+        (c"PRAGMA synchronous", "1"),
         (c"PRAGMA busy_timeout", "5000"),
         (c"PRAGMA temp_store", "2"),
         (c"PRAGMA journal_size_limit", "8388608"),
@@ -127,10 +128,11 @@ fn a_checkpoint_says_what_it_did_in_each_mode() {
     ] {
         let mut db = open(&path);
         db.commit(&batch(500), Sync::Normal).unwrap();
-        let frames = db.wal_frames();
-        assert!(frames > 3);
+        assert!(db.wal_frames() > 3);
         let done = db.checkpoint(mode, Duration::ZERO).unwrap();
         assert!(done.is_complete());
+        // With the seal.
+        let frames = db.wal_frames();
         // TRUNCATE leaves no log to speak of.
         let expected = if mode == CheckpointMode::Truncate {
             0
@@ -385,4 +387,73 @@ fn the_view_gives_times_before_1970_and_booleans_and_texts() {
         "1969-12-31T23:59:59.999Ztext 2000-02-29T00:00:00.999Zinteger \
          1677-09-21T00:12:43.145Zreal 2262-04-11T23:47:16.854Zreal"
     );
+}
+
+#[test]
+fn the_ranges_of_a_time_hold_its_readings_and_little_else() {
+    const EACH: i64 = spans::SPAN_READINGS;
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    let mut all = batch(0);
+    for n in 0..5 * EACH / 2 {
+        all.push(n, 0, Value::Real(0.5));
+    }
+    db.commit(&all, Sync::Normal).unwrap();
+    let mut raw = Connection::open(&path, Access::ReadOnly).unwrap();
+    let mut ranges = |since, until| spans::ranges(&mut raw, since, until).unwrap();
+    let tail = 2 * EACH + 1..=i64::MAX;
+    assert_eq!(ranges(0, EACH - 1), [1..=EACH, tail.clone()]);
+    assert_eq!(ranges(EACH, EACH), [EACH + 1..=i64::MAX]);
+    assert_eq!(ranges(EACH - 1, EACH), [1..=i64::MAX]);
+    assert_eq!(ranges(3 * EACH, i64::MAX), [tail]);
+}
+
+#[test]
+fn a_client_is_settled_with_its_readings_or_not_at_all() {
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    let name: std::sync::Arc<str> = "a".into();
+    let hello = || crate::reading::Hello {
+        stream: 7,
+        name: name.clone(),
+    };
+    let mut first = batch(3);
+    first.client(&name, 3);
+    first.hello(hello());
+    // The answer stands behind what came before the question.
+    let resumed = |lines| [Mark { stream: 7, lines }];
+    assert_eq!(db.commit(&first, Sync::Full).unwrap().resumes(), resumed(3));
+    // A comment settles a line without a reading, and is kept all the same.
+    let mut comment = Batch::default();
+    comment.client(&name, 4);
+    assert!(comment.has_data());
+    db.commit(&comment, Sync::Full).unwrap();
+    let writer = open_beside(&path);
+    let mut locked = Batch::default();
+    locked.push(1, 0, Value::Real(1.0));
+    locked.client(&name, 5);
+    db.raw.set_busy_timeout(Duration::ZERO);
+    assert!(db.commit(&locked, Sync::Full).is_err());
+    let mut question = Batch::default();
+    question.hello(hello());
+    assert_eq!(
+        db.commit(&question, Sync::Full).unwrap().resumes(),
+        resumed(4)
+    );
+    drop(writer);
+    db.commit(&locked, Sync::Full).unwrap();
+    assert_eq!(
+        db.commit(&question, Sync::Full).unwrap().resumes(),
+        resumed(5)
+    );
+    assert_eq!(answer(&path, "SELECT count(*) FROM readings"), "4");
+}
+
+/// A connection that holds the write lock.
+fn open_beside(path: &Path) -> Connection {
+    let mut raw = Connection::open(path, Access::ReadWrite).unwrap();
+    raw.execute("lock", schema::BEGIN).unwrap();
+    raw
 }

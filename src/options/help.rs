@@ -1,6 +1,10 @@
 //! The help texts, made from the tables of options, sources and exit statuses.
 
-use super::{COMMANDS, Command, Kind};
+use super::{COMMANDS, Command, Kind, Opt};
+use crate::answers::ERRS_BYTES_MAX;
+use crate::line::LINE_BYTES_MAX;
+use crate::source::{client, sockets};
+use crate::time::TIME_EXAMPLES;
 use crate::{exit, source_spec, units};
 
 const COLUMNS: usize = 80;
@@ -63,14 +67,38 @@ pub(super) fn of(command: &Command) -> String {
             out += &format!("  {form}\n");
             paragraph(&mut out, "", INDENT, help);
         }
+        out += "\nClients of unix and tcp:\n";
+        paragraph(&mut out, "", 2, &clients());
     }
     out += &format!(
         "\nDurations: {}; a bare number is seconds.\nSizes: {}; a bare number is bytes.\n",
         units::DURATION_EXAMPLES,
         units::SIZE_EXAMPLES
     );
+    let is_time = |opt: &Opt| matches!(opt.kind, Kind::OrNone(Kind::When));
+    if command.options().any(is_time) {
+        out += &format!("Times: {TIME_EXAMPLES}.\n");
+    }
     statuses(&mut out);
     out
+}
+
+/// How a client of a stream is answered, and what is held of it.
+fn clients() -> String {
+    format!(
+        "answered `ack N` when the first N lines of the connection are settled (committed, or \
+         rejected), `err N REASON` for a rejected line N, and `err 0 REASON` before a connection is \
+         closed. One that opens with `# client NAME` (of {name} bytes at most) is answered `resume N`, \
+         the lines of that name that are settled, this one not counted; it sends on from line N+1. At \
+         most {connections} connections, or fewer where the system allows fewer descriptors. Held for \
+         each: a line of up to {line}, and answers of up to {answers}; lines that are not whole may hold \
+         {held} in all, and who holds most of it goes first.",
+        name = client::NAME_BYTES_MAX,
+        connections = sockets::CONNECTIONS_MAX,
+        line = units::bytes_human(LINE_BYTES_MAX as u64),
+        answers = units::bytes_human(2 * ERRS_BYTES_MAX as u64),
+        held = units::bytes_human(sockets::HELD_BYTES_MAX as u64),
+    )
 }
 
 fn statuses(out: &mut String) {

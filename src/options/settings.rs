@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{COMMANDS, Command, Kind, OPTIONS, Opt, Usage};
+use crate::db::Position;
 use crate::source_spec::{self, SourceSpec};
+use crate::time::{TIME_EXAMPLES, When};
 use crate::units;
 
 const SWITCH_ON: &[&str] = &["on", "1", "true", "yes"];
@@ -20,6 +22,7 @@ pub(super) struct Settings<'a> {
     command: &'static Command,
     /// As they came; of an option that cannot be repeated the last one counts.
     flags: Vec<(&'static Opt, OsString)>,
+    operand: Option<OsString>,
     variable: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
@@ -31,9 +34,14 @@ impl<'a> Settings<'a> {
         variable: &'a dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Option<Self>, Usage> {
         let mut flags = Vec::new();
+        let mut operand = None;
         while let Some(arg) = args.next() {
-            if !arg.as_bytes().starts_with(b"-") {
-                return Err(stray(command, &arg));
+            if !arg.as_bytes().starts_with(b"-") || arg == "-" {
+                if command.operand.is_none() || operand.is_some() {
+                    return Err(stray(command, &arg));
+                }
+                operand = Some(arg);
+                continue;
             }
             let mut parts = arg.as_bytes().splitn(2, |byte| *byte == b'=');
             let flag = OsStr::from_bytes(parts.next().unwrap_or_default());
@@ -55,6 +63,7 @@ impl<'a> Settings<'a> {
         Ok(Some(Settings {
             command,
             flags,
+            operand,
             variable,
         }))
     }
@@ -92,6 +101,19 @@ impl<'a> Settings<'a> {
             return Err(wrong(opt, &from, &value));
         }
         Ok(value.into())
+    }
+
+    /// The one argument that is no option.
+    pub fn operand(&self) -> Result<PathBuf, Usage> {
+        let name = self.command.operand.unwrap_or_default();
+        let given = self.operand.as_ref().ok_or_else(|| {
+            let command = self.command.name;
+            Usage(format!("seawall {command} needs a {name}; see --help"))
+        })?;
+        if given.is_empty() || given.as_bytes().contains(&0) {
+            return Err(Usage(format!("{name}: {given:?} is not a path")));
+        }
+        Ok(given.into())
     }
 
     pub fn sources(&self, name: &str) -> Result<Vec<SourceSpec>, Usage> {
@@ -152,6 +174,34 @@ pub(super) fn time(kind: &Kind, text: &str) -> Option<Duration> {
 pub(super) fn size(kind: &Kind, text: &str) -> Option<u64> {
     match kind {
         Kind::Size => units::parse_size(text).ok(),
+        Kind::SizeFrom(least) => units::parse_size(text).ok().filter(|size| size >= least),
+        _ => None,
+    }
+}
+
+pub(super) fn text(kind: &Kind, text: &str) -> Option<String> {
+    matches!(kind, Kind::Text).then(|| text.to_owned())
+}
+
+pub(super) fn when(kind: &Kind, text: &str) -> Option<When> {
+    match kind {
+        Kind::When => When::parse(text),
+        _ => None,
+    }
+}
+
+/// `ID` or `RUN:ID`.
+pub(super) fn position(kind: &Kind, text: &str) -> Option<Position> {
+    let number = |text: &str| text.parse().ok().filter(|n: &i64| *n >= 0);
+    match (kind, text.split_once(':')) {
+        (Kind::Position, None) => Some(Position {
+            run: None,
+            id: number(text)?,
+        }),
+        (Kind::Position, Some((run, id))) => Some(Position {
+            run: Some(number(run)?),
+            id: number(id)?,
+        }),
         _ => None,
     }
 }
@@ -175,6 +225,8 @@ impl Kind {
                 let (least, most) = (units::duration(*least), units::duration(*most));
                 Some(format!("{least} to {most}"))
             }
+            Kind::SizeFrom(least) => Some(format!("at least {}", units::size(*least))),
+            Kind::OrNone(kind @ Kind::SizeFrom(_)) => kind.limits(),
             _ => None,
         }
     }
@@ -193,6 +245,12 @@ impl Kind {
                 units::DURATION_EXAMPLES
             ),
             Kind::Size => format!("a size, such as {}", units::SIZE_EXAMPLES),
+            Kind::SizeFrom(_) => {
+                format!("a size of {limits}, such as {}", units::SIZE_EXAMPLES)
+            }
+            Kind::Text => "text".into(),
+            Kind::When => format!("a time such as {TIME_EXAMPLES}"),
+            Kind::Position => "an id, or a run and an id such as 3:4711".into(),
             Kind::OrNone(kind) => format!("{}, or {NONE}", kind.right()),
         }
     }
@@ -229,10 +287,16 @@ fn wrong(opt: &Opt, from: &str, value: &OsStr) -> Usage {
 fn stray(command: &Command, arg: &OsStr) -> Usage {
     Usage(match COMMANDS.iter().find(|known| *arg == *known.name) {
         Some(known) => format!("{arg:?} has to come first: seawall {} …", known.name),
-        None => format!(
-            "unexpected argument {arg:?}; seawall {} takes options only",
-            command.name
-        ),
+        None => match command.operand {
+            None => format!(
+                "unexpected argument {arg:?}; seawall {} takes options only",
+                command.name
+            ),
+            Some(operand) => format!(
+                "unexpected argument {arg:?}; seawall {} takes one {operand}",
+                command.name
+            ),
+        },
     })
 }
 

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use crate::log;
 use crate::{series, sort};
 use attribute::{Files, Miss, Pass};
 use channel::{Class, Spec};
@@ -111,6 +112,12 @@ impl Sysfs {
 
     pub fn channels(&self) -> usize {
         self.nodes.iter().map(|node| node.channels.len()).sum()
+    }
+
+    /// Channels that gave a value when they were last read, or have not been read yet.
+    pub fn readable(&self) -> usize {
+        let channels = self.nodes.iter().flat_map(|node| &node.channels);
+        channels.filter(|channel| !channel.failing).count()
     }
 
     /// Takes up the channels that are new and drops those that have gone. The others keep their name and
@@ -330,4 +337,58 @@ fn sensor(class: Class, tags: &Tags, channel: &str, label: Option<&str>, copy: u
         .map(|(key, value)| (key.into(), value.into()))
         .collect();
     series::canonical(class.name(), &mut tags)
+}
+
+/// Logs what happened to a sensor. Gives the errors to count.
+pub fn tell(notice: &Notice<'_>) -> u64 {
+    let source = ("source", &"sysfs" as &dyn std::fmt::Display);
+    let place = |event: &str,
+                 warn: bool,
+                 sensor: &str,
+                 field: &str,
+                 path: &Path,
+                 reason: &dyn std::fmt::Display| {
+        let fields: [log::Field; 5] = [
+            source,
+            ("sensor", &sensor),
+            ("field", &field),
+            ("path", &path.display()),
+            ("reason", reason),
+        ];
+        if warn {
+            log::warn(event, &fields);
+        } else {
+            log::info(event, &fields[..4]);
+        }
+    };
+    match *notice {
+        Notice::Found {
+            sensor,
+            field,
+            path,
+        } => place("sensor-found", false, sensor, field, path, &""),
+        Notice::Gone {
+            sensor,
+            field,
+            path,
+        } => place("sensor-gone", false, sensor, field, path, &""),
+        Notice::Recovered {
+            sensor,
+            field,
+            path,
+        } => {
+            place("sensor-recovered", false, sensor, field, path, &"");
+        }
+        Notice::Failing {
+            sensor,
+            field,
+            path,
+            reason,
+        } => {
+            place("sensor-failing", true, sensor, field, path, &reason);
+            return 1;
+        }
+        Notice::None => log::warn("no-sensors", &[source]),
+    }
+    0
 }

@@ -2,6 +2,10 @@
 //! SQLite that is not ours (Python's) to look at the file with.
 #![allow(dead_code)]
 
+pub mod client;
+pub mod docker;
+pub mod mounts;
+pub mod shim;
 pub mod stop;
 
 use std::collections::HashMap;
@@ -35,6 +39,12 @@ impl Deref for Binary {
             std::env::var("SEAWALL_TEST_BINARY")
                 .unwrap_or_else(|_| env!("CARGO_BIN_EXE_seawall").to_owned())
         })
+    }
+}
+
+impl std::fmt::Display for Binary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self)
     }
 }
 
@@ -78,6 +88,14 @@ impl Drop for Dir {
             let _ = fs::remove_dir_all(&self.0);
         }
     }
+}
+
+/// Tells that a test cannot run here, which on CI is a failure.
+pub fn skip(why: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
+    // What a test prints by println is shown only if it fails.
+    let line = format!("skipped: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Polls until `condition` gives something, or fails the test.

@@ -1,13 +1,13 @@
 //! The recorder's own writer, in this process, with the test in the place of the thread that takes
 //! readings: it hands over batches, waits for what the writer tells, and stops it.
 //!
-//! Reading number n, from 0, has the time n and the value that `value` gives it, so that a file can be
+//! Reading number n, from 0, has the time n * `STEP_NS` and the value that `value` gives it, so that a file can be
 //! compared with what was sent without keeping it.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,9 @@ use super::volume::{Note, Volume};
 /// Far more than any step takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(1);
+
+/// From one reading to the next.
+pub const STEP_NS: i64 = 100_000_000;
 
 const SENSOR: &str = "vfs,room=test";
 pub const KINDS: [(&str, Kind); 3] = [
@@ -142,6 +145,15 @@ pub enum Waited {
     Stuck,
 }
 
+/// What whoever drives several recordings sets for them.
+#[derive(Clone, Default)]
+pub struct Marks {
+    /// The state that the file is in, by its own count.
+    pub state: Arc<AtomicUsize>,
+    /// The time of day.
+    pub clock_ns: Arc<AtomicI64>,
+}
+
 pub struct Recording {
     queue: Arc<Queue>,
     progress: Arc<Progress>,
@@ -183,7 +195,7 @@ fn acked(news: &News) -> u64 {
 impl Recording {
     /// Starts the writer's thread, of which no more is known than what it tells.
     pub fn of(volume: &Arc<Volume>, settings: Record, first: u64) -> Self {
-        Self::start(volume, settings, first, Arc::default(), || {})
+        Self::start(volume, settings, first, Marks::default(), || {})
     }
 
     /// Starts the writer's thread; `first` readings were recorded before. `prepare` runs in that thread.
@@ -191,7 +203,7 @@ impl Recording {
         volume: &Arc<Volume>,
         settings: Record,
         first: u64,
-        state: Arc<AtomicUsize>,
+        Marks { state, clock_ns }: Marks,
         prepare: impl FnOnce() + Send + 'static,
     ) -> Self {
         log::set_level(settings.log_level);
@@ -222,11 +234,12 @@ impl Recording {
             settings,
             start: Start {
                 now_ns: 1,
-                boot_id: Some("boot".into()),
+                boot_id: Some(volume.boot_id()),
                 boot_ns: 2,
             },
             queue: queue.clone(),
             progress: progress.clone(),
+            clock_ns: Box::new(move || clock_ns.load(Ordering::SeqCst)),
         };
         let thread = std::thread::spawn(move || {
             prepare();
@@ -284,7 +297,7 @@ impl Recording {
             self.defined = true;
         }
         for n in self.next..self.next + readings {
-            batch.push(n as i64, slot(n), value(n).as_value());
+            batch.push(n as i64 * STEP_NS, slot(n), value(n).as_value());
         }
         self.next += readings;
         self.sent.store(self.next, Ordering::SeqCst);
@@ -314,6 +327,16 @@ impl Recording {
     pub fn until_committed(&self) -> Waited {
         let wanted = self.next - self.first.load(Ordering::SeqCst);
         self.until(move |news| news.committed == wanted)
+    }
+
+    /// Waits until retention has dropped so many readings since the start.
+    pub fn until_expired(&self, readings: u64) -> Waited {
+        self.until(move |news| news.expired == readings)
+    }
+
+    /// Readings that retention has dropped since the start.
+    pub fn expired(&self) -> u64 {
+        self.progress.look().expired
     }
 
     fn until(&self, done: impl Fn(&News) -> bool) -> Waited {
@@ -468,11 +491,11 @@ pub fn found(db: &Path) -> Result<State, String> {
             runs,
         });
     };
-    let first = number(&row[1]);
+    let first = number(&row[0]) - 1;
     for (n, row) in (first..).zip(&rows) {
         let expected = [
             (n + 1).to_string(),
-            n.to_string(),
+            (n as i64 * STEP_NS).to_string(),
             KINDS[slot(n) as usize].0.to_owned(),
             value(n).as_sql().into_owned(),
         ];

@@ -5,14 +5,11 @@
 //! it against those promises. A recovery is a story itself, and so can be cut again.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use seawall::ledger;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::disk::{Disk, Fate, Image, Truth};
-use super::recording::{self, End, Recording, State, Waited};
-use super::sql::Sql;
+use super::recording::{self, End, Marks, Recording, State, Waited};
 use super::trials::Folder;
 use super::volume::{Device, Effect, Entry, Mounted, Volume};
 
@@ -77,6 +74,9 @@ pub struct Story {
     /// The disk before each so many calls.
     played: Vec<(Lie, Vec<Disk>)>,
 }
+
+/// As `--retain` says below.
+const RETAIN: Duration = Duration::from_secs(1);
 
 /// Calls between two disks that are kept.
 const STRIDE: usize = 16;
@@ -251,7 +251,7 @@ impl Story {
         recording::audited(&db)?;
 
         teller.states = vec![before, found];
-        teller.state.store(1, Ordering::SeqCst);
+        teller.marks.state.store(1, Ordering::SeqCst);
         recording.goes_on_from(found.next);
         teller.send(&mut recording, 3, true)?;
         teller.send(&mut recording, 2, false)?;
@@ -274,13 +274,14 @@ pub struct Teller {
     states: Vec<State>,
     /// Of these, those that a start came to.
     opened: Vec<usize>,
-    state: Arc<AtomicUsize>,
+    marks: Marks,
 }
 
 impl Teller {
     pub fn new(image: &Image, device: Device, level: &'static str) -> Self {
         let folder = Folder::holding(image);
         let volume = Volume::mount(folder.path(), device);
+        volume.boot_anew();
         let files = volume.adopt();
         let wals = files.iter().filter(|(_, (name, _))| name.ends_with("-wal"));
         let wals = wals.map(|(inode, _)| *inode).collect();
@@ -294,7 +295,7 @@ impl Teller {
             wals,
             states: vec![State::default()],
             opened: Vec::new(),
-            state: Arc::default(),
+            marks: Marks::default(),
         }
     }
 
@@ -310,7 +311,9 @@ impl Teller {
     }
 
     fn reached(&self) {
-        self.state.store(self.states.len() - 1, Ordering::SeqCst);
+        self.marks
+            .state
+            .store(self.states.len() - 1, Ordering::SeqCst);
     }
 
     pub fn start(&mut self) -> Result<Recording, String> {
@@ -318,14 +321,15 @@ impl Teller {
             "--synchronous",
             self.level,
             "--wal-autocheckpoint=20",
+            "--retain=1s",
             "--on-damage=refuse",
         ];
         let settings = recording::settings(&self.folder.db(), &more);
         let now = self.now();
         let runs = now.runs + 1;
         self.will_be(State { runs, ..now });
-        let state = self.state.clone();
-        let recording = Recording::start(&self.volume, settings, now.next, state, || {});
+        let marks = self.marks.clone();
+        let recording = Recording::start(&self.volume, settings, now.next, marks, || {});
         if recording.until_open() != Waited::Done {
             return Err(format!("it does not start: {:?}", recording.kill()));
         }
@@ -363,33 +367,25 @@ impl Teller {
         Ok(())
     }
 
-    /// Takes readings away from the old end, as retention does, with their share of the first run's row.
-    pub fn drop_before(&mut self, first: u64, sync: bool) -> Result<(), String> {
-        let now = self.now();
-        let sql = Sql::open(&self.folder.db(), None)?;
-        let sync = if sync || self.level == "full" {
-            "FULL"
-        } else {
-            "NORMAL"
-        };
-        sql.run(&format!("PRAGMA synchronous = {sync}; BEGIN IMMEDIATE"))?;
-        let sum = sql.one("SELECT fingerprint FROM runs WHERE id = 1")?;
-        let sum = (now.first..first).fold(sum.parse::<i64>().unwrap() as u64, |sum, n| {
-            let series = recording::series(recording::slot(n) as usize);
-            let series = ledger::series(&series.sensor, &series.field, series.kind);
-            let value = recording::value(n);
-            let (id, time_ns) = (n as i64 + 1, n as i64);
-            sum.wrapping_sub(ledger::fingerprint(id, time_ns, series, value.as_value()))
+    /// Lets the time come at which the readings before `first` are too old, and the next commit.
+    pub fn drop_before(&mut self, recording: &mut Recording, first: u64) -> Result<(), String> {
+        let gone = recording.expired() + first - self.now().first;
+        let before = self.now();
+        // A writer that looks up just then lets them go before it commits.
+        self.will_be(State { first, ..before });
+        self.will_be(before);
+        self.marks.clock_ns.store(
+            first as i64 * recording::STEP_NS + RETAIN.as_nanos() as i64,
+            Ordering::SeqCst,
+        );
+        self.send(recording, 1, false)?;
+        self.will_be(State {
+            first,
+            ..self.now()
         });
-        self.will_be(State { first, ..now });
-        sql.run(&format!(
-            "DELETE FROM readings WHERE id <= {first};
-             UPDATE runs SET first_id = first_id + {gone}, committed = committed - {gone},
-             fingerprint = {} WHERE id = 1;
-             COMMIT",
-            sum as i64,
-            gone = first - now.first
-        ))?;
+        if recording.until_expired(gone) != Waited::Done {
+            return Err(format!("it does not expire: {:?}", recording.stands()));
+        }
         self.reached();
         Ok(())
     }

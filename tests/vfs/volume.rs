@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_int;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use libsqlite3_sys as ffi;
@@ -185,6 +186,8 @@ struct Inner {
 pub struct Volume {
     folder: PathBuf,
     device: Device,
+    /// Counts power cuts: what was written and not synced outlives a kill alone.
+    boot: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -225,6 +228,7 @@ impl Volume {
         let volume = Arc::new(Volume {
             folder: folder.to_owned(),
             device,
+            boot: AtomicU64::new(0),
             inner: Mutex::default(),
         });
         volumes().push((folder.to_owned(), volume.clone()));
@@ -237,6 +241,18 @@ impl Volume {
 
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The kernel's boot id, as a recorder on this volume is told it.
+    pub fn boot_id(&self) -> String {
+        format!("boot {}", self.boot.load(Ordering::SeqCst))
+    }
+
+    /// The power has come back.
+    pub fn boot_anew(&self) {
+        static BOOTS: AtomicU64 = AtomicU64::new(1);
+        let boot = BOOTS.fetch_add(1, Ordering::SeqCst);
+        self.boot.store(boot, Ordering::SeqCst);
     }
 
     pub fn device(&self) -> Device {

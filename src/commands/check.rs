@@ -1,0 +1,45 @@
+//! `check`: what an audit of the database found, told line by line.
+
+use super::{complain, print};
+use crate::damage;
+use crate::db;
+use crate::exit::Status;
+use crate::options::Check;
+
+pub fn check(settings: &Check) -> Status {
+    let audit = db::audit(&settings.db, settings.full, settings.busy_timeout);
+    let mut audit = match audit {
+        Ok(audit) => audit,
+        Err(e) => return complain(e),
+    };
+    for path in damage::still_aside(&settings.db) {
+        let path = path.display();
+        audit.damaged.push(format!(
+            "{path} was found damaged and set aside; take it away when it has been looked at"
+        ));
+    }
+    for finding in &audit.damaged {
+        print(format_args!("damage: {finding}"));
+    }
+    for finding in &audit.missing {
+        print(format_args!("gone: {finding}"));
+    }
+    if audit.more > 0 {
+        print(format_args!("and {} findings more", audit.more));
+    }
+    let counted = format!(
+        "readings={} runs={} unclean={}",
+        audit.readings, audit.runs, audit.unclean
+    );
+    let wanted = settings.at_least.unwrap_or(0);
+    if !audit.damaged.is_empty() {
+        print(format_args!("damaged {counted}"));
+    } else if !audit.missing.is_empty() {
+        print(format_args!("missing {counted}"));
+    } else if (audit.readings as u64) < wanted {
+        print(format_args!("missing {counted} at_least={wanted}"));
+    } else {
+        return print(format_args!("sound {counted}"));
+    }
+    Status::Failed
+}

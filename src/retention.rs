@@ -1,0 +1,273 @@
+//! When readings go, and how many: by their age (`--retain`), and by the size of the file (`--max-size`).
+//!
+//! Steps are taken between commits, one at a time, for as long as there is a surplus. For the size, room for
+//! a commit is made before it, so that the file never grows past its limit; what the steps free is used
+//! again. The writer asks; the steps are the database's (`db/retention.rs`).
+
+use std::time::{Duration, Instant};
+
+use crate::db::{Class, Db, Error, Pages, Surplus};
+use crate::log;
+use crate::options::{MAX_SIZE_BYTES_MIN, Record};
+use crate::reading::Batch;
+
+const PAGE_BYTES: u64 = 4096;
+/// Of `--max-size`, what the -wal may take: a checkpoint's threshold and the largest commit.
+const WAL_BYTES_MAX: u64 = 12 * 1024 * 1024;
+/// What one reading of a number takes in the file at most.
+const READING_BYTES_MAX: u64 = 40;
+/// Pages of other tables that a commit may begin.
+const OTHER_PAGES: u64 = 16;
+/// Kept free after a commit, so that most commits find their room and need not make it.
+const AHEAD_PAGES: u64 = 64;
+/// A clock is behind the newest reading when it is so by more than this: a sender's clock is never quite
+/// that of the recorder.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+/// Readings go when they are older than they should be by this part of `--retain`, then all at once, so that
+/// a slow recording is not written to for each of them.
+const SLACK_PART: u32 = 100;
+const SLACK_MAX: Duration = Duration::from_secs(3600);
+const TOLD_EACH: Duration = Duration::from_secs(60);
+/// After a step that failed for what may pass.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+const _: () = assert!(MAX_SIZE_BYTES_MIN / 2 >= crate::db::WAL_BYTES_KEPT);
+
+/// How `--max-size` is shared out.
+#[derive(Clone, Copy, Debug)]
+pub struct SizeLimit {
+    pub pages_max: u64,
+    pub wal_bytes_max: u64,
+}
+
+impl SizeLimit {
+    pub fn of(max_bytes: u64) -> Self {
+        let wal_bytes_max = WAL_BYTES_MAX.min(max_bytes / 2);
+        SizeLimit {
+            pages_max: (max_bytes - wal_bytes_max) / PAGE_BYTES,
+            wal_bytes_max,
+        }
+    }
+
+    /// The -wal is copied when it has grown by this, or earlier if the settings say so.
+    pub fn checkpoint_bytes(self) -> u64 {
+        self.wal_bytes_max / 3
+    }
+
+    /// Whether so many pages more can be written. A file that is over its limit already may use what is
+    /// free in it.
+    fn fits(self, pages: Pages, growth: u64) -> bool {
+        pages.used() + growth <= self.pages_max.max(pages.all)
+    }
+}
+
+/// Pages that a batch fills at most. Of long texts a page may hold one, and be half empty.
+fn growth(batch: &Batch) -> u64 {
+    let (rows, text) = (batch.rows().len() as u64, batch.text_bytes() as u64);
+    let waste = if text > 0 { 2 } else { 1 };
+    (rows * READING_BYTES_MAX * waste + 3 * text) / PAGE_BYTES + OTHER_PAGES
+}
+
+pub struct Retention {
+    limit: Option<SizeLimit>,
+    retain_ns: Option<i64>,
+    slack_ns: i64,
+    /// By the clock of the readings: no reading is too old before this.
+    none_before_ns: i64,
+    /// Readings are too old, and a step has not come to their end.
+    is_aging: bool,
+    not_before: Option<Instant>,
+    clock_told: Option<Instant>,
+    error_told: Option<Instant>,
+    told: Option<Instant>,
+    untold: i64,
+    /// In all.
+    pub expired: i64,
+}
+
+fn ns(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn is_due(told: &mut Option<Instant>, now: Instant) -> bool {
+    let due = told.is_none_or(|at| now - at >= TOLD_EACH);
+    if due {
+        *told = Some(now);
+    }
+    due
+}
+
+impl Retention {
+    pub fn new(settings: &Record) -> Self {
+        let slack = settings
+            .retain
+            .map(|retain| (retain / SLACK_PART).min(SLACK_MAX));
+        Retention {
+            limit: settings.max_size_bytes.map(SizeLimit::of),
+            retain_ns: settings.retain.map(ns),
+            slack_ns: slack.map_or(0, ns),
+            none_before_ns: i64::MIN,
+            is_aging: false,
+            not_before: None,
+            clock_told: None,
+            error_told: None,
+            told: None,
+            untold: 0,
+            expired: 0,
+        }
+    }
+
+    /// Before a commit. Gives whether the -wal should be copied first.
+    pub fn make_room(&mut self, db: &mut Db, batch: &Batch) -> Result<bool, Error> {
+        let Some(limit) = self.limit else {
+            return Ok(false);
+        };
+        let growth = growth(batch);
+        while !limit.fits(db.pages()?, growth) {
+            let step = db.expire(Surplus::Oldest)?;
+            self.count(step.readings);
+            if step.readings == 0 {
+                break;
+            }
+        }
+        let frames = u64::from(db.wal_frames()) + growth;
+        Ok(growth > AHEAD_PAGES && frames * PAGE_BYTES > limit.wal_bytes_max)
+    }
+
+    /// Between commits: one step, if there is a surplus. Gives whether there may be more of it.
+    pub fn step(&mut self, db: &mut Db, clock_ns: i64) -> Result<bool, Error> {
+        let now = Instant::now();
+        if self.not_before.is_some_and(|at| now < at) {
+            return Ok(false);
+        }
+        self.not_before = None;
+        let stepped = self
+            .step_by_size(db)
+            .and_then(|more| Ok(self.step_by_age(db, clock_ns, now)? || more));
+        self.tell(now);
+        match stepped {
+            // The commits have to do with it too, and say so; this is tried again.
+            Err(e) if e.class() == Class::Retry => {
+                self.not_before = Some(now + AGAIN_AFTER);
+                if is_due(&mut self.error_told, now) {
+                    log::warn("expiry-waiting", &[("error", &e)]);
+                }
+                Ok(false)
+            }
+            other => other,
+        }
+    }
+
+    fn step_by_size(&mut self, db: &mut Db) -> Result<bool, Error> {
+        let Some(limit) = self.limit else {
+            return Ok(false);
+        };
+        if db.pages()?.used() + AHEAD_PAGES <= limit.pages_max {
+            return Ok(false);
+        }
+        let step = db.expire(Surplus::Oldest)?;
+        self.count(step.readings);
+        Ok(step.more)
+    }
+
+    fn step_by_age(&mut self, db: &mut Db, clock_ns: i64, now: Instant) -> Result<bool, Error> {
+        let Some(retain_ns) = self.retain_ns else {
+            return Ok(false);
+        };
+        if !self.is_aging && !self.is_any_too_old(db, retain_ns, clock_ns, now)? {
+            return Ok(false);
+        }
+        let step = db.expire(Surplus::Before(clock_ns.saturating_sub(retain_ns)))?;
+        self.count(step.readings);
+        self.is_aging = step.more;
+        Ok(step.more)
+    }
+
+    fn is_any_too_old(
+        &mut self,
+        db: &mut Db,
+        retain_ns: i64,
+        clock_ns: i64,
+        now: Instant,
+    ) -> Result<bool, Error> {
+        if clock_ns < self.none_before_ns {
+            return Ok(false);
+        }
+        let keep_ns = retain_ns.saturating_add(self.slack_ns);
+        let Some((_, oldest_ns)) = db.oldest()? else {
+            return Ok(false);
+        };
+        let due_ns = oldest_ns.saturating_add(keep_ns);
+        if clock_ns < due_ns {
+            self.none_before_ns = due_ns;
+            return Ok(false);
+        }
+        let newest_ns = db.newest_ns()?;
+        if clock_ns < newest_ns.saturating_sub(ns(CLOCK_TOLERANCE)) {
+            // Which of the two is wrong cannot be known, and what is dropped is gone.
+            self.not_before = Some(now + AGAIN_AFTER);
+            if is_due(&mut self.clock_told, now) {
+                let behind = newest_ns.saturating_sub(clock_ns) / 1_000_000_000;
+                let reason = "the clock is behind the newest reading, so that no age is certain";
+                log::warn(
+                    "expiry-waiting",
+                    &[("seconds_behind", &behind), ("reason", &reason)],
+                );
+            }
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn count(&mut self, readings: i64) {
+        self.expired += readings;
+        self.untold += readings;
+        // Behind those that went may be older ones.
+        self.none_before_ns = i64::MIN;
+    }
+
+    fn tell(&mut self, now: Instant) {
+        if self.untold > 0 && is_due(&mut self.told, now) {
+            self.tell_rest();
+        }
+    }
+
+    /// What was not told yet.
+    pub fn tell_rest(&mut self) {
+        if self.untold > 0 {
+            log::info("expired", &[("readings", &self.untold)]);
+            self.untold = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::Value;
+
+    #[test]
+    fn a_file_over_its_limit_may_use_what_is_free_in_it_and_grow_no_further() {
+        let limit = SizeLimit {
+            pages_max: 100,
+            wal_bytes_max: 0,
+        };
+        let fits = |all, free, growth| limit.fits(Pages { all, free }, growth);
+        assert!(fits(90, 0, 10));
+        assert!(!fits(90, 0, 11));
+        assert!(fits(90, 5, 15));
+        assert!(fits(150, 20, 20));
+        assert!(!fits(150, 20, 21));
+    }
+
+    #[test]
+    fn the_least_size_has_room_for_a_full_queue_twice() {
+        let limit = SizeLimit::of(MAX_SIZE_BYTES_MIN);
+        let mut batch = Batch::default();
+        for _ in 0..65_536 {
+            batch.push(0, 0, Value::Real(0.0));
+        }
+        assert!(2 * growth(&batch) <= limit.pages_max);
+        assert!(limit.pages_max * PAGE_BYTES + limit.wal_bytes_max <= MAX_SIZE_BYTES_MIN);
+    }
+}

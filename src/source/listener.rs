@@ -1,0 +1,212 @@
+//! Listening: sockets are bound before the database is opened, and guarded.
+//!
+//! A unix socket never has wider permissions than it is to have. One that is in the way is replaced only if
+//! nobody listens on it, and nothing but a socket is ever removed; at the end our own is, and no other.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::line::Precision;
+use crate::place;
+use crate::source_spec::Port;
+use crate::sys;
+
+/// What `udp:` asks the kernel to hold for it, so that a burst is not lost while the disk is slow.
+pub const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Another that starts has the folder's lock for as long as it takes to look and to bind.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A socket that gives connections.
+#[derive(Debug)]
+pub struct Listener {
+    /// As the user wrote it, without its keys.
+    pub name: String,
+    /// Where it really listens.
+    pub address: String,
+    pub precision: Precision,
+    socket: Socket,
+    /// The file to be removed.
+    file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+    Closed,
+}
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl Listener {
+    pub fn unix(path: &Path, mode: u32, precision: Precision) -> Result<Self, String> {
+        let listener = bind_unix(path, mode).map_err(|reason| cannot("unix", path, &reason))?;
+        let file = inode(path).ok().map(|inode| SocketFile {
+            path: path.to_owned(),
+            inode,
+        });
+        Ok(Listener {
+            name: format!("unix:{}", path.display()),
+            address: path.display().to_string(),
+            precision,
+            socket: Socket::Unix(listener),
+            file,
+        })
+    }
+
+    pub fn tcp(port: &Port, precision: Precision) -> Result<Self, String> {
+        let bound = resolve(port).and_then(|address| {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok((listener.local_addr()?, listener))
+        });
+        let (address, listener) = bound.map_err(|e| cannot_port("tcp", port, &e))?;
+        Ok(Listener {
+            name: format!("tcp:{port}"),
+            address: address.to_string(),
+            precision,
+            socket: Socket::Tcp(listener),
+            file: None,
+        })
+    }
+
+    pub fn fd(&self) -> RawFd {
+        match &self.socket {
+            Socket::Unix(listener) => listener.as_raw_fd(),
+            Socket::Tcp(listener) => listener.as_raw_fd(),
+            Socket::Closed => -1,
+        }
+    }
+
+    /// Nobody is accepted from here on, and the socket's file goes, if it is still ours.
+    pub fn close(&mut self) {
+        if let Some(file) = self.file.take()
+            && inode(&file.path).is_ok_and(|found| found == file.inode)
+        {
+            let _ = fs::remove_file(&file.path);
+        }
+        self.socket = Socket::Closed;
+    }
+
+    /// The next connection, which never blocks, and who it is.
+    pub fn accept(&self) -> io::Result<(OwnedFd, String)> {
+        match &self.socket {
+            Socket::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                let peer = sys::peer_process(stream.as_raw_fd())
+                    .map_or_else(|| "unknown".to_owned(), |pid| format!("pid {pid}"));
+                Ok((stream.into(), peer))
+            }
+            Socket::Tcp(listener) => {
+                let (stream, address) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                // An ack is a few bytes that somebody waits for.
+                stream.set_nodelay(true)?;
+                sys::keep_alive(stream.as_raw_fd())?;
+                Ok((stream.into(), address.to_string()))
+            }
+            Socket::Closed => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A socket for datagrams, and where it really listens.
+pub fn bind_udp(port: &Port) -> Result<(UdpSocket, SocketAddr), String> {
+    let bound = resolve(port).and_then(|address| {
+        let socket = UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        sys::enlarge_receive_buffer(socket.as_raw_fd(), RECEIVE_BUFFER_BYTES);
+        Ok((socket.local_addr()?, socket))
+    });
+    let (address, socket) = bound.map_err(|e| cannot_port("udp", port, &e))?;
+    Ok((socket, address))
+}
+
+/// A name is looked up once, here.
+fn resolve(port: &Port) -> io::Result<SocketAddr> {
+    let mut addresses = (port.host.as_str(), port.number).to_socket_addrs()?;
+    addresses
+        .next()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+}
+
+fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, String> {
+    // Two that start at once must not both find the same stale socket and remove each other's.
+    let folder = place::folder_of(path);
+    let folder = File::open(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let patience = Instant::now() + LOCK_PATIENCE;
+    while !sys::try_lock(&folder).map_err(|e| format!("its folder cannot be locked: {e}"))? {
+        if Instant::now() > patience {
+            return Err("its folder stays locked (flock) by another process".into());
+        }
+        std::thread::sleep(LOCK_AGAIN);
+    }
+    clear_way(path)?;
+    let umask = sys::set_umask(!mode & 0o777);
+    let bound = UnixListener::bind(path);
+    sys::set_umask(umask);
+    let listener = bound.map_err(|e| e.to_string())?;
+    // The mask can only take away; and some filesystems have ideas of their own.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|e| e.to_string())?;
+    listener.set_nonblocking(true).map_err(|e| e.to_string())?;
+    Ok(listener)
+}
+
+/// Removes a socket on which nobody listens.
+fn clear_way(path: &Path) -> Result<(), String> {
+    let found = match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|e| e.to_string())?,
+    };
+    if !found.file_type().is_socket() {
+        return Err("there is something else of that name, which is not a socket".into());
+    }
+    match UnixStream::connect(path) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+        Err(e) => return Err(format!("there is a socket of that name: {e}")),
+        Ok(_) => return Err("another process listens on it".into()),
+    }
+    if inode(path).is_ok_and(|inode| inode == (found.dev(), found.ino())) {
+        fs::remove_file(path).map_err(|e| format!("the stale socket cannot be removed: {e}"))?;
+    }
+    Ok(())
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()))
+}
+
+fn cannot(kind: &str, path: &Path, reason: &str) -> String {
+    format!("cannot listen on {kind}:{}: {reason}", path.display())
+}
+
+fn cannot_port(kind: &str, port: &Port, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process has it",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need a privilege, choose a higher one"
+        }
+        io::ErrorKind::AddrNotAvailable => "; it is not an address of this machine",
+        _ => "",
+    };
+    format!("cannot listen on {kind}:{port}: {error}{advice}")
+}

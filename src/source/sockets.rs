@@ -1,0 +1,421 @@
+//! All sockets of a recorder: who listens, who is connected, whose turn it is. No thread but the input
+//! thread's, which waits for all of them in its one `ppoll`.
+//!
+//! One connection is read at a time, into memory that they share, and none while another waits for room: so
+//! a thousand connections hold little more than what they have left unfinished. Called by the recorder.
+
+use std::fmt::Display;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::ack::{Ack, Resume};
+use crate::log::{self, Limit};
+use crate::reading::Hello;
+use crate::source::client::{Client, Turn};
+use crate::source::datagrams::Datagrams;
+use crate::source::listener::Listener;
+use crate::source_spec::SourceSpec;
+use crate::stream::Intake;
+use crate::sys::{self, Watch};
+
+/// Connections at one time, over all sockets.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// Lines that are not whole yet, in all; who holds most has to go when there is more.
+pub const HELD_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Descriptors for the files, the sockets that listen and whatever the libraries need.
+const DESCRIPTORS_BESIDE: u64 = 64;
+/// Taken from one socket in a turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// After the system had no descriptor or memory for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// How often the kernel is asked what it dropped.
+const DROPS_PERIOD: Duration = Duration::from_secs(1);
+
+/// The first socket's stream; stdin's is before it.
+const FIRST_STREAM: u64 = 1;
+
+#[derive(Debug)]
+pub struct Sockets {
+    listeners: Vec<Listener>,
+    datagrams: Vec<Datagrams>,
+    /// In the order in which they came, which is that of their numbers.
+    clients: Vec<Client>,
+    next_stream: u64,
+    connections_max: usize,
+    /// Whose turn it is first.
+    turn: usize,
+    /// What is read into, by one after the other.
+    memory: Vec<u8>,
+    /// Which socket each descriptor of the last wait belongs to.
+    watched: Vec<Watched>,
+    ready: Vec<usize>,
+    accept_again: Option<Instant>,
+    next_drops: Instant,
+    told: Told,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    rejections: Limit,
+    refusals: Limit,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Watched {
+    Listener(usize),
+    Datagrams(usize),
+    Client(usize),
+}
+
+impl Sockets {
+    /// Binds what the specs name. Nothing is accepted yet.
+    pub fn bind(specs: &[SourceSpec]) -> Result<Self, String> {
+        let mut sockets = Sockets {
+            listeners: Vec::new(),
+            datagrams: Vec::new(),
+            clients: Vec::new(),
+            next_stream: FIRST_STREAM,
+            connections_max: CONNECTIONS_MAX,
+            turn: 0,
+            memory: Vec::new(),
+            watched: Vec::new(),
+            ready: Vec::new(),
+            accept_again: None,
+            next_drops: Instant::now(),
+            told: Told::default(),
+        };
+        for spec in specs {
+            match spec {
+                SourceSpec::Unix {
+                    path,
+                    mode,
+                    precision,
+                } => sockets
+                    .listeners
+                    .push(Listener::unix(path, *mode, *precision)?),
+                SourceSpec::Tcp { port, precision } => {
+                    sockets.listeners.push(Listener::tcp(port, *precision)?);
+                }
+                SourceSpec::Udp { port, precision } => {
+                    sockets.datagrams.push(Datagrams::bind(port, *precision)?);
+                }
+                SourceSpec::Sim(_) | SourceSpec::Sysfs { .. } | SourceSpec::Stdin { .. } => {}
+            }
+        }
+        if !sockets.listeners.is_empty() {
+            // So that one too many can be accepted, and told why it is refused.
+            let wanted = CONNECTIONS_MAX as u64 + DESCRIPTORS_BESIDE;
+            let allowed = sys::allow_descriptors(wanted).unwrap_or(wanted);
+            let for_clients = allowed.saturating_sub(DESCRIPTORS_BESIDE).max(1);
+            sockets.connections_max = CONNECTIONS_MAX.min(for_clients as usize);
+        }
+        Ok(sockets)
+    }
+
+    /// Says where they listen; where the system chose the port, nothing else tells.
+    pub fn announce(&self) {
+        let say = |source: &dyn Display, address: &dyn Display| {
+            log::info("listening", &[("source", source), ("address", address)]);
+        };
+        self.listeners.iter().for_each(|l| say(&l.name, &l.address));
+        self.datagrams.iter().for_each(|d| say(&d.name, &d.address));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.listeners.is_empty() && self.datagrams.is_empty()
+    }
+
+    /// A client's lines wait for room.
+    pub fn is_blocked(&self) -> bool {
+        self.clients.iter().any(Client::is_blocked)
+    }
+
+    /// Adds what is to be waited for. Without `reads` nothing new is taken.
+    pub fn watch(&mut self, watches: &mut Vec<Watch>, reads: bool, now: Instant) {
+        self.watched.clear();
+        let mut add = |which, watch| {
+            self.watched.push(which);
+            watches.push(watch);
+        };
+        self.accept_again = self.accept_again.filter(|&at| at > now);
+        if reads && self.accept_again.is_none() {
+            for (n, listener) in self.listeners.iter().enumerate() {
+                add(Watched::Listener(n), Watch::readable(listener.fd()));
+            }
+        }
+        if reads {
+            for (n, datagrams) in self.datagrams.iter().enumerate() {
+                add(Watched::Datagrams(n), Watch::readable(datagrams.fd()));
+            }
+        }
+        let reads = reads && !self.clients.iter().any(Client::is_blocked);
+        for (n, client) in self.clients.iter().enumerate() {
+            let watch = Watch::of(
+                client.fd(),
+                reads && client.is_open(),
+                client.answers.is_ready(),
+            );
+            // One that nothing is wanted of would report its end for ever.
+            if let Some(watch) = watch {
+                add(Watched::Client(n), watch);
+            }
+        }
+    }
+
+    /// Takes note of which descriptors are ready, as `watch` gave them.
+    pub fn note(&mut self, watches: &[Watch], now: Instant) {
+        self.ready.clear();
+        for (which, watch) in self.watched.iter().zip(watches) {
+            if !watch.ready() {
+                continue;
+            }
+            match *which {
+                Watched::Listener(n) => self.ready.push(n),
+                Watched::Datagrams(n) => self.datagrams[n].is_ready = true,
+                Watched::Client(n) => {
+                    let client = &mut self.clients[n];
+                    client.is_ready = watch.is_readable();
+                    client.flush();
+                }
+            }
+        }
+        for n in std::mem::take(&mut self.ready) {
+            self.accept(n, now);
+        }
+    }
+
+    /// When to look again without anything being ready.
+    pub fn next(&self) -> Option<Instant> {
+        let gives_up = self.clients.iter().filter_map(Client::gives_up);
+        let drops = (!self.datagrams.is_empty()).then_some(self.next_drops);
+        gives_up.chain(self.accept_again).chain(drops).min()
+    }
+
+    fn accept(&mut self, listener: usize, now: Instant) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let from = &self.listeners[listener];
+            let (socket, peer) = match from.accept() {
+                Ok(accepted) => accepted,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                // It was gone before it was accepted.
+                Err(e) if is_of_one_connection(&e) => continue,
+                Err(e) => {
+                    self.accept_again = Some(now + ACCEPT_PAUSE);
+                    tell(&mut self.told.refusals, "cannot-accept", &from.name, "", &e);
+                    return;
+                }
+            };
+            if self.clients.len() >= self.connections_max {
+                let reason = format!("there are {} connections already", self.clients.len());
+                let limit = &mut self.told.refusals;
+                tell(limit, "client-refused", &from.name, &peer, &reason);
+                let mut client = Client::new(socket, 0, listener, from.precision, peer);
+                client.refuse(0, &reason);
+                continue;
+            }
+            let fields: [log::Field; 2] = [("source", &from.name), ("client", &peer)];
+            log::debug("client-connected", &fields);
+            let id = self.next_stream;
+            self.next_stream += 1;
+            let client = Client::new(socket, id, listener, from.precision, peer);
+            self.clients.push(client);
+        }
+    }
+
+    /// Moves lines on: of those that wait for room, and of those that are ready.
+    pub fn take(&mut self, to: &mut Intake<'_>, now: Instant) {
+        let count = self.clients.len();
+        let first = self.turn;
+        for n in (0..count).map(|n| (first + n) % count) {
+            let client = &mut self.clients[n];
+            if !client.is_blocked() && !client.is_ready {
+                continue;
+            }
+            let (limit, source) = (
+                &mut self.told.rejections,
+                &self.listeners[client.source].name,
+            );
+            let peer = client.peer.clone();
+            let turn = client.turn(&mut self.memory, to, now, &mut |line, reason| {
+                reject(limit, source, &peer, line, reason);
+            });
+            match turn {
+                Turn::Done => {}
+                Turn::NoRoom => {
+                    self.turn = n;
+                    return;
+                }
+                Turn::Hello(hello) => {
+                    self.supersede(&hello);
+                    to.batch.hello(hello);
+                }
+                Turn::Refused(reason) => {
+                    let limit = &mut self.told.refusals;
+                    tell(limit, "client-refused", source, &peer, &reason);
+                }
+            }
+        }
+        self.turn = if count == 0 {
+            0
+        } else {
+            (self.turn + 1) % count
+        };
+        self.hold_less();
+    }
+
+    /// Moves datagrams on. `to` has the room for sources that cannot wait. Gives those that the kernel
+    /// dropped, which it is asked now and then and at the last time.
+    pub fn take_datagrams(&mut self, is_last: bool, to: &mut Intake<'_>, now: Instant) -> u64 {
+        for datagrams in &mut self.datagrams {
+            let name = datagrams.name.clone();
+            let limit = &mut self.told.rejections;
+            datagrams.turn(is_last, &mut self.memory, to, &mut |line, reason| {
+                reject(limit, &name, "", line, reason);
+            });
+        }
+        if now < self.next_drops && !is_last {
+            return 0;
+        }
+        self.next_drops = now + DROPS_PERIOD;
+        self.datagrams.iter_mut().map(Datagrams::dropped).sum()
+    }
+
+    /// The newer of two connections with one name has it: the older may be one that is dead and does not
+    /// know. What was taken of it is before the newer's hello.
+    fn supersede(&mut self, hello: &Hello) {
+        let name = &hello.name;
+        let older = self.clients.iter_mut().find(|client| {
+            client.id() != hello.stream && !client.is_over() && client.name() == Some(name)
+        });
+        let Some(older) = older else { return };
+        let source = &self.listeners[older.source].name;
+        let reason = format!("another connection came as client {name}, which has it from here on");
+        if !older.has_ended() {
+            let limit = &mut self.told.refusals;
+            tell(limit, "client-superseded", source, &older.peer, &reason);
+        }
+        older.refuse(0, &reason);
+    }
+
+    /// Closes who holds most while all together hold too much.
+    fn hold_less(&mut self) {
+        loop {
+            let open = || self.clients.iter().filter(|client| !client.is_over());
+            let held: usize = open().map(Client::held_bytes).sum();
+            if held <= HELD_BYTES_MAX {
+                return;
+            }
+            let Some(most) = self
+                .clients
+                .iter_mut()
+                .filter(|client| !client.is_over())
+                .max_by_key(|client| client.held_bytes())
+            else {
+                return;
+            };
+            let reason = format!(
+                "unfinished lines of all connections hold {held} bytes, and this one most of them"
+            );
+            let source = &self.listeners[most.source].name;
+            let limit = &mut self.told.refusals;
+            tell(limit, "client-refused", source, &most.peer, &reason);
+            most.refuse(0, &reason);
+        }
+    }
+
+    pub fn put(&mut self, ack: Ack) {
+        let stream = ack.stream();
+        if let Ok(n) = self.clients.binary_search_by_key(&stream, Client::id) {
+            self.clients[n].put(ack);
+        }
+    }
+
+    pub fn resume(&mut self, resume: Resume) {
+        let stream = resume.stream();
+        if let Ok(n) = self.clients.binary_search_by_key(&stream, Client::id) {
+            self.clients[n].resume(resume);
+        }
+    }
+
+    /// Writes what is to be told, and lets go of the connections that are over.
+    pub fn flush(&mut self, now: Instant) {
+        let mut any_over = false;
+        for client in &mut self.clients {
+            client.flush();
+            any_over |= client.settle(now);
+        }
+        if any_over {
+            for client in self.clients.iter().filter(|client| client.is_over()) {
+                let source = &self.listeners[client.source].name;
+                let fields: [log::Field; 2] = [("source", source), ("client", &client.peer)];
+                log::debug("client-closed", &fields);
+            }
+            self.clients.retain(|client| !client.is_over());
+        }
+    }
+
+    /// Nobody new from here on, and nothing new of those who are there. The sockets' files go.
+    pub fn close(&mut self) {
+        for client in &mut self.clients {
+            client.is_ready = false;
+        }
+        self.listeners.iter_mut().for_each(Listener::close);
+    }
+
+    /// The last acks: those that are not taken within `wait` are not waited for.
+    pub fn finish(&mut self, wait: Duration) {
+        let until = Instant::now() + wait;
+        loop {
+            let mut watches = Vec::new();
+            for client in &mut self.clients {
+                client.flush();
+                watches.extend(Watch::of(client.fd(), false, client.answers.is_ready()));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if watches.is_empty() || left.is_zero() || sys::wait(&mut watches, Some(left)).is_err()
+            {
+                break;
+            }
+        }
+        self.clients.iter_mut().for_each(Client::close);
+        self.clients.clear();
+    }
+}
+
+fn is_of_one_connection(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+    )
+}
+
+fn reject(limit: &mut Limit, source: &dyn Display, client: &str, line: u64, reason: &dyn Display) {
+    if let Some(held_back) = limit.pass(Instant::now()) {
+        let all: [log::Field; 5] = [
+            ("source", source),
+            ("client", &client),
+            ("line", &line),
+            ("reason", reason),
+            ("lines_held_back", &held_back),
+        ];
+        let mut fields = all.to_vec();
+        fields.retain(|(key, _)| match *key {
+            "client" => !client.is_empty(),
+            "lines_held_back" => held_back > 0,
+            _ => true,
+        });
+        log::warn("rejected", &fields);
+    }
+}
+
+fn tell(limit: &mut Limit, event: &str, source: &dyn Display, client: &str, reason: &dyn Display) {
+    if let Some(held_back) = limit.pass(Instant::now()) {
+        let fields: [log::Field; 4] = [
+            ("source", source),
+            ("client", &client),
+            ("reason", reason),
+            ("held_back", &held_back),
+        ];
+        log::warn(event, &fields[..3 + usize::from(held_back > 0)]);
+    }
+}

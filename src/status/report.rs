@@ -1,0 +1,289 @@
+//! What a recorder says of itself: values by name, and whether it is healthy. Pure.
+//!
+//! `KEYS` is the one table: the order of the lines, what each means, and what Prometheus calls it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// How Prometheus takes a value.
+#[derive(Clone, Copy, PartialEq)]
+enum Metric {
+    /// Not a number.
+    None,
+    Gauge(&'static str),
+    /// Milliseconds here, seconds there.
+    GaugeOfMs(&'static str),
+    Counter(&'static str),
+}
+
+use Metric::{Counter, Gauge, GaugeOfMs};
+
+/// Key, metric, and its help.
+const KEYS: &[(&str, Metric, &str)] = &[
+    (
+        "state",
+        Metric::None,
+        "starting, recording, waiting, stopping, or none",
+    ),
+    (
+        "healthy",
+        Gauge("seawall_healthy"),
+        "Whether readings are taken and committed, 1 or 0",
+    ),
+    ("reason", Metric::None, "why it is not"),
+    ("db", Metric::None, "the database"),
+    ("device", Metric::None, "its id"),
+    ("version", Metric::None, "of the recorder"),
+    ("name", Metric::None, "what it answers to"),
+    ("pid", Metric::None, "its process"),
+    (
+        "uptime_s",
+        Gauge("seawall_uptime_seconds"),
+        "Time since the recorder was started",
+    ),
+    (
+        "run",
+        Gauge("seawall_run"),
+        "Number of this start of the recorder in the database",
+    ),
+    (
+        "sources",
+        Gauge("seawall_sources"),
+        "Sources that are recorded",
+    ),
+    (
+        "committed",
+        Counter("seawall_committed_readings_total"),
+        "Readings committed since the start",
+    ),
+    (
+        "queued",
+        Gauge("seawall_queued_readings"),
+        "Readings accepted and not committed yet",
+    ),
+    (
+        "queue_max",
+        Gauge("seawall_queue_limit_readings"),
+        "Readings that can be held in memory",
+    ),
+    (
+        "dropped",
+        Counter("seawall_dropped_readings_total"),
+        "Readings that found no room in the queue",
+    ),
+    (
+        "rejected",
+        Counter("seawall_rejected_lines_total"),
+        "Lines that did not parse",
+    ),
+    (
+        "errors",
+        Counter("seawall_errors_total"),
+        "Failures of sources, commits and checkpoints",
+    ),
+    (
+        "expired",
+        Counter("seawall_expired_readings_total"),
+        "Readings that retention dropped since the start",
+    ),
+    (
+        "set_aside",
+        Gauge("seawall_set_aside_databases"),
+        "Damaged databases that wait for somebody to look",
+    ),
+    (
+        "wal_bytes",
+        Gauge("seawall_wal_bytes"),
+        "Bytes in the -wal that are still needed there",
+    ),
+    (
+        "free_bytes",
+        Gauge("seawall_free_bytes"),
+        "Bytes free on the filesystem of the database",
+    ),
+    (
+        "last_commit_ms",
+        GaugeOfMs("seawall_last_commit_age_seconds"),
+        "Time since the last commit",
+    ),
+    (
+        "last_checkpoint_ms",
+        GaugeOfMs("seawall_last_checkpoint_age_seconds"),
+        "Time since the last checkpoint",
+    ),
+    (
+        "waiting_s",
+        Gauge("seawall_waiting_seconds"),
+        "How long commits have been failing or blocked",
+    ),
+];
+
+/// The value of what there was none of yet.
+const NONE: &str = "none";
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report(Vec<(&'static str, String)>);
+
+impl Report {
+    /// In the place of one that nobody gives.
+    pub fn none(db: &Path, reason: &str) -> Self {
+        let mut report = Report::default();
+        report.put("state", NONE);
+        report.put("healthy", "no");
+        report.put("reason", reason);
+        report.put("db", db.display());
+        report
+    }
+
+    pub fn put(&mut self, key: &str, value: impl std::fmt::Display) {
+        let known = KEYS.iter().find(|(known, ..)| *known == key);
+        debug_assert!(known.is_some(), "{key} is not in the table");
+        if let Some((key, ..)) = known {
+            // A line is a line, whatever a path is made of.
+            let value = value.to_string().replace(char::is_control, "?");
+            self.0.push((key, value));
+        }
+    }
+
+    /// The time since something, in milliseconds.
+    pub fn put_age(&mut self, key: &str, age: Option<Duration>) {
+        match age {
+            Some(age) => self.put(key, age.as_millis()),
+            None => self.put(key, NONE),
+        }
+    }
+
+    /// Says whether it is healthy: when there is no reason against it.
+    pub fn judge(&mut self, reasons: &[String]) {
+        self.put("healthy", if reasons.is_empty() { "yes" } else { "no" });
+        for reason in reasons {
+            self.put("reason", reason);
+        }
+    }
+
+    fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        let found = self.0.iter().filter(move |(known, _)| *known == key);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub fn is_healthy(&self) -> bool {
+        self.all("healthy").eq(["yes"])
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.all("name")
+    }
+
+    /// They are for the command and for nobody else.
+    pub fn forget_names(&mut self) {
+        self.0.retain(|(key, _)| *key != "name");
+    }
+
+    /// A line each, in the order of the table.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (key, ..) in KEYS {
+            for value in self.all(key) {
+                let _ = writeln!(text, "{key}={value}");
+            }
+        }
+        text
+    }
+
+    /// What `text` wrote. Keys of a newer recorder are passed over.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut report = Report::default();
+        for line in text.lines() {
+            let (key, value) = line.split_once('=')?;
+            if KEYS.iter().any(|(known, ..)| *known == key) {
+                report.put(key, value);
+            }
+        }
+        (report.all("state").next().is_some() && report.all("healthy").next().is_some())
+            .then_some(report)
+    }
+
+    /// The text exposition format of Prometheus.
+    pub fn prometheus(&self) -> String {
+        let mut text = String::new();
+        let labels: Vec<String> = ["db", "device", "version", "state"]
+            .into_iter()
+            .filter_map(|key| Some(format!("{key}=\"{}\"", escaped(self.all(key).next()?))))
+            .collect();
+        let _ = writeln!(
+            text,
+            "# HELP seawall_info The recorder\n# TYPE seawall_info gauge\nseawall_info{{{}}} 1",
+            labels.join(",")
+        );
+        for (key, metric, help) in KEYS {
+            let (name, kind, per) = match metric {
+                Metric::None => continue,
+                Gauge(name) => (name, "gauge", 1.0),
+                GaugeOfMs(name) => (name, "gauge", 1000.0),
+                Counter(name) => (name, "counter", 1.0),
+            };
+            let value = match self.all(key).next() {
+                Some("yes") => "1".to_owned(),
+                Some("no") => "0".to_owned(),
+                Some(value) => match value.parse::<f64>() {
+                    Ok(_) if per == 1.0 => value.to_owned(),
+                    Ok(number) => (number / per).to_string(),
+                    Err(_) => continue,
+                },
+                None => continue,
+            };
+            let _ = writeln!(
+                text,
+                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+            );
+        }
+        text
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut report = Report::default();
+        report.put("state", "recording");
+        report.judge(&["one".into(), "and = another".into()]);
+        report.put("db", "/a\nb");
+        report.put_age("last_commit_ms", Some(Duration::from_millis(1_500)));
+        report.put_age("last_checkpoint_ms", None);
+        let text = report.text();
+        assert_eq!(
+            text,
+            "state=recording\nhealthy=no\nreason=one\nreason=and = another\ndb=/a?b\n\
+             last_commit_ms=1500\nlast_checkpoint_ms=none\n"
+        );
+        let read = Report::parse(&format!("{text}of_tomorrow=1\n")).unwrap();
+        assert_eq!(read.text(), text);
+        assert!(!read.is_healthy());
+        assert_eq!(Report::parse("nonsense"), None);
+        assert_eq!(Report::parse(""), None);
+        assert_eq!(Report::parse("a=b"), None);
+    }
+
+    #[test]
+    fn prometheus_gets_seconds_and_no_value_that_is_none() {
+        let mut report = Report::default();
+        report.put("state", "recording");
+        report.judge(&[]);
+        report.put("db", "/a\"\\");
+        report.put_age("last_commit_ms", Some(Duration::from_millis(1_500)));
+        report.put_age("last_checkpoint_ms", None);
+        let text = report.prometheus();
+        assert!(text.contains("seawall_info{db=\"/a\\\"\\\\\",state=\"recording\"} 1\n"));
+        assert!(text.contains("\nseawall_healthy 1\n"));
+        assert!(text.contains("\nseawall_last_commit_age_seconds 1.5\n"));
+        assert!(!text.contains("seawall_last_checkpoint"));
+    }
+}

@@ -1,0 +1,156 @@
+//! Guards against a reading that is lost or there twice after a cut: a client that resends what was not
+//! settled, against a recorder that is killed again and again.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use support::client::*;
+use support::*;
+
+const KILLS: usize = 200;
+const LINES: u64 = 1 << 40;
+
+fn seed() -> u64 {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or(1);
+    println!("SEED={seed}");
+    seed
+}
+
+/// The client's line `n`, counted from 1: a reading, or one of the kinds of line that are none.
+fn line(n: u64) -> String {
+    match n % 11 {
+        3 => "# a comment\n".to_owned(),
+        5 => "not a reading\n".to_owned(),
+        7 => "\n".to_owned(),
+        // A reading with its text over two lines, of which this is the first, and that is the second.
+        8 => format!("m text=\"{n}\n"),
+        9 => "and more\"\n".to_owned(),
+        _ => format!("m v={n}i {n}\n"),
+    }
+}
+
+/// Numbers of the readings among the first `lines`.
+fn readings(lines: u64) -> Vec<u64> {
+    let is_reading = |n: &u64| !matches!(n % 11, 3 | 5 | 7 | 9);
+    (1..=lines).filter(is_reading).collect()
+}
+
+/// Sends from the line after `settled` until the connection breaks or has had its share, cut anywhere.
+fn send(mut stream: UnixStream, settled: u64, mut rng: fastrand::Rng) {
+    let mut next = settled + 1;
+    let mut share: usize = rng.usize(1..400_000);
+    while next < LINES && share > 0 {
+        let mut bytes = Vec::new();
+        for _ in 0..rng.u32(1..200) {
+            bytes.extend(line(next).into_bytes());
+            next += 1;
+        }
+        bytes.truncate(share);
+        share -= bytes.len();
+        if stream.write_all(&bytes).is_err() {
+            return;
+        }
+    }
+    let _ = stream.shutdown(if rng.bool() {
+        Shutdown::Both
+    } else {
+        Shutdown::Write
+    });
+}
+
+/// One connection to its end. Gives the lines of the client that are settled for all it was told.
+fn connection(socket: &Path, told: u64, rng: &mut fastrand::Rng) -> Option<u64> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.write_all(b"# client once\n").ok()?;
+    let mut answers = BufReader::new(stream.try_clone().ok()?)
+        .split(b'\n')
+        .map_while(|line| line.ok());
+    let first = String::from_utf8(answers.next()?).unwrap();
+    let settled = number(&first, "resume ")?;
+    assert!(settled >= told, "told {told}, then {first}");
+    let sender = {
+        let rng = rng.fork();
+        thread::spawn(move || send(stream, settled, rng))
+    };
+    let mut told = settled;
+    let mut last = 1;
+    for answer in answers {
+        let answer = String::from_utf8(answer).unwrap();
+        if let Some(ack) = number(&answer, "ack ") {
+            // The line with the name is the connection's first.
+            told = settled + ack - 1;
+        }
+        let Some(at) = number(&answer, "ack ").or(number(&answer, "err ")) else {
+            // The kill came in the middle of an answer.
+            continue;
+        };
+        assert!(at >= last, "{answer} after {last}");
+        last = at;
+    }
+    sender.join().unwrap();
+    Some(told)
+}
+
+#[test]
+fn every_reading_is_there_once_though_the_recorder_is_killed_again_and_again() {
+    let mut rng = fastrand::Rng::with_seed(seed());
+    let dir = Dir::new("once");
+    let (db, socket) = (dir.file("x.db"), dir.file("s"));
+    let source = format!("unix:{}", socket.display());
+    let args = [
+        "--db",
+        db.to_str().unwrap(),
+        "--source",
+        &source,
+        "--commit-interval",
+        "1ms",
+    ];
+    let mut told = 0;
+    let mut with_acks = 0;
+    for _ in 0..KILLS {
+        let seawall = Running::start(&args);
+        seawall.wait_for("ready");
+        let life = Duration::from_micros(rng.u64(500..25_000));
+        let pid = seawall.pid() as libc::pid_t;
+        let killer = thread::spawn(move || {
+            thread::sleep(life); // the pause is the test
+            // SAFETY: no pointers; the child is not reaped before this thread has ended.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        });
+        let before = told;
+        // Connections that the client cuts, until the recorder is no more.
+        while let Some(settled) = connection(&socket, told, &mut rng) {
+            told = settled;
+        }
+        killer.join().unwrap();
+        seawall.wait();
+        with_acks += usize::from(told > before);
+    }
+    assert!(
+        with_acks > KILLS / 4,
+        "only {with_acks} of {KILLS} recorders acknowledged anything"
+    );
+    let seawall = Running::start(&args);
+    seawall.wait_for("ready");
+    let settled = connect(&socket).hello("once");
+    assert!(settled >= told);
+    assert_eq!(seawall.stop(libc::SIGTERM).code(), 0);
+    let found = sql(
+        &db,
+        "SELECT group_concat(CAST(value AS INTEGER)) FROM
+        (SELECT value FROM sensor_readings ORDER BY id)",
+    );
+    let found: Vec<u64> = found.split(',').map(|n| n.parse().unwrap()).collect();
+    assert_eq!(found.len(), readings(settled).len());
+    assert!(found == readings(settled), "each reading once, in order");
+    assert_sound(&db);
+}

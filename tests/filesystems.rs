@@ -1,0 +1,150 @@
+//! Guards against a filesystem on which a promise does not hold: one that the recorder was never tried on,
+//! one that goes with the container, and one on the network, where SQLite's WAL mode ruins files.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use support::mounts::Mount;
+use support::{Ended, Running, assert_sound, count, seawall, sql, until};
+
+fn recorder(db: &Path) -> Running {
+    let run = Running::start(&[
+        "--db",
+        db.to_str().unwrap(),
+        "--source",
+        "sim:rate=500",
+        "--commit-interval",
+        "5ms",
+    ]);
+    run.wait_for("ready");
+    run
+}
+
+fn records(db: &Path, run: Running, more: u64) -> Running {
+    let before = count(db);
+    until("it records", || (count(db) >= before + more).then_some(()));
+    run
+}
+
+fn beside(db: &Path) -> Vec<String> {
+    let entries = fs::read_dir(db.parent().unwrap()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("x.db-")).collect()
+}
+
+/// Records, is killed, recovers, stops. Gives how the stop ended.
+fn live(at: &Path) -> Ended {
+    let db = at.join("folder/x.db");
+    records(&db, recorder(&db), 100).kill();
+    let run = records(&db, recorder(&db), 100);
+    assert!(run.wait_for("recovered").contains(" reason=unclean "));
+    let ended = run.stop(libc::SIGTERM);
+    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+    assert!(beside(&db).is_empty(), "{:?}", beside(&db));
+    assert_sound(&db);
+    let total = sql(&db, "SELECT sum(committed) FROM runs");
+    assert_eq!(count(&db).to_string(), total);
+    ended
+}
+
+/// Is killed and loses its -wal, and tells: the filesystem keeps the mark.
+fn lose_wal(at: &Path) {
+    let db = at.join("folder/x.db");
+    records(&db, recorder(&db), 10).kill();
+    for name in beside(&db) {
+        fs::remove_file(db.with_file_name(name)).unwrap();
+    }
+    let run = recorder(&db);
+    let told = run.wait_for("recovered");
+    assert!(told.contains(" reason=wal-missing "), "{told}");
+    assert_eq!(run.stop(libc::SIGTERM).code(), 0);
+    let (code, out, _) = seawall(&["check", "--db", db.to_str().unwrap()]);
+    assert_eq!((code, out.lines().count()), (1, 2), "{out}");
+}
+
+fn assert_silent(mount: Option<Mount>) {
+    let Some(mount) = mount else { return };
+    let ended = live(mount.at());
+    lose_wal(mount.at());
+    assert!(!ended.has(" event=not-lasting "), "{:#?}", ended.log);
+}
+
+fn assert_warned(mount: Option<Mount>, what: &str) {
+    let Some(mount) = mount else { return };
+    let ended = live(mount.at());
+    lose_wal(mount.at());
+    let warning = ended.log.iter().find(|l| l.contains(" event=not-lasting "));
+    let warning = warning.unwrap_or_else(|| panic!("{:#?}", ended.log));
+    assert!(
+        warning.contains(what) && warning.contains("mount a volume"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn on_ext4() {
+    assert_silent(Mount::image("ext4", 32, &["-q"]));
+}
+
+/// As small filesystems were made for long: their files' times are in whole seconds.
+#[test]
+fn on_ext4_with_small_inodes() {
+    assert_silent(Mount::image("ext4", 32, &["-q", "-I", "128"]));
+}
+
+#[test]
+fn on_xfs() {
+    assert_silent(Mount::image("xfs", 320, &["-q"]));
+}
+
+#[test]
+fn on_btrfs() {
+    assert_silent(Mount::image("btrfs", 160, &["-q"]));
+}
+
+#[test]
+fn on_f2fs_where_the_kernel_has_it() {
+    let kernels = fs::read_to_string("/proc/filesystems").unwrap();
+    if kernels.lines().any(|line| line.trim() == "f2fs") {
+        assert_silent(Mount::image("f2fs", 64, &["-q"]));
+    } else {
+        println!("skipped: this kernel has no f2fs");
+    }
+}
+
+#[test]
+fn on_a_fuse_mount_of_a_local_disk() {
+    let Some(mount) = Mount::fuse("subtype=ntfs-3g,fsname=near", |_| {}) else {
+        return;
+    };
+    let ended = live(mount.at());
+    assert!(!ended.has(" event=not-lasting "), "{:#?}", ended.log);
+}
+
+#[test]
+fn on_tmpfs_with_a_warning() {
+    assert_warned(Mount::tmpfs(), "this is memory (tmpfs)");
+}
+
+#[test]
+fn on_an_overlay_with_a_warning() {
+    assert_warned(Mount::overlay(), "the container's own layer");
+}
+
+#[test]
+fn a_network_filesystem_is_refused_before_anything_is_written() {
+    for kind in ["sshfs", "rclone", "s3fs"] {
+        let options = format!("subtype={kind},fsname=me@far:/");
+        let Some(mount) = Mount::fuse(&options, |_| {}) else {
+            return;
+        };
+        let db = mount.file("x.db");
+        let ended = Running::start(&["--db", db.to_str().unwrap()]).wait();
+        assert_eq!(ended.code(), 1, "{:#?}", ended.log);
+        let refusal = format!("it is on {kind}, a network filesystem");
+        assert!(ended.has(&refusal), "{:#?}", ended.log);
+        assert_eq!(fs::read_dir(mount.at()).unwrap().count(), 0);
+    }
+}

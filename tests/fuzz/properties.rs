@@ -1,0 +1,354 @@
+//! What the fuzzers hold the parsers to: no panic, every byte taken once, the same result however the bytes
+//! are cut, and what is accepted comes back the same when it is written out and read again.
+//!
+//! Each function takes any bytes. The fuzz targets call them with what libFuzzer makes up, and
+//! `tests/fuzz_corpus.rs` with the inputs that are kept in `corpus`.
+
+use std::ffi::OsString;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use seawall::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision};
+use seawall::number::{self, Number};
+use seawall::options::{self, Invocation, Record};
+use seawall::queue::Room;
+use seawall::reading::{Batch, Value};
+use seawall::series::Interner;
+use seawall::source::sysfs::parse_number;
+use seawall::source_spec::{Port, Rate, SourceSpec};
+use seawall::stream::{Full, Intake, Stream, Taken};
+use seawall::units;
+
+const ARRIVAL_NS: i64 = 77;
+
+fn precision(byte: u8) -> Precision {
+    [Precision::Ns, Precision::Us, Precision::Ms, Precision::S][usize::from(byte % 4)]
+}
+
+/// Line protocol, taken record by record. The first byte chooses the precision.
+pub fn line(data: &[u8]) {
+    let Some((&first, input)) = data.split_first() else {
+        return;
+    };
+    let mut line = Line::default();
+    let mut at = 0;
+    while at < input.len() {
+        let rest = &input[at..];
+        let used = match line::parse(rest, true, precision(first), &mut line) {
+            Outcome::Incomplete => panic!("the last line is a line"),
+            Outcome::Nothing { used } => used,
+            Outcome::Rejected { used, reason } => {
+                assert!(!reason.to_string().is_empty() && reason.column > 0);
+                assert!(used == rest.len() || rest[used - 1] == b'\n');
+                used
+            }
+            Outcome::TooLong { used } => {
+                assert!(used > LINE_BYTES_MAX);
+                let newline = rest[used..].first().is_some_and(|&b| b == b'\n');
+                used + usize::from(newline)
+            }
+            Outcome::Record { used, lines } => {
+                let newlines = rest[..used].iter().filter(|&&b| b == b'\n').count();
+                let unended = u32::from(rest[used - 1] != b'\n');
+                assert_eq!(newlines as u32 + unended, lines);
+                written_out_it_is_the_same(&line, rest);
+                used
+            }
+        };
+        assert!(used > 0, "every step gets on");
+        at += used;
+    }
+    assert_eq!(at, input.len(), "every byte is taken once");
+}
+
+fn written_out_it_is_the_same(line: &Line, input: &[u8]) {
+    let sensor = line.canonical_sensor(input);
+    let time_ns = line.time_ns().unwrap_or(ARRIVAL_NS);
+    for field in line.fields() {
+        let name = line.field_name(input, field);
+        let value = line.value(field);
+        let mut out = String::new();
+        line::write_reading(&mut out, &sensor, &name, field.kind, value, time_ns);
+        if out.len() > LINE_BYTES_MAX {
+            continue;
+        }
+        let mut again = Line::default();
+        let outcome = line::parse(out.as_bytes(), false, Precision::Ns, &mut again);
+        assert!(
+            matches!(outcome, Outcome::Record { used, .. } if used == out.len()),
+            "{out:?}"
+        );
+        assert_eq!(again.canonical_sensor(out.as_bytes()), sensor, "{out:?}");
+        assert_eq!(again.time_ns(), Some(time_ns), "{out:?}");
+        let [it] = again.fields() else {
+            panic!("{out:?}")
+        };
+        assert_eq!(again.field_name(out.as_bytes(), it), name, "{out:?}");
+        assert_eq!(it.kind, field.kind, "{out:?}");
+        match (again.value(it), value) {
+            (Value::Real(a), Value::Real(b)) => assert_eq!(a.to_bits(), b.to_bits(), "{out:?}"),
+            (a, b) => assert_eq!(a, b, "{out:?}"),
+        }
+    }
+}
+
+/// What a stream made of its input.
+#[derive(Debug, Default, PartialEq)]
+struct Heard {
+    readings: Vec<String>,
+    rejected: Vec<String>,
+    lines: u64,
+}
+
+fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard {
+    /// Lines with more readings than this are rejected, whatever room there is.
+    const ROWS_MAX: usize = 4;
+    let mut stream = Stream::new(0, precision, true);
+    let (mut interner, mut line) = (Interner::default(), Line::default());
+    let mut names: Vec<String> = Vec::new();
+    let mut heard = Heard::default();
+    let mut rest = input;
+    let mut sizes = pieces.iter().cycle();
+    while !stream.ended() {
+        let size = sizes
+            .next()
+            .map_or(usize::MAX, |&size| usize::from(size).max(1));
+        let mut got = 0;
+        let filled = stream.fill(|buffer| {
+            got = size.min(rest.len()).min(buffer.len());
+            buffer[..got].copy_from_slice(&rest[..got]);
+            Ok(got)
+        });
+        assert!(filled.is_ok());
+        rest = &rest[got..];
+        loop {
+            let mut batch = Batch::default();
+            let text_bytes = seawall::queue::TEXT_BYTES_MAX;
+            let mut reject = |line: u64, why: &dyn std::fmt::Display| {
+                heard.rejected.push(format!("{line} {why}"));
+                ControlFlow::Continue(())
+            };
+            let mut to = Intake {
+                batch: &mut batch,
+                interner: &mut interner,
+                line: &mut line,
+                room: Room { rows, text_bytes },
+                rows_max: ROWS_MAX,
+                full: Full::Waits,
+            };
+            let taken = stream.take(&mut to, ARRIVAL_NS, &mut reject);
+            let mut definitions = batch.definitions().iter().peekable();
+            for (n, row) in batch.rows().iter().enumerate() {
+                while let Some(d) = definitions.next_if(|d| d.from <= n) {
+                    let slot = d.slot as usize;
+                    names.resize(names.len().max(slot + 1), String::new());
+                    names[slot] = format!("{:?}", d.series);
+                }
+                let name = &names[row.slot as usize];
+                heard
+                    .readings
+                    .push(format!("{name} {:?} {}", batch.value(row), row.time_ns));
+            }
+            if let Some(mark) = batch.marks().first() {
+                assert!(mark.lines > heard.lines);
+                heard.lines = mark.lines;
+            }
+            if taken == Taken::All {
+                break;
+            }
+            assert!(!batch.is_empty(), "no room for a line that fits alone");
+        }
+    }
+    assert!(rest.is_empty(), "all of it is read");
+    heard
+}
+
+/// A stream of line protocol, cut at arbitrary bytes, with little room. The first byte chooses the
+/// precision and the room, the second how many of the next are sizes of reads.
+pub fn stream(data: &[u8]) {
+    let [first, count, rest @ ..] = data else {
+        return;
+    };
+    let (pieces, input) = rest.split_at(usize::from(count % 16).min(rest.len()));
+    let precision = precision(*first);
+    let whole = hear(input, precision, &[], 1000);
+    let rows = 4 + usize::from(first / 4);
+    assert_eq!(hear(input, precision, pieces, rows), whole);
+    let newlines = input.iter().filter(|&&b| b == b'\n').count();
+    let unended = usize::from(input.last().is_some_and(|&b| b != b'\n'));
+    assert_eq!(
+        whole.lines,
+        (newlines + unended) as u64,
+        "every line is counted once"
+    );
+}
+
+/// A command line, an argument a line; lines that begin with `SEAWALL_` and hold a `=` are variables.
+pub fn settings(data: &[u8]) {
+    let mut args = Vec::new();
+    let mut variables: Vec<(&[u8], &[u8])> = Vec::new();
+    for line in data.split(|&b| b == b'\n').take(64) {
+        let pair = line
+            .iter()
+            .position(|&b| b == b'=')
+            .map(|at| (&line[..at], &line[at + 1..]));
+        match pair {
+            Some((name, value)) if name.starts_with(b"SEAWALL_") => variables.push((name, value)),
+            _ => args.push(OsString::from_vec(line.to_vec())),
+        }
+    }
+    let variable = |name: &str| {
+        let mut found = variables.iter().filter(|(it, _)| *it == name.as_bytes());
+        found
+            .next()
+            .map(|(_, value)| OsString::from_vec(value.to_vec()))
+    };
+    match options::parse(args.into_iter(), &variable) {
+        Ok(Invocation::Record(record)) => {
+            if let Some(args) = written(&record) {
+                let again = options::parse(args.clone().into_iter(), &|_| None);
+                assert_eq!(again, Ok(Invocation::Record(record)), "{args:?}");
+            }
+        }
+        Ok(_) => {}
+        Err(usage) => {
+            let one_line = !usage.0.is_empty() && !usage.0.contains('\n');
+            assert!(one_line, "{usage:?}");
+        }
+    }
+    units(&String::from_utf8_lossy(data));
+}
+
+fn units(text: &str) {
+    if let Ok(time) = units::parse_duration(text) {
+        assert_eq!(units::parse_duration(&units::duration(time)), Ok(time));
+    }
+    if let Ok(bytes) = units::parse_size(text) {
+        assert_eq!(units::parse_size(&units::size(bytes)), Ok(bytes));
+    }
+}
+
+/// The command line that asks for these settings; none where a path cannot be written as text.
+fn written(record: &Record) -> Option<Vec<OsString>> {
+    let mut args: Vec<OsString> = vec!["record".into()];
+    let mut flag = |name: &str, value: String| args.push(format!("--{name}={value}").into());
+    for source in &record.sources {
+        flag("source", written_source(source)?);
+    }
+    flag("commit-interval", units::duration(record.commit_interval));
+    flag("commit-rows", record.commit_rows.to_string());
+    flag("queue-rows", record.queue_rows.to_string());
+    flag("synchronous", record.synchronous.to_string());
+    let interval = record
+        .checkpoint_interval
+        .map_or("0".into(), units::duration);
+    flag("checkpoint-interval", interval);
+    flag("checkpoint-mode", record.checkpoint_mode.to_string());
+    flag("wal-autocheckpoint", record.wal_autocheckpoint.to_string());
+    flag("busy-timeout", units::duration(record.busy_timeout));
+    flag("stop-timeout", units::duration(record.stop_timeout));
+    let retain = record.retain.map_or("none".into(), units::duration);
+    flag("retain", retain);
+    let max_size = record.max_size_bytes.map_or("none".into(), units::size);
+    flag("max-size", max_size);
+    flag("min-free", units::size(record.min_free_bytes));
+    flag("on-damage", record.on_damage.to_string());
+    flag("ack", if record.ack { "yes" } else { "no" }.into());
+    flag("log-level", record.log_level.to_string());
+    // Paths are bytes, and need not be text.
+    let mut db = b"--db=".to_vec();
+    db.extend_from_slice(record.db.as_os_str().as_bytes());
+    args.push(OsString::from_vec(db));
+    Some(args)
+}
+
+fn written_source(source: &SourceSpec) -> Option<String> {
+    Some(match source {
+        SourceSpec::Sim(sim) => {
+            let rate = match sim.rate {
+                Rate::Max => "max".into(),
+                Rate::PerSecond(rate) => rate.to_string(),
+            };
+            let seed = sim
+                .seed
+                .map_or(String::new(), |seed| format!(",seed={seed}"));
+            let (sensors, count) = (sim.sensors, sim.count);
+            format!("sim:sensors={sensors},rate={rate},count={count}{seed}")
+        }
+        SourceSpec::Sysfs { root, interval } => {
+            format!(
+                "sysfs:root={},interval={}",
+                root.to_str()?,
+                units::duration(*interval)
+            )
+        }
+        SourceSpec::Stdin { precision } => format!("stdin:precision={}", name(*precision)),
+        SourceSpec::Unix {
+            path,
+            mode,
+            precision,
+        } => {
+            let (path, precision) = (path.to_str()?, name(*precision));
+            format!("unix:{path},mode={mode:04o},precision={precision}")
+        }
+        SourceSpec::Tcp { port, precision } => {
+            format!("tcp:{},precision={}", place(port), name(*precision))
+        }
+        SourceSpec::Udp { port, precision } => {
+            format!("udp:{},precision={}", place(port), name(*precision))
+        }
+    })
+}
+
+fn name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Ns => "ns",
+        Precision::Us => "us",
+        Precision::Ms => "ms",
+        Precision::S => "s",
+    }
+}
+
+fn place(port: &Port) -> String {
+    format!("[{}]:{}", port.host, port.number)
+}
+
+/// Numbers: of the kernel's files, and of line protocol, which the standard library reads as the same.
+pub fn number(data: &[u8]) {
+    if let Some(value) = parse_number(data) {
+        assert!(value.is_finite());
+        let out = format!("{value}");
+        let again = parse_number(out.as_bytes());
+        assert_eq!(again.map(f64::to_bits), Some(value.to_bits()), "{out}");
+    }
+    let mut at = 0;
+    let taken = number::take(data, &mut at);
+    assert!(at <= data.len());
+    let literal = str::from_utf8(&data[..at]).expect("only ASCII is taken");
+    match taken {
+        Ok(Number::Float(value)) => {
+            let std: f64 = literal.parse().expect(literal);
+            assert_eq!(value.to_bits(), std.to_bits(), "{literal}");
+        }
+        Ok(Number::Integer(value)) => {
+            assert_eq!(
+                literal.strip_suffix('i').and_then(|n| n.parse().ok()),
+                Some(value)
+            );
+        }
+        Ok(Number::Unsigned(value)) => {
+            assert_eq!(
+                literal.strip_suffix('u').and_then(|n| n.parse().ok()),
+                Some(value)
+            );
+        }
+        Err(_) => {}
+    }
+    let mut at = 0;
+    if let Ok(value) = number::take_integer(data, &mut at) {
+        assert_eq!(
+            str::from_utf8(&data[..at]).map(|n| n.parse()),
+            Ok(Ok(value))
+        );
+    }
+}

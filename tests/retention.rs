@@ -1,0 +1,382 @@
+//! Guards against a disk that fills up although `--retain` or `--max-size` was given, and against
+//! retention that takes what it should not: readings that are young, a sample that finds no room, the
+//! numbering, the truth of the ledger.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use support::{Dir, Holder, Running, assert_sound, seawall, sql, until};
+
+const MIB: u64 = 1024 * 1024;
+const S: i64 = 1_000_000_000;
+
+fn now_ns() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_nanos() as i64
+}
+
+/// Lines whose times are `step_ns` apart, the first at `start_ns`.
+fn lines(start_ns: i64, step_ns: i64, n: i64) -> String {
+    (0..n)
+        .map(|i| format!("m,room={} v={i} {}\n", i % 4, start_ns + i * step_ns))
+        .collect()
+}
+
+fn start(db: &Path, more: &[&str]) -> Running {
+    let fixed = ["record", "--db", db.to_str().unwrap(), "--ack"];
+    Running::start(&[&fixed, more].concat())
+}
+
+fn from_stdin(db: &Path, more: &[&str]) -> Running {
+    start(
+        db,
+        &[&["--source=stdin", "--commit-interval=0"], more].concat(),
+    )
+}
+
+fn until_acked(recorder: &Running, n: u64) {
+    until("all is acked", || (recorder.acked() >= n).then_some(()));
+}
+
+fn stop(recorder: Running) {
+    let ended = recorder.stop(libc::SIGTERM);
+    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+}
+
+fn number(db: &Path, query: &str) -> i64 {
+    sql(db, query).parse().unwrap()
+}
+
+fn is_counted_right(db: &Path) {
+    let counted = sql(
+        db,
+        "SELECT (SELECT count(*) FROM sensor_readings) = sum(committed) - sum(expired) FROM runs",
+    );
+    assert_eq!(counted, "1");
+    assert_sound(db);
+}
+
+/// Bytes of a database and its -wal.
+fn size(db: &Path) -> u64 {
+    let bytes = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
+    bytes(db) + bytes(&db.with_extension("db-wal"))
+}
+
+/// Looks at the size all the time; gives the greatest seen.
+fn watching(db: &Path, mut work: impl FnMut()) -> u64 {
+    let greatest = Arc::new(AtomicU64::new(0));
+    let over = Arc::new(AtomicBool::new(false));
+    let watcher = {
+        let (db, greatest, over) = (db.to_owned(), greatest.clone(), over.clone());
+        thread::spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                greatest.fetch_max(size(&db), Ordering::SeqCst);
+                thread::sleep(Duration::from_millis(1)); // the pause is the test
+            }
+        })
+    };
+    work();
+    over.store(true, Ordering::SeqCst);
+    watcher.join().unwrap();
+    greatest.load(Ordering::SeqCst)
+}
+
+#[test]
+fn at_full_rate_the_file_stays_within_its_size_for_days() {
+    let dir = Dir::new("max-size");
+    let db = dir.file("x.db");
+    // Two readings a second for 4.6 days, which fill the file almost three times over.
+    const READINGS: i64 = 800_000;
+    let lines = lines(1_700_000_000 * S, S / 2, READINGS);
+    let greatest = watching(&db, || {
+        let mut recorder = start(&db, &["--source=stdin", "--max-size=16MiB"]);
+        recorder.send(lines.as_bytes());
+        recorder.close_stdin();
+        assert_eq!(recorder.wait().code(), 0);
+    });
+    println!("{greatest} bytes at most");
+    assert!(greatest <= 16 * MIB, "{greatest}");
+    let left = number(&db, "SELECT count(*) FROM readings");
+    // It is not kept small by throwing more away than there is need for.
+    assert!(left > 200_000, "{left}");
+    assert_eq!(number(&db, "SELECT max(id) FROM readings"), READINGS);
+    is_counted_right(&db);
+}
+
+#[test]
+fn texts_of_any_length_stay_within_the_size() {
+    let dir = Dir::new("max-size-texts");
+    let db = dir.file("x.db");
+    let greatest = watching(&db, || {
+        let mut recorder = start(&db, &["--source=stdin", "--max-size=16MiB"]);
+        for n in 0..4_000 {
+            let text = "x".repeat(n * 7_919 % 20_000);
+            recorder.send(format!("m t=\"{text}\" {n}\nm v=1 {n}\n").as_bytes());
+        }
+        recorder.close_stdin();
+        assert_eq!(recorder.wait().code(), 0);
+    });
+    println!("{greatest} bytes at most");
+    assert!(greatest <= 16 * MIB, "{greatest}");
+    is_counted_right(&db);
+}
+
+#[test]
+fn sampled_sources_lose_nothing_while_readings_go() {
+    let dir = Dir::new("max-size-sampled");
+    let db = dir.file("x.db");
+    let full = lines(S, 1, 300_000);
+    let mut recorder = start(&db, &["--source=stdin", "--max-size=16MiB"]);
+    recorder.send(full.as_bytes());
+    recorder.close_stdin();
+    assert_eq!(recorder.wait().code(), 0);
+    let before = number(&db, "SELECT sum(expired) FROM runs");
+    let recorder = start(
+        &db,
+        &["--source=sim:sensors=20,rate=1000", "--max-size=16MiB"],
+    );
+    recorder.wait_for("expired");
+    until("readings go", || {
+        (number(&db, "SELECT sum(expired) FROM runs") > before + 20_000).then_some(())
+    });
+    let ended = recorder.stop(libc::SIGTERM);
+    assert_eq!(ended.stopped()["dropped"], "0");
+    assert!(!ended.has("event=missed"), "{:#?}", ended.log);
+    is_counted_right(&db);
+}
+
+#[test]
+fn readings_that_are_too_old_go_and_the_others_stay() {
+    let dir = Dir::new("retain");
+    let db = dir.file("x.db");
+    let now = now_ns();
+    let mut recorder = from_stdin(&db, &["--retain=1h"]);
+    recorder.send(lines(now - 7_200 * S, S / 10, 20_000).as_bytes());
+    until_acked(&recorder, 20_000);
+    // The last of them is an hour and more old.
+    until("all have gone", || (support::count(&db) == 0).then_some(()));
+    recorder.send(lines(now - 4_000 * S, S, 1_000).as_bytes());
+    until_acked(&recorder, 21_000);
+    // 400 s too old, of which 36 are let pass when they are the last.
+    until("the old ones have gone", || {
+        (support::count(&db) <= 640).then_some(())
+    });
+    stop(recorder);
+    let left = support::count(&db);
+    // The time goes on meanwhile.
+    assert!((500..=640).contains(&left), "{left}");
+    assert_eq!(
+        sql(&db, "SELECT max(readings.id), expired FROM readings, runs"),
+        format!("21000|{}", 21_000 - left)
+    );
+    is_counted_right(&db);
+}
+
+#[test]
+fn a_young_reading_keeps_the_older_ones_that_came_after_it() {
+    let dir = Dir::new("retain-late");
+    let db = dir.file("x.db");
+    let now = now_ns();
+    let mut recorder = from_stdin(&db, &["--retain=1h"]);
+    recorder.send(lines(now - 9_000 * S, S, 100).as_bytes());
+    recorder.send(lines(now - 60 * S, S, 1).as_bytes());
+    recorder.send(lines(now - 9_000 * S, S, 100).as_bytes());
+    until_acked(&recorder, 201);
+    until("the first have gone", || {
+        (number(&db, "SELECT min(id) FROM readings") == 101).then_some(())
+    });
+    stop(recorder);
+    assert_eq!(support::count(&db), 101);
+    is_counted_right(&db);
+}
+
+#[test]
+fn nothing_is_too_old_while_the_clock_is_behind_the_newest_reading() {
+    let dir = Dir::new("retain-clock");
+    let db = dir.file("x.db");
+    let now = now_ns();
+    let mut recorder = from_stdin(&db, &["--retain=1h"]);
+    recorder.send(lines(now + 3_600 * S, S, 1).as_bytes());
+    until_acked(&recorder, 1);
+    recorder.send(lines(now - 90_000 * S, S, 5_000).as_bytes());
+    until_acked(&recorder, 5_001);
+    stop(recorder);
+    assert_eq!(support::count(&db), 5_001);
+
+    // The other way round, so that the old ones would go first.
+    let db = dir.file("y.db");
+    let mut recorder = from_stdin(&db, &[]);
+    recorder.send(lines(now - 90_000 * S, S, 5_000).as_bytes());
+    recorder.send(lines(now + 3_600 * S, S, 1).as_bytes());
+    recorder.close_stdin();
+    recorder.wait();
+    let recorder = from_stdin(&db, &["--retain=1h"]);
+    let told = recorder.wait_for("expiry-waiting");
+    assert!(
+        told.contains("the clock is behind the newest reading"),
+        "{told}"
+    );
+    stop(recorder);
+    assert_eq!(support::count(&db), 5_001);
+    is_counted_right(&db);
+
+    // A sender's clock may be a little ahead.
+    let db = dir.file("z.db");
+    let mut recorder = from_stdin(&db, &["--retain=1h"]);
+    recorder.send(lines(now - 90_000 * S, S, 100).as_bytes());
+    recorder.send(lines(now_ns() + 20 * S, S, 1).as_bytes());
+    until("the old ones have gone", || {
+        (recorder.acked() == 101 && support::count(&db) == 1).then_some(())
+    });
+    stop(recorder);
+    is_counted_right(&db);
+}
+
+#[test]
+fn a_file_over_its_size_is_brought_down_at_the_start() {
+    let dir = Dir::new("over-size");
+    let db = dir.file("x.db");
+    let mut recorder = start(&db, &["--source=stdin"]);
+    recorder.send(lines(S, S, 700_000).as_bytes());
+    recorder.close_stdin();
+    assert_eq!(recorder.wait().code(), 0);
+    assert!(size(&db) > 18 * MIB);
+    // So that a reader is in nobody's way.
+    sql(&db, "PRAGMA journal_mode = WAL");
+    sql(&db, "CREATE TABLE theirs(x)");
+    sql(&db, "INSERT INTO theirs VALUES(42)");
+    let device = sql(&db, "SELECT id FROM device");
+
+    // While somebody reads it, it cannot be replaced; it is recorded to and grows no more.
+    let before = size(&db);
+    let reader = Holder::start(&db, "BEGIN;SELECT count(*) FROM readings");
+    let mut recorder = from_stdin(&db, &["--max-size=16MiB"]);
+    recorder.wait_for("over-max-size");
+    recorder.send(lines(S, S, 10).as_bytes());
+    until_acked(&recorder, 10);
+    reader.release();
+    stop(recorder);
+    assert!(size(&db) <= before);
+    is_counted_right(&db);
+
+    let mut recorder = from_stdin(&db, &["--max-size=16MiB"]);
+    recorder.wait_for("ready");
+    assert!(size(&db) <= 16 * MIB, "{}", size(&db));
+    recorder.send(lines(S, S, 10).as_bytes());
+    until_acked(&recorder, 10);
+    // It is the file that has the name, and its lock holds.
+    let (code, _, err) = seawall(&[
+        "record",
+        "--db",
+        db.to_str().unwrap(),
+        "--source=sim:count=1",
+    ]);
+    assert_eq!(code, 1, "{err}");
+    assert!(
+        err.contains(&format!("process {} is recording", recorder.pid())),
+        "{err}"
+    );
+    recorder.kill();
+    assert_eq!(sql(&db, "SELECT x FROM theirs"), "42");
+    assert_eq!(sql(&db, "SELECT id FROM device"), device);
+    assert_eq!(number(&db, "SELECT max(id) FROM readings"), 700_020);
+    assert!(number(&db, "SELECT count(*) FROM readings") > 200_000);
+    is_counted_right(&db);
+    let files = fs::read_dir(dir.path()).unwrap();
+    let names: Vec<_> = files.map(|f| f.unwrap().file_name()).collect();
+    assert!(
+        names
+            .iter()
+            .all(|n| !n.to_str().unwrap().contains("shorter")),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn numbering_goes_on_where_everything_has_gone() {
+    let dir = Dir::new("all-gone");
+    let db = dir.file("x.db");
+    let old = now_ns() - 90_000 * S;
+    for round in 0..3 {
+        let mut recorder = from_stdin(&db, &["--retain=1h"]);
+        recorder.send(lines(old, 1, 5_000).as_bytes());
+        until_acked(&recorder, 5_000);
+        until("all have gone", || (support::count(&db) == 0).then_some(()));
+        if round == 1 {
+            recorder.kill();
+        } else {
+            stop(recorder);
+        }
+        is_counted_right(&db);
+    }
+    let mut recorder = from_stdin(&db, &[]);
+    recorder.send(b"m v=1\n");
+    recorder.close_stdin();
+    recorder.wait();
+    assert_eq!(sql(&db, "SELECT id, run FROM sensor_readings"), "15001|4");
+    is_counted_right(&db);
+}
+
+#[test]
+fn a_kill_while_readings_go_leaves_the_ledger_true() {
+    let dir = Dir::new("retention-kills");
+    let db = dir.file("x.db");
+    let mut rng = fastrand::Rng::with_seed(7);
+    let old = now_ns() - 90_000 * S;
+    let mut acked = 0;
+    for _ in 0..12 {
+        let mut recorder = from_stdin(&db, &["--retain=1h", "--max-size=16MiB"]);
+        let lines = lines(old, 1, 60_000);
+        let wanted = rng.u64(1..60_000);
+        let mut stdin = recorder.stdin.take().unwrap();
+        let sender = thread::spawn(move || {
+            // The recorder is killed in the middle of it.
+            let _ = std::io::Write::write_all(&mut stdin, lines.as_bytes());
+        });
+        until_acked(&recorder, wanted);
+        acked += recorder.kill().acked();
+        sender.join().unwrap();
+        is_counted_right(&db);
+        let committed = number(&db, "SELECT sum(committed) FROM runs");
+        assert!(committed as u64 >= acked);
+    }
+    assert!(number(&db, "SELECT sum(expired) FROM runs") > 0);
+}
+
+#[test]
+fn check_finds_what_retention_could_not_have_taken() {
+    let dir = Dir::new("retention-check");
+    let db = dir.file("x.db");
+    for _ in 0..2 {
+        let mut recorder = from_stdin(&db, &[]);
+        recorder.send(lines(S, S, 10).as_bytes());
+        recorder.close_stdin();
+        assert_eq!(recorder.wait().code(), 0);
+    }
+    for breaks in [
+        // From the new end, and from the middle, as if they had been dropped.
+        "DELETE FROM readings WHERE id > 15; UPDATE runs SET expired = 5, fingerprint = 0 WHERE id = 2",
+        "DELETE FROM readings WHERE id BETWEEN 11 AND 12; UPDATE runs SET expired = 2 WHERE id = 2",
+        "DELETE FROM readings WHERE id > 10; UPDATE runs SET expired = 10, fingerprint = 0 WHERE id = 2",
+        "UPDATE runs SET expired = 11 WHERE id = 2",
+        "UPDATE runs SET expired = -1 WHERE id = 1",
+        // Dropped, and not counted.
+        "DELETE FROM readings WHERE id = 1",
+    ] {
+        let copy = dir.file("broken.db");
+        fs::copy(&db, &copy).unwrap();
+        for statement in breaks.split(';') {
+            sql(&copy, statement);
+        }
+        let (code, out, _) = seawall(&["check", "--db", copy.to_str().unwrap()]);
+        assert_eq!(code, 1, "{breaks}: {out}");
+    }
+}

@@ -1,0 +1,218 @@
+//! Guards against a table that misleads: a wrong last value, a sensor that fell silent and is not shown, a
+//! unit that is not meant, a line that a narrow terminal breaks, a name that moves the cursor.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use support::stop::{record, record_at_once, text};
+use support::*;
+
+fn ago(seconds: u64) -> u128 {
+    let then = SystemTime::now() - Duration::from_secs(seconds);
+    then.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_nanos()
+}
+
+fn record_lines(db: &Path, lines: &str) {
+    let mut run = record(db, "--source stdin");
+    run.send(lines.as_bytes());
+    run.close_stdin();
+    assert_eq!(run.wait().code(), 0);
+}
+
+fn show(db: &Path, options: &str) -> String {
+    let mut arguments = vec!["show", "--db", text(db)];
+    arguments.extend(options.split_whitespace());
+    let (code, out, err) = seawall(&arguments);
+    assert_eq!((code, err.as_str()), (0, ""));
+    out
+}
+
+/// The words of the line of a sensor, without the sparkline's blanks.
+fn words(table: &str, sensor: &str) -> Vec<String> {
+    let line = table.lines().find(|line| line.starts_with(sensor));
+    let line = line.unwrap_or_else(|| panic!("{sensor} is not in\n{table}"));
+    line.split("  ")
+        .map(|word| word.trim().to_owned())
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+#[test]
+fn the_table_is_of_the_time_asked_for_whatever_order_readings_came_in() {
+    let dir = Dir::new("show");
+    let db = dir.file("x.db");
+    let mut lines = String::new();
+    // The newest comes first, then what was backfilled, then what is too old.
+    for (age, value) in [(600, 21.25), (1200, 19.5), (3000, 20.0), (7200, 99.0)] {
+        lines += &format!("room temperature_c={value} {}\n", ago(age));
+    }
+    lines += &format!("door open=true {0}\ndoor open=f {1}\n", ago(120), ago(180));
+    lines += &format!("log text=\"hello\" {}\n", ago(7200 * 24));
+    lines += &format!("pump count=41i {0}\npump count=44i {1}\n", ago(60), ago(50));
+    record_lines(&db, &lines);
+    let table = show(&db, "");
+    assert_eq!(table.lines().count(), 5, "{table}");
+    let heading = words(&table, "sensor");
+    let expected = [
+        "sensor", "field", "unit", "readings", "last", "age", "min", "mean", "max", "last 1h",
+    ];
+    assert_eq!(heading, expected);
+    let room = words(&table, "room");
+    let expected = [
+        "room",
+        "temperature_c",
+        "°C",
+        "3",
+        "21.25",
+        "10 min",
+        "19.50",
+        "20.25",
+        "21.25",
+    ];
+    assert_eq!(room[..9], expected, "{table}");
+    let door = words(&table, "door");
+    assert_eq!(
+        door[..7],
+        ["door", "open", "2", "true", "2 min", "0", "0.5"],
+        "{table}"
+    );
+    let pump = words(&table, "pump");
+    assert_eq!(pump[2..4], ["2", "44"], "{table}");
+    assert_eq!(pump[5..8], ["41", "42.5", "44"], "{table}");
+    // It fell silent, and is there.
+    assert_eq!(
+        words(&table, "log"),
+        ["log", "text", "0", "-", "-", "-", "-", "-"]
+    );
+    let all = show(&db, "--since none");
+    assert_eq!(words(&all, "room")[8], "99.00", "{all}");
+    assert_eq!(words(&all, "log")[3], "\"hello\"", "{all}");
+    let some = show(&db, "--since -15m --sensor [rp]*");
+    assert_eq!(words(&some, "room")[3], "1", "{some}");
+    assert_eq!(some.lines().count(), 3, "{some}");
+}
+
+#[test]
+fn every_reading_is_counted_though_several_threads_read() {
+    let dir = Dir::new("show");
+    let db = dir.file("x.db");
+    assert_eq!(
+        record(&db, "--source sim:rate=max,count=900001")
+            .wait()
+            .code(),
+        0
+    );
+    let table = show(&db, "--since none");
+    for (sensor, readings) in [(1, "112,501"), (2, "112,500"), (8, "112,500")] {
+        let found = words(&table, &format!("sim,sensor={sensor}"));
+        assert_eq!(found[3], readings, "{table}");
+        let last = sql(
+            &db,
+            &format!("SELECT value FROM readings WHERE series = {sensor} ORDER BY id DESC LIMIT 1"),
+        );
+        let last: f64 = last.parse().unwrap();
+        assert_eq!(found[4].parse::<f64>().unwrap(), last, "{table}");
+        let [min, mean, max] = [6, 7, 8].map(|n| found[n].parse::<f64>().unwrap());
+        let expected = sql(
+            &db,
+            &format!(
+                "SELECT min(value), avg(value), max(value) FROM readings WHERE series = {sensor}"
+            ),
+        );
+        let expected: Vec<f64> = expected.split('|').map(|v| v.parse().unwrap()).collect();
+        assert_eq!((min, max), (expected[0], expected[2]));
+        assert!((mean - expected[1]).abs() < 0.006, "{mean} {expected:?}");
+    }
+}
+
+#[test]
+fn nothing_to_show_is_said_in_words() {
+    let dir = Dir::new("show");
+    let db = dir.file("x.db");
+    record_lines(&db, "");
+    assert_eq!(show(&db, ""), "no reading has been recorded\n");
+    record_lines(&db, "m f=1 1262304000000000000\n");
+    let table = show(&db, "");
+    assert!(
+        table.contains("the last one that was recorded is of 2010-01-01T00:00:00.000Z"),
+        "{table}"
+    );
+    assert_eq!(show(&db, "--sensor x*"), "no sensor has such a name\n");
+}
+
+#[test]
+fn piped_it_is_plain_and_on_a_terminal_it_fits_and_may_be_coloured() {
+    let dir = Dir::new("show");
+    let db = dir.file("x.db");
+    let tags: String = (0..12).map(|n| format!(",tag{n:02}=value")).collect();
+    let lines = format!(
+        "m{tags} temperature_c=20.5 {0}\nm,t=\x1b[2J f=1 {0}\n",
+        ago(9)
+    );
+    record_lines(&db, &lines);
+    let piped = show(&db, "");
+    assert!(
+        !piped.contains('\x1b') && piped.contains("tag11=value"),
+        "{piped}"
+    );
+    let on_terminal = |columns: u32, variables: &[(&str, &str)]| {
+        let command = format!(
+            "stty cols {columns} rows 24; {} show --db {}",
+            &*BINARY,
+            text(&db)
+        );
+        let output = Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .env_remove("NO_COLOR")
+            .env("TERM", "xterm")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().replace('\r', "")
+    };
+    let coloured = on_terminal(100, &[]);
+    assert!(
+        coloured.contains("\x1b[1m") && !coloured.contains("\x1b[2J"),
+        "{coloured:?}"
+    );
+    for columns in [40, 80, 120] {
+        for plain in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+            let table = on_terminal(columns, &[plain]);
+            assert!(!table.contains('\x1b'), "{table:?}");
+            let widest = table.lines().map(|line| line.chars().count()).max();
+            assert!(widest <= Some(columns as usize), "{table}");
+            assert!(table.contains("20.5"), "{table}");
+        }
+    }
+}
+
+#[test]
+fn a_watch_draws_anew_and_ends_with_a_signal() {
+    let dir = Dir::new("show");
+    let db = dir.file("x.db");
+    let recorder = record_at_once(
+        &db,
+        "--source sim:sensors=1,rate=100 --commit-interval 10ms",
+    );
+    recorder.wait_for("ready");
+    let watch = Running::start(&["show", "--watch", "--db", text(&db)]);
+    let counts = |out: Vec<String>| -> Vec<u64> {
+        let lines = out.into_iter().filter(|line| line.starts_with("sim"));
+        lines
+            .map(|line| words(&line, "sim")[3].replace(',', "").parse().unwrap())
+            .collect()
+    };
+    until("it is drawn anew, with more readings", || {
+        let counts = counts(watch.out());
+        (counts.len() > 1 && counts.first() < counts.last()).then_some(())
+    });
+    let ended = watch.stop(libc::SIGINT);
+    assert_eq!((ended.code(), ended.log), (0, vec![]));
+    assert_eq!(recorder.stop(libc::SIGTERM).code(), 0);
+}
