@@ -495,6 +495,7 @@ impl<'a> Cursor<'a> {
         found
     }
 
+    #[inline(always)]
     fn skip_spaces(&mut self) -> bool {
         let start = self.at;
         while self.skip(b' ') {}

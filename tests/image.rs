@@ -70,7 +70,7 @@ fn the_archive_of_the_image_is_the_same_bytes_each_time() {
     let pack = |name: &str| {
         let archive = dir.file(name);
         let status = Command::new("python3")
-            .arg(root().join("image/pack.py"))
+            .arg(root().join(".image/pack.py"))
             .arg(root().join("Dockerfile.scratch"))
             .arg(&program)
             .args(["arm64", "1.2.3", "1700000000", "seawall:test"])
