@@ -57,7 +57,7 @@ binary arch=native: setup
         done)"
     PATH="$PWD/.venv/bin:$PATH" cargo zigbuild --release --locked --bin seawall --target "$target" \
         --config 'profile.release.opt-level = "z"' \
-        --config "target.$target.linker = 'rust-lld'" \
+        --config "target.$target.linker = '{{ if arch == "arm64" { "$PWD/.image/ld.lld" } else { "rust-lld" } }}'" \
         --config "target.$target.rustflags = [$(echo $flags)]"
 
 # Write the image as an archive that `docker load` takes
