@@ -17,7 +17,7 @@ mod sockets;
 
 const ROWS: usize = 2_000_000;
 const ROUNDS: usize = 5;
-const STOPS: usize = 50;
+const STOPS: usize = 200;
 const BINARY: &str = env!("CARGO_BIN_EXE_seawall");
 
 fn main() {
@@ -41,12 +41,20 @@ fn main() {
     let mut acked = Vec::new();
     let mut python: [Vec<f64>; 3] = Default::default();
     let batches = [1, 100, 1000];
+    let others: [Other; 2] = [
+        ("sqlite3 .import of CSV", import),
+        ("sqlite-utils insert --nl", sqlite_utils),
+    ];
+    let mut other_rates: [Vec<f64>; 2] = Default::default();
     for _ in 0..ROUNDS {
         bare.push(bare_loop(&folder));
         plain.push(seawall(&folder, &lines, &[]));
         acked.push(seawall(&folder, &lines, &["--ack"]));
         for (rates, batch) in python.iter_mut().zip(batches) {
             rates.extend(python_logger(&folder, batch));
+        }
+        for (rates, (_, measure)) in other_rates.iter_mut().zip(others) {
+            rates.extend(measure(&folder));
         }
     }
     head("recorded", "readings/s");
@@ -66,12 +74,32 @@ fn main() {
         );
     }
 
-    let stops: Vec<f64> = (0..STOPS).map(|_| stop_at_full_load(&folder)).collect();
-    let syncs: Vec<f64> = (0..STOPS).map(|_| sync_once(&folder)).collect();
+    for (rates, (name, _)) in other_rates.iter().zip(others) {
+        if rates.is_empty() {
+            println!("{name}: skipped, it is not installed");
+        } else {
+            row(name, rates, yardstick);
+        }
+    }
+
+    let (mut syncs, mut stops, mut checkpoints) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..STOPS {
+        syncs.push(sync_once(&folder));
+        let (stop, checkpoint) = stop_at_full_load(&folder);
+        stops.push(stop);
+        checkpoints.push(checkpoint);
+    }
     head(&format!("SIGTERM to exit, {STOPS} times"), "ms");
     let yardstick = median(&syncs);
     row("write and fdatasync of one page", &syncs, yardstick);
     row("seawall at full load", &stops, yardstick);
+    row("of that, the last checkpoint", &checkpoints, yardstick);
+    let p99 = |samples: &[f64]| {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() * 99 / 100]
+    };
+    row("p99 of the stops", &[p99(&stops)], p99(&syncs));
     print_sockets(&folder);
     let _ = fs::remove_dir_all(&folder);
 }
@@ -232,8 +260,55 @@ print({rows} / (time.monotonic() - start))
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// Milliseconds from SIGTERM to the exit, while readings come as fast as they are taken.
-fn stop_at_full_load(folder: &Path) -> f64 {
+/// A program that can do a part of this, and how to measure it: rows a second, or none where it is not.
+type Other = (&'static str, fn(&Path) -> Option<f64>);
+
+/// Fewer rows than the others, because it is slow to make them.
+const OTHER_ROWS: usize = ROWS / 20;
+
+/// Writes the rows in another format, has a command read them, and takes the time of that.
+fn other(folder: &Path, row: fn(usize, f64) -> String, command: &mut Command) -> Option<f64> {
+    let text: String = values()
+        .take(OTHER_ROWS)
+        .enumerate()
+        .map(|(n, value)| row(n, value))
+        .collect();
+    fs::write(folder.join("rows"), text).expect("write the rows");
+    let start = Instant::now();
+    let output = command.current_dir(folder).output().ok()?;
+    let took = start.elapsed();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    remove(&folder.join("other.db"));
+    Some(OTHER_ROWS as f64 / took.as_secs_f64())
+}
+
+fn import(folder: &Path) -> Option<f64> {
+    let row = |n, value| format!("{},{},{value}\n", time_ns(n), n % 8 + 1);
+    let mut command = Command::new("sqlite3");
+    command.args([
+        "other.db",
+        "CREATE TABLE readings(time_ns INTEGER, series INTEGER, value REAL)",
+    ]);
+    other(folder, row, command.arg(".import --csv rows readings"))
+}
+
+fn sqlite_utils(folder: &Path) -> Option<f64> {
+    let row = |n, value| {
+        let (time, series) = (time_ns(n), n % 8 + 1);
+        format!("{{\"time_ns\": {time}, \"series\": {series}, \"value\": {value}}}\n")
+    };
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/sqlite-utils");
+    let mut command = Command::new(program);
+    other(
+        folder,
+        row,
+        command.args(["insert", "other.db", "readings", "rows", "--nl"]),
+    )
+}
+
+/// Milliseconds from SIGTERM to the exit, while readings come as fast as they are taken, and how many of them
+/// the last checkpoint took, which is mostly its syncs.
+fn stop_at_full_load(folder: &Path) -> (f64, f64) {
     let db = folder.join("stop.db");
     let mut child = Command::new(BINARY)
         .args(["--source", "sim:rate=max", "--db"])
@@ -250,12 +325,19 @@ fn stop_at_full_load(folder: &Path) -> f64 {
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
     let start = Instant::now();
     // The log ends when the process does.
-    log.for_each(drop);
+    let last: Vec<String> = log.map_while(Result::ok).collect();
     let status = child.wait().expect("wait for seawall");
     let took = start.elapsed();
     assert!(status.success());
     remove(&db);
-    took.as_secs_f64() * 1e3
+    let checkpoint = last
+        .iter()
+        .find(|line| line.contains("cause=stop"))
+        .and_then(|line| line.split("ms=").nth(1)?.split(' ').next()?.parse().ok());
+    (
+        took.as_secs_f64() * 1e3,
+        checkpoint.expect("a last checkpoint"),
+    )
 }
 
 fn sync_once(folder: &Path) -> f64 {

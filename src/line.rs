@@ -10,7 +10,7 @@ use std::fmt::{self, Write as _};
 
 use crate::number::{self, Number};
 use crate::reading::{Kind, Value};
-use crate::series;
+use crate::{series, sort};
 
 /// The longest record, its line ending not counted. A caller's buffer holds two bytes more than this, so
 /// that the line ending is seen: with so many bytes `parse` never asks for more.
@@ -333,7 +333,8 @@ impl Line {
         }
         // The order of tags carries no meaning: `canonical_sensor` sorts them anyway.
         let tags = &mut self.tags;
-        tags.sort_unstable_by_key(|tag| (tag.key.of(input), tag.key.start));
+        let place = |tag: &Tag| (tag.key.of(input), tag.key.start);
+        sort::long(tags, |a, b| place(a).cmp(&place(b)));
         let pairs = tags.iter().zip(tags.iter().skip(1));
         let twice = pairs.filter(|(a, b)| key(a) == key(b)).map(|(_, b)| b.key);
         twice.map(|key| key.start as usize).min()
@@ -494,6 +495,7 @@ impl<'a> Cursor<'a> {
         found
     }
 
+    #[inline(always)]
     fn skip_spaces(&mut self) -> bool {
         let start = self.at;
         while self.skip(b' ') {}

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::reading::{Batch, Kind, Series, Slot};
+use crate::sort;
 
 /// Series known at one time. When there are more, the interner forgets them all and starts again: that
 /// costs look-ups, never memory, and needs no bookkeeping of who was used when.
@@ -29,7 +30,7 @@ fn escape(name: &str, special: &[char], out: &mut String) {
 
 /// `measurement,key=value,…` in line protocol's own escaping, tags sorted by key.
 pub fn canonical(measurement: &str, tags: &mut [(Cow<'_, str>, Cow<'_, str>)]) -> String {
-    tags.sort_unstable();
+    sort::long(tags, Ord::cmp);
     let mut out = String::with_capacity(64);
     escape(measurement, &[',', ' '], &mut out);
     // A measurement that begins with '#' would read as a comment.

@@ -327,6 +327,13 @@ pub fn terminal_size(fd: RawFd) -> Option<(usize, usize)> {
         .then_some((usize::from(size.ws_col), usize::from(size.ws_row).max(2)))
 }
 
+/// Processors that are in use. The standard library also looks for the quota of a container, in 6 KB.
+pub fn processors() -> usize {
+    // SAFETY: it takes no pointer.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(count).unwrap_or(1).max(1)
+}
+
 /// The effective user and group.
 pub fn user_and_group() -> (u32, u32) {
     // SAFETY: no pointers, cannot fail.

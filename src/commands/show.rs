@@ -13,6 +13,7 @@ use crate::exit::Status;
 use crate::glob;
 use crate::options::Show;
 use crate::reading::{Kind, Value};
+use crate::sort;
 use crate::sys::{self, Clock};
 use crate::table::{self, BUCKETS, Last, Line, Shown, Style};
 use crate::time::{When, timestamp};
@@ -307,7 +308,9 @@ fn look(settings: &Show, size: Option<(usize, usize)>) -> Result<String, Error> 
             Some(sum.line(sensor, field, now_ns))
         })
         .collect();
-    lines.sort_by(|a, b| (&a.sensor, &a.field).cmp(&(&b.sensor, &b.field)));
+    sort::long(&mut lines, |a, b| {
+        (&a.sensor, &a.field).cmp(&(&b.sensor, &b.field))
+    });
     let style = Style {
         columns: size.map(|(columns, _)| columns),
         colours: size.is_some() && wants_colours(),
@@ -347,9 +350,8 @@ fn sum_up(
 ) -> Result<Sums, Error> {
     let oldest = reader.oldest()?.unwrap_or(newest);
     let ids = newest.saturating_sub(oldest) + 1;
-    let processors = thread::available_parallelism().map_or(1, |n| n.get());
     let worth = (ids / IDS_PER_THREAD_MIN).max(1);
-    let parts = worth.min(processors.min(THREADS_MAX) as i64);
+    let parts = worth.min(sys::processors().min(THREADS_MAX) as i64);
     let share = ids / parts + 1;
     thread::scope(|scope| {
         let others: Vec<_> = (1..parts)

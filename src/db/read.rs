@@ -18,6 +18,7 @@ use super::{Error, error, identify, look_for_room, pragma, schema, spans};
 use crate::evidence::{self, Loss, Treatment, Verdict};
 use crate::place;
 use crate::reading::{Kind, Value};
+use crate::sort;
 
 /// Ids that one snapshot goes through at most: some milliseconds.
 const CHUNK_IDS: i64 = 8192;
@@ -346,7 +347,7 @@ impl Reader {
             self.runs.add(row.integer(0), row.integer(1));
         }
         self.raw.end_rows(statement);
-        self.runs.by_first_id.sort_unstable();
+        sort::long(&mut self.runs.by_first_id, Ord::cmp);
         Ok(())
     }
 
