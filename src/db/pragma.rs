@@ -63,7 +63,6 @@ pub fn set_all(
         // There is no /tmp in a scratch image.
         pragma("temp_store", "MEMORY", 2),
         pragma("journal_size_limit", WAL_BYTES_KEPT, WAL_BYTES_KEPT),
-        pragma("foreign_keys", "ON", 1),
         pragma("cache_size", -CACHE_KIB, -CACHE_KIB),
         // A damaged page is noticed when it is read and not after it was built upon.
         pragma("cell_size_check", "ON", 1),

@@ -59,7 +59,7 @@ CREATE VIEW spans_to_now AS SELECT first_id, last_id, oldest_ns, newest_ns FROM 
   UNION ALL SELECT coalesce((SELECT last_id + 1 FROM spans ORDER BY first_id DESC LIMIT 1), 1), 9223372036854775807,
     -9223372036854775807 - 1, 9223372036854775807;
 CREATE TABLE clock_steps(
-  run INTEGER NOT NULL REFERENCES runs(id),
+  run INTEGER NOT NULL,
   after_id INTEGER NOT NULL,       -- the last reading before the clock was set
   step_ns INTEGER NOT NULL
 );

@@ -87,7 +87,6 @@ fn every_pragma_is_as_the_table_says() {
         (c"PRAGMA busy_timeout", "5000"),
         (c"PRAGMA temp_store", "2"),
         (c"PRAGMA journal_size_limit", "8388608"),
-        (c"PRAGMA foreign_keys", "1"),
         (c"PRAGMA cell_size_check", "1"),
         (c"PRAGMA trusted_schema", "0"),
         (c"PRAGMA cache_size", "-1024"),
