@@ -121,6 +121,11 @@ impl Queue {
         inner.pending.rows().len() + inner.in_hand_rows
     }
 
+    /// What waits of streams besides their readings.
+    pub fn streams(&self) -> usize {
+        self.lock().pending.streams()
+    }
+
     /// Readings that can be held at all.
     pub fn rows_max(&self) -> usize {
         self.rows_max

@@ -181,6 +181,11 @@ impl Batch {
         self.text.len() + self.name_bytes
     }
 
+    /// What it holds of streams besides their readings: each connection may add to it, however short it is.
+    pub fn streams(&self) -> usize {
+        self.marks.len() + self.clients.len() + self.hellos.len()
+    }
+
     /// Nothing to commit and nobody to tell.
     pub fn is_empty(&self) -> bool {
         !self.has_data() && self.marks.is_empty() && self.hellos.is_empty()

@@ -23,7 +23,7 @@ use crate::queue::{Policy, Queue, Room};
 use crate::reading::{Batch, Counts, Kind, Value};
 use crate::series::Interner;
 use crate::source::sim::{self, Sim};
-use crate::source::sockets::Sockets;
+use crate::source::sockets::{self, Sockets};
 use crate::source::stdin::{self, Stdin};
 use crate::source::sysfs::{self, Sysfs};
 use crate::source_spec::SourceSpec;
@@ -38,7 +38,7 @@ use crate::writer::{Progress, Writer};
 const STATUS_LINE_PERIOD: Duration = Duration::from_millis(500);
 const SYSFS_RESCAN_PERIOD: Duration = Duration::from_secs(60);
 /// How often a commit is hurried for a client that is told of so many rejected lines that it has to wait for
-/// its acks: what it sends must not wear out the disk.
+/// its acks, or for connections without number: what they send must not wear out the disk.
 const HURRY_PERIOD: Duration = Duration::from_millis(100);
 /// What the outputs may be waited for when the recorder leaves for another reason than a stop.
 const LAST_WAIT: Duration = Duration::from_millis(30);
@@ -573,13 +573,14 @@ impl Recorder {
         }
         let is_draining = matches!(self.phase, Phase::Draining(_));
         let is_behind = self.sockets.is_behind();
+        let is_crowded = self.queue.streams() >= sockets::STREAMS_WAITING_MAX;
         if self.is_blocked() || (is_behind && is_draining) {
             self.queue.want_room();
             // Looked at after the wish was made known, so that room made in between is seen.
             if self.queue.stream_room().is_more_than(self.room_left) {
                 at(now);
             }
-        } else if is_behind {
+        } else if is_behind || is_crowded {
             if self.next_hurry <= now {
                 self.queue.want_room();
                 self.next_hurry = now + HURRY_PERIOD;
@@ -602,7 +603,7 @@ impl Recorder {
         self.status.watch(&mut watches);
         let sockets = watches.len();
         let reads = matches!(self.phase, Phase::Recording);
-        self.sockets.watch(&mut watches, reads, now);
+        self.sockets.watch(&mut watches, reads, !is_crowded, now);
         let timeout = until.map(|until| until.saturating_duration_since(now));
         sys::wait(&mut watches, timeout)?;
         if self.status.is_asked(&watches) {

@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -13,10 +14,29 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::client::*;
 use support::*;
+
+/// Lets the close of a connection be a reset.
+fn reset(stream: &TcpStream) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // SAFETY: pointer and length describe `linger`.
+    let set = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of::<libc::linger>() as u32,
+        )
+    };
+    assert_eq!(set, 0);
+}
 
 /// The numbers of the answers with this word.
 fn numbers(heard: &[String], word: &str) -> Vec<u64> {
@@ -277,6 +297,62 @@ fn a_stop_that_comes_right_behind_a_name_takes_the_lines_behind_it_too() {
     }
 }
 
+/// Bytes that the recorder has not read of those that connected to its port, accepted or not.
+fn unread(port: u16) -> u64 {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let local = format!(":{port:04X}");
+    let of_line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (_, received) = words[4].split_once(':').unwrap();
+        let is_connection = words[1].ends_with(&local) && words[3] != "0A";
+        is_connection.then(|| u64::from_str_radix(received, 16).unwrap())
+    };
+    table.lines().skip(1).filter_map(of_line).sum()
+}
+
+#[test]
+fn connections_without_number_are_not_accepted_without_a_commit() {
+    // Fewer than the kernel keeps for one that does not accept.
+    const ROUND: usize = 100;
+    let s = Listening::start("numberless", &["--busy-timeout", "0"]);
+    let port = port(&s.seawall, "tcp");
+    let holder = Holder::start(&s.db, "BEGIN IMMEDIATE");
+    s.unix().send("m v=1\n");
+    s.seawall.wait_for("commit-waiting");
+    // Each leaves a line to be acknowledged, and is gone.
+    let mut rounds = 0;
+    let late = loop {
+        let clients: Vec<_> = (0..ROUND)
+            .map(|_| {
+                let mut client = s.tcp();
+                client.send("\n");
+                client
+            })
+            .collect();
+        rounds += 1;
+        assert!(rounds < 80, "they are accepted without end");
+        let began = Instant::now();
+        while unread(port) > 0 && began.elapsed() < Duration::from_secs(2) {
+            thread::sleep(Duration::from_millis(5)); // the pause is the test
+        }
+        if unread(port) > 0 {
+            break clients;
+        }
+        for client in clients {
+            reset(&client.stream);
+        }
+    };
+    assert!(rounds > 20, "{rounds} rounds of {ROUND}");
+    let before = s.ticks();
+    thread::sleep(Duration::from_millis(300)); // the pause is the test
+    assert!(s.ticks() - before < 20, "waiting costs nothing");
+    holder.release();
+    for mut client in late {
+        client.until_ack(1);
+    }
+    assert_eq!(s.stop().1.code(), 0);
+}
+
 #[test]
 fn strangers_are_told_what_is_spoken_here() {
     let s = Listening::start("strangers", &[]);
@@ -304,24 +380,10 @@ fn hostile_clients_cost_the_others_nothing() {
     slow.send("m,c=slow v=");
     let mut nul = s.tcp();
     nul.send([0; 300_000]);
-    let mut reset = s.tcp();
-    reset.send(lines("reset", 0..1000));
-    let linger = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
-    // SAFETY: pointer and length describe `linger`.
-    let set = unsafe {
-        libc::setsockopt(
-            reset.stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size_of::<libc::linger>() as u32,
-        )
-    };
-    assert_eq!(set, 0);
-    drop(reset);
+    let mut gone = s.tcp();
+    gone.send(lines("reset", 0..1000));
+    reset(&gone.stream);
+    drop(gone);
     // One that floods, and one whose line never ends: a gigabyte of it, or as much as goes in meanwhile.
     let mut flood = s.unix().stream;
     let mut endless = s.unix().stream;

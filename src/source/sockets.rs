@@ -23,6 +23,9 @@ use crate::sys::{self, Watch};
 pub const CONNECTIONS_MAX: usize = 1024;
 /// Lines that are not whole yet or wait for answers, in all; who holds most has to go when there is more.
 pub const HELD_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Marks, names and questions of connections that wait for a commit, those that are over included: while there
+/// are more nobody new is accepted.
+pub const STREAMS_WAITING_MAX: usize = 4 * CONNECTIONS_MAX;
 /// Descriptors for the files, the sockets that listen and whatever the libraries need.
 const DESCRIPTORS_BESIDE: u64 = 64;
 /// Taken from one socket in a turn.
@@ -154,15 +157,15 @@ impl Sockets {
         !self.clients.iter().any(is_due)
     }
 
-    /// Adds what is to be waited for. Without `reads` nothing new is taken.
-    pub fn watch(&mut self, watches: &mut Vec<Watch>, reads: bool, now: Instant) {
+    /// Adds what is to be waited for. Without `reads` nothing new is taken, without `accepts` nobody new.
+    pub fn watch(&mut self, watches: &mut Vec<Watch>, reads: bool, accepts: bool, now: Instant) {
         self.watched.clear();
         let mut add = |which, watch| {
             self.watched.push(which);
             watches.push(watch);
         };
         self.accept_again = self.accept_again.filter(|&at| at > now);
-        if reads && self.accept_again.is_none() {
+        if reads && accepts && self.accept_again.is_none() {
             for (n, listener) in self.listeners.iter().enumerate() {
                 add(Watched::Listener(n), Watch::readable(listener.fd()));
             }
