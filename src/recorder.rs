@@ -5,7 +5,7 @@
 //! This thread waits in one `ppoll` and touches no disk, so that a disk that stalls costs no sample and
 //! no stop its deadline.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -124,8 +124,6 @@ impl Recorder {
                 &[("db", &settings.db.display()), ("warning", &warning)],
             );
         }
-        // Held until the process ends, whichever way it does.
-        std::mem::forget(place);
         // Before the database is opened, so that nothing is written where not all can be heard; and while
         // there is one thread, because of the umask.
         let sockets = Sockets::bind(&settings.sources)?;
@@ -156,6 +154,7 @@ impl Recorder {
             queue: queue.clone(),
             progress: progress.clone(),
             clock_ns: Box::new(|| sys::clock_ns(Clock::Real)),
+            lock: RefCell::new(place.lock),
         };
         std::thread::Builder::new()
             .name("writer".into())

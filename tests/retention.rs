@@ -5,6 +5,8 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -298,6 +300,156 @@ fn a_file_over_its_size_is_brought_down_at_the_start() {
             .all(|n| !n.to_str().unwrap().contains("shorter")),
         "{names:?}"
     );
+}
+
+/// A file that is over the least `--max-size`.
+fn long_file(dir: &Dir) -> std::path::PathBuf {
+    let db = dir.file("long.db");
+    let mut recorder = start(&db, &["--source=stdin"]);
+    recorder.send(lines(S, S, 500_000).as_bytes());
+    recorder.close_stdin();
+    assert_eq!(recorder.wait().code(), 0);
+    db
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let files = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = files
+        .map(|f| f.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_in_the_way_of_a_shorter_copy_is_told_and_nothing_acked_is_lost() {
+    let dir = Dir::new("not-shortened");
+    let long = long_file(&dir);
+    let path = dir.file("x.db");
+    let db = path.to_str().unwrap();
+
+    // A folder that may be written and not be read: what is in it cannot be synced.
+    let folder = std::env::temp_dir().join(format!("seawall-blind-{}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    let blind = folder.join("x.db");
+    fs::copy(&long, &blind).unwrap();
+    let binary = folder.join("seawall");
+    fs::copy(&*support::BINARY, &binary).unwrap();
+    let mut command = std::process::Command::new(&binary);
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        for path in [&folder, &blind] {
+            chown(path, Some(1000), Some(1000)).unwrap();
+        }
+        command.uid(1000).gid(1000);
+    }
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o300)).unwrap();
+    command.args(["record", "--ack", "--source=stdin", "--commit-interval=0"]);
+    command.args(["--max-size=16MiB", "--db", blind.to_str().unwrap()]);
+    let mut recorder = Running::spawn(&mut command);
+    let told = recorder.wait_for("over-max-size");
+    assert!(told.contains("cannot open the folder"), "{told}");
+    recorder.send(lines(S, S, 10).as_bytes());
+    until_acked(&recorder, 10);
+    stop(recorder);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(number(&blind, "SELECT max(id) FROM readings"), 500_010);
+    is_counted_right(&blind);
+    fs::remove_dir_all(&folder).unwrap();
+
+    // What is to stay free is no room for a copy; nor does a copy of before stay.
+    fs::copy(&long, &path).unwrap();
+    for end in ["", "-journal"] {
+        fs::write(dir.file(&format!("x.db.shorter{end}")), [1; 4096]).unwrap();
+    }
+    let recorder = from_stdin(&path, &["--max-size=16MiB", "--min-free=1000000GiB"]);
+    let told = recorder.wait_for("over-max-size");
+    assert!(told.contains("--min-free keeps"), "{told}");
+    stop(recorder);
+    assert_eq!(names(dir.path()), ["long.db", "x.db"]);
+    assert!(size(&path) > 8 * MIB);
+
+    // And then it is made; of the long file nothing is left on the disk, though its lock was held.
+    let mut recorder = from_stdin(&path, &["--max-size=16MiB"]);
+    recorder.wait_for("ready");
+    assert!(recorder.log().iter().any(|l| l.contains("event=shortened")));
+    assert!(size(&path) <= 9 * MIB, "{}", size(&path));
+    let open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", recorder.pid()))
+        .unwrap()
+        .filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
+        .map(|target| target.to_string_lossy().into_owned())
+        .collect();
+    assert!(open.iter().any(|f| f.ends_with("x.db")), "{open:?}");
+    assert!(!open.iter().any(|f| f.contains("deleted")), "{open:?}");
+    let (code, _, err) = seawall(&["record", "--db", db, "--source=sim:count=1"]);
+    assert_eq!(code, 1, "{err}");
+    recorder.send(lines(S, S, 10).as_bytes());
+    until_acked(&recorder, 10);
+    recorder.kill();
+    assert_eq!(number(&path, "SELECT max(id) FROM readings"), 500_010);
+    is_counted_right(&path);
+}
+
+#[test]
+fn damage_that_is_met_while_readings_go_sets_the_file_aside_at_the_start() {
+    let dir = Dir::new("over-size-damaged");
+    let long = long_file(&dir);
+    // At the old end, where readings go, and behind what goes, where only the copy comes.
+    let bytes = fs::read(&long).unwrap();
+    for (n, flags) in [
+        (20, &["--retain=1h"][..]),
+        (20, &["--max-size=16MiB"]),
+        (3_200, &["--max-size=16MiB"]),
+    ] {
+        // A leaf with many rows.
+        let is_leaf = |page: &&[u8]| page[0] == 0x0D && page[4] > 50;
+        let mut pages = bytes.chunks(4096).skip(n);
+        let at = n + pages.position(|page| is_leaf(&page)).unwrap();
+        let folder = dir.file("one");
+        fs::create_dir(&folder).unwrap();
+        let db = folder.join("x.db");
+        fs::copy(&long, &db).unwrap();
+        let file = fs::File::options().write(true).open(&db).unwrap();
+        file.write_all_at(&[0xA5; 4096], at as u64 * 4096).unwrap();
+        let mut recorder = from_stdin(&db, flags);
+        recorder.wait_for("ready");
+        assert!(
+            recorder
+                .log()
+                .iter()
+                .any(|l| l.contains("database-damaged")),
+            "{n} {flags:?} {:#?}",
+            recorder.log()
+        );
+        recorder.send(lines(now_ns(), 1, 10).as_bytes());
+        until_acked(&recorder, 10);
+        stop(recorder);
+        assert_eq!(support::count(&db), 10);
+        let names = names(&folder);
+        let is_aside = |name: &String| name.starts_with("x.db.damaged-");
+        assert!(
+            names.len() > 1 && names[1..].iter().all(is_aside),
+            "{names:?}"
+        );
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
+
+#[test]
+fn a_stop_while_a_file_is_made_shorter_ends_the_run_and_leaves_nothing_behind() {
+    let dir = Dir::new("shortening-stopped");
+    let db = long_file(&dir);
+    let copy = dir.file("long.db.shorter");
+    let recorder = from_stdin(&db, &["--max-size=16MiB"]);
+    until("the copy is begun, or made already", || {
+        let is_over = recorder.log().iter().any(|l| l.contains("event=shortened"));
+        (copy.exists() || is_over).then_some(())
+    });
+    let ended = recorder.stop(libc::SIGTERM);
+    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+    assert_eq!(names(dir.path()), ["long.db"]);
+    let unended = "SELECT count(*) FROM runs WHERE reason IS NOT 'eof' AND reason IS NOT 'SIGTERM'";
+    assert_eq!(number(&db, unended), 0);
+    is_counted_right(&db);
 }
 
 #[test]

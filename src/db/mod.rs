@@ -30,7 +30,7 @@ pub use error::{Class, Error};
 pub use pragma::{Sync, WAL_BYTES_KEPT};
 pub use raw::version;
 pub use read::{Names, Position, Reader, Reading, Times};
-pub use retention::{BroughtDown, Expired, Pages, Surplus};
+pub use retention::{BringDown, BroughtDown, Expired, Pages, Surplus, remove_copy};
 pub use seal::last_run;
 
 use crate::evidence::Loss;
