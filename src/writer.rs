@@ -296,8 +296,13 @@ impl Writer {
                     log::error("wal-not-copied", &[("error", &e)]);
                 }
             }
-            // Should it stay, SQLite goes on with it as it would have without us.
-            Treatment::Clear => drop(std::fs::remove_file(place::wal_of(&self.path))),
+            Treatment::Clear => match std::fs::remove_file(place::wal_of(&self.path)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    let todo = format!("it cannot be removed: {e}");
+                    return Err(Error::foreign_wal(&self.path, &todo));
+                }
+                _ => {}
+            },
             Treatment::Remove if self.settings.on_damage == OnDamage::Refuse => {
                 return Err(Error::foreign_wal(&self.path, "take the -wal away"));
             }
