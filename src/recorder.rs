@@ -6,7 +6,6 @@
 //! no stop its deadline.
 
 use std::cell::{Cell, RefCell};
-use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -146,9 +145,7 @@ impl Recorder {
             settings: settings.clone(),
             start: Start {
                 now_ns: sys::clock_ns(Clock::Real),
-                boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")
-                    .ok()
-                    .map(|id| id.trim().to_owned()),
+                boot_id: sys::boot_id(),
                 boot_ns: sys::clock_ns(Clock::Boot),
             },
             queue: queue.clone(),

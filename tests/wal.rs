@@ -565,6 +565,35 @@ os._exit(0)",
     log
 }
 
+/// It brings a -wal in and leaves no trace of what was lost.
+#[test]
+fn a_checkpoint_by_hand_does_not_wipe_out_that_commits_are_lost() {
+    let foreign = foreign_wal();
+    for is_lost in [true, false] {
+        let dir = Dir::new("wal");
+        let db = killed(&dir, 10);
+        if is_lost {
+            remove(&db, "-wal");
+            remove(&db, "-shm");
+        } else {
+            fs::write(beside(&db, "-wal"), &foreign).unwrap();
+        }
+        let before = fs::read(&db).unwrap();
+        let (code, _, err) = seawall(&["checkpoint", "--db", db.to_str().unwrap()]);
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains("start the recorder"), "{err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+        assert!(fs::read(&db).unwrap() == before);
+        assert_eq!(recovered(&next(&db)), ("wal-missing".into(), 7));
+    }
+    // Of one that was killed and lacks nothing all is brought in.
+    let dir = Dir::new("wal");
+    let db = killed(&dir, 10);
+    let (code, _, err) = seawall(&["checkpoint", "--db", db.to_str().unwrap()]);
+    assert_eq!(code, 0, "{err}");
+    assert_unclean(&db, &next(&db), 10);
+}
+
 #[test]
 fn an_older_wal_of_the_same_database_is_not_replayed() {
     let dir = Dir::new("wal");
