@@ -221,7 +221,7 @@ impl Writer {
                 _ => {}
             }
         }
-        let Some(limit) = settings.max_size_bytes.map(SizeLimit::of) else {
+        let Some(limit) = SizeLimit::of(settings) else {
             return Ok(());
         };
         if settings.wal_autocheckpoint == 0 {
@@ -433,7 +433,7 @@ impl Writer {
     /// Frames by which the WAL grows before it is copied.
     fn checkpoint_frames(&self) -> u32 {
         let frames = self.settings.wal_autocheckpoint;
-        match self.settings.max_size_bytes.map(SizeLimit::of) {
+        match SizeLimit::of(&self.settings) {
             Some(limit) => frames.min(db::wal_frames_of(limit.checkpoint_bytes())),
             None => frames,
         }
