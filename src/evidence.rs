@@ -13,7 +13,8 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::MetadataExt;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use crate::place::{wal_of, with_end};
@@ -63,9 +64,9 @@ pub enum Treatment {
     Copy,
     /// It is not this file's, and SQLite must not see it.
     Remove,
-    /// There is nothing in it, and SQLite must not see it: the power went while the file was brought into
-    /// WAL mode. SQLite rolls that back, yet goes on in WAL mode where there is a -wal, so that the file
-    /// would say for ever that it is in another.
+    /// There is nothing in it that the file lacks, and SQLite must not see it: the power went while the file
+    /// was brought into WAL mode or out of it. Where there is a -wal SQLite goes on in WAL mode, so that the
+    /// file would say for ever that it is in another.
     Clear,
 }
 
@@ -159,12 +160,6 @@ fn judge(scene: &Scene) -> Verdict {
     }
 }
 
-/// The kernel's name for this boot.
-pub fn boot_id() -> Option<String> {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(id.trim().to_owned())
-}
-
 /// Looks at the files of a database that nobody has open here. `last_run` asks the database file alone.
 pub fn look(
     db: &Path,
@@ -197,9 +192,15 @@ pub fn look(
     };
     let is_same_boot = run.boot_id.is_some() && run.boot_id.as_deref() == boot_id;
     let leaves_wal = head.len() == 100 && head[18..20] == [1, 1];
-    // A power cut may bring back a log that was deleted; all of that one is in the file.
-    if leaves_wal && has_frames && is_same_boot {
-        return Ok(is_another(Treatment::Remove));
+    // Such a file needs no log: it has said that it is in WAL mode before there is one, and all of the log
+    // is in it before it says so no more. Yet a power cut may bring back a log that was deleted.
+    if leaves_wal && log_bytes.is_some() {
+        let is_own = is_blank || !is_same_boot && is_brought_in(db)?;
+        return Ok(is_another(if is_own {
+            Treatment::Clear
+        } else {
+            Treatment::Remove
+        }));
     }
     if !run.is_open {
         return Ok(Verdict::default());
@@ -225,6 +226,48 @@ pub fn look(
             wal::index(&bytes)
         }),
     }))
+}
+
+/// Whether SQLite would find in the log what it finds in the file.
+fn is_brought_in(db: &Path) -> io::Result<bool> {
+    /// Of the first page, what a change of the journal mode changes: the mode, the count of changes, and
+    /// by whom.
+    const CHANGED: [Range<usize>; 3] = [18..20, 24..28, 92..100];
+    let log = match File::open(wal_of(db)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
+        log => log?,
+    };
+    let mut reader = BufReader::with_capacity(1 << 16, &log);
+    let mut head = [0; wal::HEADER_BYTES];
+    reader.read_exact(&mut head)?;
+    let Some(header) = wal::header(&head) else {
+        return Ok(head == [0; wal::HEADER_BYTES]);
+    };
+    let outcome = wal::outcome(header, reader)?;
+    if outcome.pages == 0 {
+        return Ok(true);
+    }
+    let file = File::open(db)?;
+    let page_bytes = header.page_bytes;
+    if file.metadata()?.len() != u64::from(outcome.pages) * page_bytes as u64 {
+        return Ok(false);
+    }
+    let mut image = vec![0; page_bytes];
+    let mut page = vec![0; page_bytes];
+    for (number, at) in outcome.images {
+        log.read_exact_at(&mut image, at)?;
+        file.read_exact_at(&mut page, u64::from(number - 1) * page_bytes as u64)?;
+        if number == 1 {
+            for range in CHANGED {
+                image[range.clone()].fill(0);
+                page[range].fill(0);
+            }
+        }
+        if image != page {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The frames are read only where they can tell something.

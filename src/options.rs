@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::db::Position;
+use crate::retention::SizeLimit;
 use crate::sort;
 use crate::source_spec::SourceSpec;
 use crate::time::When;
@@ -30,8 +31,9 @@ pub const STOP_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 pub const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 pub const RETAIN_MIN: Duration = Duration::from_secs(1);
 pub const RETAIN_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
-/// Below this, what a full queue brings at once would not fit between two checkpoints.
-pub const MAX_SIZE_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Below this, what a full queue of the default length brings at once would leave little else in the file.
+pub const MAX_SIZE_BYTES_MIN: u64 = 32 * 1024 * 1024;
+const MIB: u64 = 1024 * 1024;
 /// SQLite numbers no more rows than this.
 pub const AT_LEAST_ROWS_MAX: u64 = i64::MAX as u64;
 pub const LIMIT_ROWS_MAX: u64 = i64::MAX as u64;
@@ -466,7 +468,8 @@ const OPTIONS: &[Opt] = &[
         default: "none",
         kind: Kind::OrNone(&Kind::SizeFrom(MAX_SIZE_BYTES_MIN)),
         of: &[RECORD],
-        help: "drop the oldest readings so that .db and -wal together stay under this size",
+        help: "drop the oldest readings so that .db and -wal together stay under this size; more \
+               than the least for a --queue-rows over the default",
     },
     Opt {
         name: "min-free",
@@ -615,7 +618,7 @@ const OPTIONS: &[Opt] = &[
 ];
 
 fn record(given: &Settings) -> Result<Invocation, Usage> {
-    Ok(Invocation::Record(Record {
+    let record = Record {
         db: given.path("db")?,
         sources: given.sources("source")?,
         commit_interval: given.read("commit-interval", time)?,
@@ -634,7 +637,16 @@ fn record(given: &Settings) -> Result<Invocation, Usage> {
         on_damage: given.read("on-damage", OnDamage::read)?,
         ack: given.read("ack", switch)?,
         log_level: given.read("log-level", Level::read)?,
-    }))
+    };
+    let least = SizeLimit::least_bytes(record.queue_rows).div_ceil(MIB);
+    if record.max_size_bytes.is_some_and(|max| max < least * MIB) {
+        return Err(Usage(format!(
+            "--max-size is too small for --queue-rows {}: that many readings at once need {least}MiB; \
+             give a greater --max-size or a smaller --queue-rows",
+            record.queue_rows
+        )));
+    }
+    Ok(Invocation::Record(record))
 }
 
 fn check(given: &Settings) -> Result<Invocation, Usage> {

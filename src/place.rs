@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,20 +12,39 @@ use crate::damage;
 use crate::options::OnDamage;
 use crate::sys;
 
-/// A place that the recorder may have, held for as long as the value lives.
+/// A place that the recorder may have.
 #[derive(Debug)]
 pub struct Place {
     /// Where the file really is: SQLite puts its -wal beside what a link points to.
     pub path: PathBuf,
-    /// Never closed while SQLite has the file open: closing any descriptor of a file drops the process's
-    /// POSIX locks on it, and SQLite's are of that kind. The recorder keeps it to its end.
-    _lock: File,
+    pub lock: Lock,
     pub warning: Option<&'static str>,
 }
 
 /// A command that asks whether somebody records has the lock for that moment.
 const LOCK_TRIES: u32 = 5;
 const LOCK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The lock that keeps a second recorder out, held until the process ends, whichever way it does.
+///
+/// Never closed while SQLite has the file open: closing any descriptor of a file drops the process's POSIX
+/// locks on it, and SQLite's are of that kind.
+#[derive(Debug, Default)]
+pub struct Lock(ManuallyDrop<Vec<File>>);
+
+impl Lock {
+    /// Held from here on as well: the lock of a file that takes the place of the one before.
+    pub fn add(&mut self, file: File) {
+        self.0.push(file);
+    }
+
+    /// Lets go of all but the last, so that files without a name are gone from the disk. Nothing may have
+    /// those open any more.
+    pub fn keep_last(&mut self) {
+        let others = self.0.len().saturating_sub(1);
+        self.0.drain(..others);
+    }
+}
 
 /// What a filesystem means for a recording.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,7 +154,7 @@ fn prepare_real(db: &Path, on_damage: OnDamage) -> Result<Place, String> {
     save_orphan(db, on_damage)?;
     Ok(Place {
         path: db.to_owned(),
-        _lock: lock(db)?,
+        lock: lock(db)?,
         warning,
     })
 }
@@ -168,7 +188,9 @@ impl Identity {
 /// Whether a recorder has the database. Only while this process has it open nowhere else: closing any
 /// descriptor of a file drops the process's POSIX locks on it.
 pub fn is_recorded(db: &Path) -> bool {
-    File::open(db).is_ok_and(|file| sys::try_lock(&file).is_ok_and(|free| !free))
+    // To open a pipe would wait for its other end.
+    fs::metadata(db).is_ok_and(|file| file.is_file())
+        && File::open(db).is_ok_and(|file| sys::try_lock(&file).is_ok_and(|is_free| !is_free))
 }
 
 pub fn inode(path: &Path) -> io::Result<(u64, u64)> {
@@ -243,8 +265,8 @@ fn make_folders(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes the lock of the file at `db`, which is made if it is not there. To be kept as long as `Place`.
-pub fn lock(db: &Path) -> Result<File, String> {
+/// Takes the lock of the file at `db`, which is made if it is not there.
+pub fn lock(db: &Path) -> Result<Lock, String> {
     let file = File::options()
         .read(true)
         .write(true)
@@ -268,7 +290,7 @@ pub fn lock(db: &Path) -> Result<File, String> {
         locked = sys::try_lock(&file);
     }
     match locked {
-        Ok(true) => Ok(file),
+        Ok(true) => Ok(Lock(ManuallyDrop::new(vec![file]))),
         Ok(false) => {
             let holder = fs::read_to_string("/proc/locks")
                 .ok()

@@ -5,7 +5,7 @@
 //! This thread waits in one `ppoll` and touches no disk, so that a disk that stalls costs no sample and
 //! no stop its deadline.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use crate::ack::Outbox;
 use crate::db::{self, Start};
-use crate::evidence;
 use crate::exit::Status;
 use crate::line::Line;
 use crate::log::{self, Limit};
@@ -128,8 +127,6 @@ impl Recorder {
                 &[("db", &settings.db.display()), ("warning", &warning)],
             );
         }
-        // Held until the process ends, whichever way it does.
-        std::mem::forget(place);
         // Before the database is opened, so that nothing is written where not all can be heard; and while
         // there is one thread, because of the umask.
         let sockets = Sockets::bind(&settings.sources)?;
@@ -152,12 +149,13 @@ impl Recorder {
             settings: settings.clone(),
             start: Start {
                 now_ns: sys::clock_ns(Clock::Real),
-                boot_id: evidence::boot_id(),
+                boot_id: sys::boot_id(),
                 boot_ns: sys::clock_ns(Clock::Boot),
             },
             queue: queue.clone(),
             progress: progress.clone(),
             clock_ns: Box::new(|| sys::clock_ns(Clock::Real)),
+            lock: RefCell::new(place.lock),
         };
         std::thread::Builder::new()
             .name("writer".into())

@@ -6,14 +6,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::db::{Class, Db, Error, Pages, Surplus};
+use crate::db::{Class, Db, Error, Pages, Surplus, WAL_BYTES_KEPT};
 use crate::log;
 use crate::options::{MAX_SIZE_BYTES_MIN, Record};
+use crate::queue::TEXT_BYTES_MAX;
 use crate::reading::Batch;
 
 const PAGE_BYTES: u64 = 4096;
-/// Of `--max-size`, what the -wal may take: a checkpoint's threshold and the largest commit.
-const WAL_BYTES_MAX: u64 = 12 * 1024 * 1024;
+/// Of `--max-size`, what the -wal may take before it is copied; the largest commit may come to it.
+const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
 /// What one reading of a number takes in the file at most.
 const READING_BYTES_MAX: u64 = 40;
 /// Pages of other tables that a commit may begin.
@@ -31,8 +32,6 @@ const TOLD_EACH: Duration = Duration::from_secs(60);
 /// After a step that failed for what may pass.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-const _: () = assert!(MAX_SIZE_BYTES_MIN / 2 >= crate::db::WAL_BYTES_KEPT);
-
 /// How `--max-size` is shared out.
 #[derive(Clone, Copy, Debug)]
 pub struct SizeLimit {
@@ -41,17 +40,30 @@ pub struct SizeLimit {
 }
 
 impl SizeLimit {
-    pub fn of(max_bytes: u64) -> Self {
-        let wal_bytes_max = WAL_BYTES_MAX.min(max_bytes / 2);
+    /// Of the settings, which have been found to fit.
+    pub fn of(settings: &Record) -> Option<Self> {
+        Some(Self::share(settings.max_size_bytes?, settings.queue_rows))
+    }
+
+    fn share(max_bytes: u64, queue_rows: usize) -> Self {
+        let largest_commit = full_queue(queue_rows) * PAGE_BYTES;
+        let wal_bytes_max = CHECKPOINT_BYTES + largest_commit.max(WAL_BYTES_KEPT);
         SizeLimit {
-            pages_max: (max_bytes - wal_bytes_max) / PAGE_BYTES,
+            pages_max: max_bytes.saturating_sub(wal_bytes_max) / PAGE_BYTES,
             wal_bytes_max,
         }
     }
 
+    /// The least `--max-size` for a queue of so many rows: with what it brings at once there is as much again
+    /// in the file, and the -wal has room for it.
+    pub fn least_bytes(queue_rows: usize) -> u64 {
+        let limit = Self::share(0, queue_rows);
+        (limit.wal_bytes_max + 2 * full_queue(queue_rows) * PAGE_BYTES).max(MAX_SIZE_BYTES_MIN)
+    }
+
     /// The -wal is copied when it has grown by this, or earlier if the settings say so.
     pub fn checkpoint_bytes(self) -> u64 {
-        self.wal_bytes_max / 3
+        CHECKPOINT_BYTES
     }
 
     /// Whether so many pages more can be written. A file that is over its limit already may use what is
@@ -61,11 +73,20 @@ impl SizeLimit {
     }
 }
 
-/// Pages that a batch fills at most. Of long texts a page may hold one, and be half empty.
-fn growth(batch: &Batch) -> u64 {
-    let (rows, text) = (batch.rows().len() as u64, batch.text_bytes() as u64);
+/// Pages that so much fills at most. Of long texts a page may hold one, and be half empty.
+fn pages_of(rows: usize, text_bytes: usize) -> u64 {
+    let (rows, text) = (rows as u64, text_bytes as u64);
     let waste = if text > 0 { 2 } else { 1 };
     (rows * READING_BYTES_MAX * waste + 3 * text) / PAGE_BYTES + OTHER_PAGES
+}
+
+fn growth(batch: &Batch) -> u64 {
+    pages_of(batch.rows().len(), batch.text_bytes())
+}
+
+/// Of all that a queue may hold.
+fn full_queue(rows: usize) -> u64 {
+    pages_of(rows, TEXT_BYTES_MAX)
 }
 
 pub struct Retention {
@@ -103,7 +124,7 @@ impl Retention {
             .retain
             .map(|retain| (retain / SLACK_PART).min(SLACK_MAX));
         Retention {
-            limit: settings.max_size_bytes.map(SizeLimit::of),
+            limit: SizeLimit::of(settings),
             retain_ns: settings.retain.map(ns),
             slack_ns: slack.map_or(0, ns),
             none_before_ns: i64::MIN,
@@ -123,7 +144,8 @@ impl Retention {
             return Ok(false);
         };
         let growth = growth(batch);
-        while !limit.fits(db.pages()?, growth) {
+        // For what would not fit into an empty file nothing need go.
+        while growth <= limit.pages_max && !limit.fits(db.pages()?, growth) {
             let step = db.expire(Surplus::Oldest)?;
             self.count(step.readings);
             if step.readings == 0 {
@@ -244,7 +266,6 @@ impl Retention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::Value;
 
     #[test]
     fn a_file_over_its_limit_may_use_what_is_free_in_it_and_grow_no_further() {
@@ -262,12 +283,13 @@ mod tests {
 
     #[test]
     fn the_least_size_has_room_for_a_full_queue_twice() {
-        let limit = SizeLimit::of(MAX_SIZE_BYTES_MIN);
-        let mut batch = Batch::default();
-        for _ in 0..65_536 {
-            batch.push(0, 0, Value::Real(0.0));
+        assert_eq!(SizeLimit::least_bytes(65_536), MAX_SIZE_BYTES_MIN);
+        for rows in [1, 65_536, 1_000_000, 16_777_216] {
+            let least = SizeLimit::least_bytes(rows);
+            let limit = SizeLimit::share(least, rows);
+            assert!(2 * full_queue(rows) <= limit.pages_max, "{rows}");
+            assert!(full_queue(rows) * PAGE_BYTES + CHECKPOINT_BYTES <= limit.wal_bytes_max);
+            assert!(limit.pages_max * PAGE_BYTES + limit.wal_bytes_max <= least);
         }
-        assert!(2 * growth(&batch) <= limit.pages_max);
-        assert!(limit.pages_max * PAGE_BYTES + limit.wal_bytes_max <= MAX_SIZE_BYTES_MIN);
     }
 }

@@ -357,6 +357,12 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// The kernel's name for the time since it started.
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
 /// Sets the permissions that new files do not get; gives those before. Of the whole process: only while
 /// there is one thread.
 pub fn set_umask(mask: u32) -> u32 {

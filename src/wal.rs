@@ -3,6 +3,7 @@
 //! SQLite recovers from a damaged log in silence: it ends where a checksum fails first, and nobody is told
 //! of the commits behind. Pure; `evidence` reads the files and calls this.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 
 pub const HEADER_BYTES: usize = 32;
@@ -76,7 +77,43 @@ pub struct Frames {
 }
 
 /// Reads on behind the header, to the end.
-pub fn frames(header: Header, mut log: impl Read) -> io::Result<Frames> {
+pub fn frames(header: Header, log: impl Read) -> io::Result<Frames> {
+    walk(header, log, |_, _, _| {})
+}
+
+/// What the database is once SQLite has brought a log into it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Of the whole database; 0 where there is no commit in the log.
+    pub pages: u32,
+    /// By its number, where the last image of a page lies in the log, in bytes.
+    pub images: HashMap<u32, u64>,
+}
+
+/// Reads on behind the header, to the end.
+pub fn outcome(header: Header, log: impl Read) -> io::Result<Outcome> {
+    let frame_bytes = (FRAME_HEADER_BYTES + header.page_bytes) as u64;
+    let mut outcome = Outcome::default();
+    let mut uncommitted = Vec::new();
+    walk(header, log, |number, page, pages| {
+        let at = HEADER_BYTES as u64 + (number - 1) * frame_bytes + FRAME_HEADER_BYTES as u64;
+        uncommitted.push((page, at));
+        if pages != 0 {
+            outcome.pages = pages;
+            outcome.images.extend(uncommitted.drain(..));
+        }
+    })?;
+    outcome.images.retain(|page, _| *page <= outcome.pages);
+    Ok(outcome)
+}
+
+/// Hands the frames before the first that is not right to `each`: number, page, and pages of the database
+/// where it is a commit.
+fn walk(
+    header: Header,
+    mut log: impl Read,
+    mut each: impl FnMut(u64, u32, u32),
+) -> io::Result<Frames> {
     let mut frame = vec![0; FRAME_HEADER_BYTES + header.page_bytes];
     let mut found = Frames::default();
     let mut sums = header.sums;
@@ -97,6 +134,9 @@ pub fn frames(header: Header, mut log: impl Read) -> io::Result<Frames> {
         // a frame counts for nothing.
         sums = told;
         is_whole &= is_right;
+        if is_whole {
+            each(number, word(head, 0), word(head, 4));
+        }
         let is_commit = word(head, 4) != 0;
         if is_commit && is_whole {
             found.recovered = number;
@@ -186,6 +226,17 @@ mod tests {
                 assert_eq!(read(&broken), None, "byte {at}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_log_makes_of_a_database_ends_with_its_last_commit() {
+        let bytes = log(false, &[true, false, true, false]);
+        let header = header(bytes.first_chunk().unwrap()).unwrap();
+        let found = outcome(header, &bytes[HEADER_BYTES..]).unwrap();
+        let at = |n: usize| (HEADER_BYTES + n * FRAME + FRAME_HEADER_BYTES) as u64;
+        assert_eq!(found.pages, 3);
+        let images = [(1, at(0)), (2, at(1)), (3, at(2))];
+        assert_eq!(found.images, HashMap::from(images));
     }
 
     #[test]

@@ -3,18 +3,21 @@
 //! It commits what the queue gives, checkpoints, and tells the input thread how far it is. An error that
 //! may pass is waited out with the batch in hand; after any other nothing is committed or synced again.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::ack::{Ack, Resume};
 use crate::damage;
-use crate::db::{self, BroughtDown, Checkpoint, Class, Committed, Db, Error, Start, Sync};
+use crate::db::{
+    self, BringDown, BroughtDown, Checkpoint, Class, Committed, Db, Error, Start, Sync,
+};
 use crate::evidence::{self, Loss, Treatment};
 use crate::log;
 use crate::options::{CheckpointMode, OnDamage, Record, Synchronous};
 use crate::patience::{Pin, Retry, Threshold};
-use crate::place::{self, Identity};
+use crate::place::{self, Identity, Lock};
 use crate::queue::{Order, Queue};
 use crate::reading::Batch;
 use crate::retention::{Retention, SizeLimit};
@@ -52,6 +55,8 @@ pub struct News {
     /// Since when the writer has been at the disk without coming back.
     pub busy_since: Option<Instant>,
     pub trouble: Option<Trouble>,
+    /// A file over `--max-size` is being made shorter, which takes as long as it takes.
+    pub is_shortening: bool,
     /// Commits and checkpoints that failed.
     pub errors: u64,
     /// Device and inode of the database.
@@ -122,6 +127,7 @@ pub struct Writer {
     pub progress: Arc<Progress>,
     /// The time of day, by which readings are old.
     pub clock_ns: Box<dyn Fn() -> i64 + Send>,
+    pub lock: RefCell<Lock>,
 }
 
 /// What is looked after between commits.
@@ -151,6 +157,9 @@ impl Writer {
         let settings = &self.settings;
         let mut retry = Retry::begin();
         let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
+        if let Err(e) = db::remove_copy(&self.path) {
+            log::warn("copy-not-removed", &[("error", &e)]);
+        }
         let mut loss = self.look_at_wal()?;
         loop {
             self.progress.busy();
@@ -160,11 +169,14 @@ impl Writer {
                 settings.wal_autocheckpoint,
                 &self.start,
                 loss,
-            );
+            )
+            .and_then(|mut db| {
+                retry.over("open-resumed");
+                self.bring_down(&mut db)?;
+                Ok(db)
+            });
             match opened {
-                Ok(mut db) => {
-                    retry.over("open-resumed");
-                    self.bring_down(&mut db)?;
+                Ok(db) => {
                     let set_aside = self.tell_set_aside();
                     let file = place::inode(&self.path).ok();
                     let free_bytes = place::free_bytes(&self.path);
@@ -199,19 +211,42 @@ impl Writer {
         }
     }
 
-    /// A file that is over `--max-size` is made shorter before anything is recorded.
+    /// A file that is over `--max-size` is made shorter before anything is recorded. Damage where readings
+    /// will go is found, so that the start may set the file aside.
     fn bring_down(&self, db: &mut Db) -> Result<(), Error> {
         let settings = &self.settings;
-        let Some(limit) = settings.max_size_bytes.map(SizeLimit::of) else {
+        if settings.retain.is_some() || settings.max_size_bytes.is_some() {
+            match db.try_expiry() {
+                Err(e) if e.class() != Class::Retry => return Err(e),
+                _ => {}
+            }
+        }
+        let Some(limit) = SizeLimit::of(settings) else {
             return Ok(());
         };
         if settings.wal_autocheckpoint == 0 {
             let reason = "with --wal-autocheckpoint 0 the -wal is another tool's to keep small";
             log::warn("max-size-without-wal", &[("reason", &reason)]);
         }
-        let should_end = || self.queue.is_stopped_by_signal();
+        let queue = &*self.queue;
+        let should_end = || queue.is_stopped_by_signal();
+        let mut retry = Retry::begin();
+        let mut wait = |e: &Error| {
+            self.progress.trouble(e);
+            retry.wait(&self.queue, "open-waiting", e);
+            !should_end()
+        };
         let begun = Instant::now();
-        let done = db.bring_down(limit.pages_max, settings.wal_autocheckpoint, &should_end);
+        self.progress.look().is_shortening = true;
+        let done = db.bring_down(&mut BringDown {
+            pages_max: limit.pages_max,
+            wal_autocheckpoint: settings.wal_autocheckpoint,
+            min_free_bytes: settings.min_free_bytes,
+            lock: &mut self.lock.borrow_mut(),
+            should_end: &should_end,
+            wait: &mut wait,
+        });
+        self.progress.look().is_shortening = false;
         let seconds = begun.elapsed().as_secs_f64();
         let seconds = format_args!("{seconds:.1}");
         let expired = match &done {
@@ -230,10 +265,6 @@ impl Writer {
                     ],
                 );
                 *expired
-            }
-            Err(e) if e.class() == Class::Retry => {
-                log::warn("over-max-size", &[("reason", e)]);
-                0
             }
             Err(e) => return Err(e.clone()),
         };
@@ -265,8 +296,13 @@ impl Writer {
                     log::error("wal-not-copied", &[("error", &e)]);
                 }
             }
-            // Should it stay, SQLite goes on with it as it would have without us.
-            Treatment::Clear => drop(std::fs::remove_file(place::wal_of(&self.path))),
+            Treatment::Clear => match std::fs::remove_file(place::wal_of(&self.path)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    let todo = format!("it cannot be removed: {e}");
+                    return Err(Error::foreign_wal(&self.path, &todo));
+                }
+                _ => {}
+            },
             Treatment::Remove if self.settings.on_damage == OnDamage::Refuse => {
                 return Err(Error::foreign_wal(&self.path, "take the -wal away"));
             }
@@ -295,8 +331,7 @@ impl Writer {
         damage::set_aside(&self.path, sys::clock_ns(Clock::Real))
             .map_err(|e| failed(e.to_string()))?;
         let lock = place::lock(&self.path).map_err(failed)?;
-        // Held until the process ends, as the first is.
-        std::mem::forget(lock);
+        self.lock.replace(lock);
         Ok(())
     }
 
@@ -398,7 +433,7 @@ impl Writer {
     /// Frames by which the WAL grows before it is copied.
     fn checkpoint_frames(&self) -> u32 {
         let frames = self.settings.wal_autocheckpoint;
-        match self.settings.max_size_bytes.map(SizeLimit::of) {
+        match SizeLimit::of(&self.settings) {
             Some(limit) => frames.min(db::wal_frames_of(limit.checkpoint_bytes())),
             None => frames,
         }

@@ -134,7 +134,7 @@ const RECORD_CASES: &[Case] = &[
     }),
     ("--retain", "none", |r| r.retain = None),
     ("--max-size", "2GiB", |r| r.max_size_bytes = Some(2 << 30)),
-    ("--max-size", "16MiB", |r| r.max_size_bytes = Some(16 << 20)),
+    ("--max-size", "32MiB", |r| r.max_size_bytes = Some(32 << 20)),
     ("--min-free", "2GiB", |r| r.min_free_bytes = 2 << 30),
     ("--min-free", "0", |r| r.min_free_bytes = 0),
     ("--on-damage", "refuse", |r| r.on_damage = OnDamage::Refuse),
@@ -368,7 +368,7 @@ fn a_wrong_value_is_told_with_its_origin_and_what_is_right() {
             "record",
             "--max-size",
             "1MiB",
-            "a size of at least 16MiB, such as",
+            "a size of at least 32MiB, such as",
         ),
         ("record", "--ack", "maybe", "one of on, 1, true, yes, off"),
         ("record", "--log-level", "trace", "error, warn, info, debug"),
@@ -404,6 +404,21 @@ fn a_wrong_value_is_told_with_its_origin_and_what_is_right() {
 }
 
 /// Guards against a panic or a silent replacement where an argument is no text.
+#[test]
+fn a_size_that_a_full_queue_would_fill_is_refused_with_what_it_needs() {
+    let read = |size: &str, rows: &str| run(&["--max-size", size, "--queue-rows", rows], &[]);
+    assert!(read("32MiB", "65536").is_ok());
+    let error = read("32MiB", "1000000").unwrap_err().to_string();
+    assert!(
+        error.starts_with("--max-size is too small for --queue-rows 1000000: "),
+        "{error}"
+    );
+    let least = error.split("need ").nth(1).unwrap();
+    let least = least.split(';').next().unwrap();
+    assert!(read(least, "1000000").is_ok(), "{error}");
+    assert!(read("none", "1000000").is_ok());
+}
+
 #[test]
 fn bytes_that_are_not_utf8_are_a_path_or_an_error() {
     let odd = |prefix: &str| OsString::from_vec([prefix.as_bytes(), b"\xff"].concat());

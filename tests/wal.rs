@@ -511,6 +511,89 @@ fn a_wal_beside_a_database_that_was_stopped_is_another_databases() {
     assert_eq!((code, &*out), (0, "sound readings=2 runs=2 unclean=0\n"));
 }
 
+/// A backup that was restored over the file, with the -wal of before left beside it; the power went since.
+#[test]
+fn from_before_a_power_cut_only_a_wal_that_is_in_the_file_is_taken_for_its_own() {
+    for is_own in [true, false] {
+        let dir = Dir::new("wal");
+        let db = dir.file("x.db");
+        let mut recorder = Recorder::start(&db, &[]);
+        recorder.record(200);
+        let log = fs::read(beside(&db, "-wal")).unwrap();
+        if !is_own {
+            recorder.record(1);
+        }
+        assert_eq!(recorder.running.stop(libc::SIGTERM).code(), 0);
+        sql(&db, "UPDATE runs SET boot_id = 'another', sealed_ns = 1");
+        let mut bytes = fs::read(&db).unwrap();
+        assert_eq!(bytes[18..20], [1, 1]);
+        let log = if is_own { log_of(&db, &mut bytes) } else { log };
+        fs::write(&db, &bytes).unwrap();
+        fs::write(beside(&db, "-wal"), &log).unwrap();
+
+        let ended = next(&db);
+        assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+        assert_eq!(
+            ended.has(" event=wal-foreign "),
+            !is_own,
+            "{:#?}",
+            ended.log
+        );
+        for path in aside(&db) {
+            assert!(!is_own && fs::read(&path).unwrap() == log);
+            fs::remove_file(path).unwrap();
+        }
+        assert_eq!(check(&db).0, 0);
+        assert_eq!(fs::read(&db).unwrap()[18..20], [1, 1]);
+    }
+}
+
+/// The log of a change to a database, which is brought in and of which the file knows nothing any more.
+fn log_of(db: &Path, bytes: &mut Vec<u8>) -> Vec<u8> {
+    python(
+        db,
+        "c.execute('PRAGMA journal_mode = WAL')
+c.execute('UPDATE runs SET sealed_ns = 2')
+os._exit(0)",
+    );
+    let log = fs::read(beside(db, "-wal")).unwrap();
+    assert!(log.len() > 4096);
+    sql(db, "PRAGMA journal_mode = DELETE");
+    assert!(!beside(db, "-wal").exists());
+    *bytes = fs::read(db).unwrap();
+    assert_eq!(bytes[18..20], [1, 1]);
+    log
+}
+
+/// It brings a -wal in and leaves no trace of what was lost.
+#[test]
+fn a_checkpoint_by_hand_does_not_wipe_out_that_commits_are_lost() {
+    let foreign = foreign_wal();
+    for is_lost in [true, false] {
+        let dir = Dir::new("wal");
+        let db = killed(&dir, 10);
+        if is_lost {
+            remove(&db, "-wal");
+            remove(&db, "-shm");
+        } else {
+            fs::write(beside(&db, "-wal"), &foreign).unwrap();
+        }
+        let before = fs::read(&db).unwrap();
+        let (code, _, err) = seawall(&["checkpoint", "--db", db.to_str().unwrap()]);
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains("start the recorder"), "{err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+        assert!(fs::read(&db).unwrap() == before);
+        assert_eq!(recovered(&next(&db)), ("wal-missing".into(), 7));
+    }
+    // Of one that was killed and lacks nothing all is brought in.
+    let dir = Dir::new("wal");
+    let db = killed(&dir, 10);
+    let (code, _, err) = seawall(&["checkpoint", "--db", db.to_str().unwrap()]);
+    assert_eq!(code, 0, "{err}");
+    assert_unclean(&db, &next(&db), 10);
+}
+
 #[test]
 fn an_older_wal_of_the_same_database_is_not_replayed() {
     let dir = Dir::new("wal");

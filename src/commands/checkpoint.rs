@@ -1,11 +1,45 @@
-//! `checkpoint`: one checkpoint, and what it did.
+//! `checkpoint`: one checkpoint, and what it did. It is refused where it would bring a wrong -wal into the
+//! file, or wipe out what tells the next recorder that the right one is lost.
+
+use std::path::Path;
 
 use super::{complain, print};
 use crate::db;
+use crate::evidence::{Loss, Treatment, Verdict};
 use crate::exit::Status;
 use crate::options::Checkpoint;
 
+/// What stands against it, where no recorder has the file.
+fn objection(db: &Path) -> Option<&'static str> {
+    let verdict = db::verdict(db);
+    match verdict {
+        Verdict {
+            wal: Treatment::Remove,
+            ..
+        } => Some("the -wal beside it does not belong to it"),
+        Verdict {
+            loss: Some(Loss::Missing),
+            ..
+        } => Some("commits that were in its -wal are lost"),
+        Verdict {
+            loss: Some(Loss::Damaged),
+            ..
+        } => Some("its -wal is damaged"),
+        Verdict {
+            wal: Treatment::Clear,
+            ..
+        } => Some("the -wal beside it is left from a power cut"),
+        _ => None,
+    }
+}
+
 pub fn checkpoint(settings: &Checkpoint) -> Status {
+    if let Some(objection) = objection(&settings.db) {
+        return complain(format_args!(
+            "cannot checkpoint {}: {objection}; start the recorder, which records what is lost",
+            settings.db.display()
+        ));
+    }
     match db::checkpoint_file(&settings.db, settings.mode, settings.busy_timeout) {
         Ok(done) => {
             let told = print(format_args!(

@@ -29,8 +29,8 @@ pub use backup::{HEADER_BYTES, Snapshot, is_seawall};
 pub use error::{Class, Error};
 pub use pragma::{Sync, WAL_BYTES_KEPT};
 pub use raw::version;
-pub use read::{Names, Position, Reader, Reading, Times, look_before_reading};
-pub use retention::{BroughtDown, Expired, Pages, Surplus};
+pub use read::{Names, Position, Reader, Reading, Times, look_before_reading, verdict};
+pub use retention::{BringDown, BroughtDown, Expired, Pages, Surplus, remove_copy};
 pub use seal::last_run;
 
 use crate::evidence::Loss;
@@ -753,7 +753,7 @@ pub fn checkpoint_file(
     mode: CheckpointMode,
     busy_timeout: Duration,
 ) -> Result<Checkpoint, Error> {
-    look_for_room(path, 0)?;
+    read::look_for_room_to_read(path)?;
     let mut raw = Connection::open(path, Access::ReadWrite)?;
     raw.set_busy_timeout(busy_timeout);
     match identify(&mut raw) {

@@ -466,15 +466,18 @@ fn kind(name: &str) -> Option<Kind> {
 
 /// What was lost of the -wal of a database that nobody records. To be asked before this process opens it:
 /// SQLite makes the -shm anew then, which tells how long the -wal was.
-pub fn lost(path: &Path) -> Option<Loss> {
+pub(super) fn lost(path: &Path) -> Option<Loss> {
     verdict(path).loss
 }
 
-fn verdict(path: &Path) -> Verdict {
-    if place::is_recorded(path) {
+/// What the files show where nobody records.
+pub fn verdict(path: &Path) -> Verdict {
+    // SQLite puts its files beside what a link points to.
+    let path = &place::follow_links(path);
+    if !path.is_file() || place::is_recorded(path) {
         return Verdict::default();
     }
-    let boot_id = evidence::boot_id();
+    let boot_id = crate::sys::boot_id();
     // Where the look cannot be taken, SQLite's own calls tell better why.
     evidence::look(path, boot_id.as_deref(), || {
         super::last_run(path).ok().flatten()
@@ -494,6 +497,7 @@ pub fn look_before_reading(path: &Path) -> Result<(), Error> {
 /// A log that nobody has open is read into a -shm first. A file that is whole needs none, and where somebody
 /// records it is there.
 pub(super) fn look_for_room_to_read(path: &Path) -> Result<(), Error> {
+    let path = &place::follow_links(path);
     let has_log = place::wal_of(path).exists();
     if (!has_log && !is_in_wal_mode(path)) || place::is_recorded(path) {
         return Ok(());
@@ -506,6 +510,9 @@ pub(super) fn look_for_room_to_read(path: &Path) -> Result<(), Error> {
 
 fn is_in_wal_mode(path: &Path) -> bool {
     let mut head = [0; 20];
+    if !path.is_file() {
+        return false;
+    }
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
     read.is_ok() && head[18..] != [1, 1]
 }

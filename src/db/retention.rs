@@ -7,16 +7,16 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::raw::{Access, Connection};
 use super::spans::{self, Tail};
-use super::{Db, Error, Statements, Sync, ffi, pragma, schema};
+use super::{Class, Db, Error, Statements, Sync, ffi, pragma, schema};
 use crate::ledger;
 use crate::options::CheckpointMode;
-use crate::place;
+use crate::place::{self, Lock};
 use crate::reading::{Kind, Value};
 
 /// Readings that one step takes at most. It holds up a commit for some milliseconds.
@@ -25,6 +25,7 @@ pub const STEP_READINGS: i64 = 4096;
 const SERIES_KNOWN_MAX: usize = 8192;
 /// Frames after which the WAL is copied while a file is brought down.
 const FRAMES_BETWEEN_CHECKPOINTS: u32 = 1000;
+const PAGE_BYTES: u64 = 4096;
 
 /// What is remembered between steps.
 #[derive(Default)]
@@ -229,23 +230,94 @@ impl Db {
         Ok(shares)
     }
 
+    /// Takes the step that comes first and leaves everything as it was: what is damaged there would otherwise
+    /// be met while recording, at each start anew.
+    pub fn try_expiry(&mut self) -> Result<(), Error> {
+        let Some((first, _)) = self.oldest()? else {
+            return Ok(());
+        };
+        let stop = first.saturating_add(STEP_READINGS).min(self.next_id);
+        self.raw.run("lock", self.statements.begin, &[])?;
+        let tried = self.drop_before(stop);
+        if !self.raw.is_autocommit() {
+            self.raw.execute("roll back", schema::ROLLBACK)?;
+        }
+        tried.map(drop)
+    }
+
     /// Drops readings until no more than `pages_max` pages are used, and if the file is longer than that,
     /// makes it as short as its content: nothing that SQLite does in place can, in a file that was not made
     /// for it, and one that is costs a tenth more bytes written to the -wal. So the file is copied beside
     /// itself and takes its own place. Not while recording: it takes as long as it takes.
-    pub fn bring_down(
-        &mut self,
-        pages_max: u64,
-        wal_autocheckpoint: u32,
-        should_end: &dyn Fn() -> bool,
-    ) -> Result<BroughtDown, Error> {
-        if self.pages()?.all <= pages_max {
+    ///
+    /// After an error nothing may be recorded with this `Db`.
+    pub fn bring_down(&mut self, task: &mut BringDown) -> Result<BroughtDown, Error> {
+        if self.pages()?.all <= task.pages_max {
             return Ok(BroughtDown::Unneeded);
         }
         let mut expired = 0;
-        while self.pages()?.used() > pages_max && !should_end() {
+        let readied = self
+            .expire_down(task, &mut expired)
+            .and_then(|()| self.ready_for_copy(task));
+        match readied {
+            Ok(None) => {}
+            Ok(Some(reason)) => return Ok(BroughtDown::NotShortened { expired, reason }),
+            Err(e) if e.class() == Class::Retry => {
+                let reason = e.to_string();
+                return Ok(BroughtDown::NotShortened { expired, reason });
+            }
+            Err(e) => return Err(e),
+        }
+        // Before anything is changed: without it nothing could be said of what the disk has.
+        let path = self.raw.path().to_owned();
+        let folder = match File::open(place::folder_of(&path)) {
+            Ok(folder) => folder,
+            Err(e) => {
+                let reason = format!("cannot open the folder of {}: {e}", path.display());
+                return Ok(BroughtDown::NotShortened { expired, reason });
+            }
+        };
+        let copied = match self.leave_wal()? {
+            true => self.copy_over(&path, &folder, task),
+            // It may be half out of it, as SQLite sees it.
+            false => Err(Error::busy(COPY, &path)),
+        };
+        if let Err(e) = &copied
+            && e.class() == Class::Damaged
+        {
+            return Err(e.clone());
+        }
+        // From here on the file at the place counts, whichever of the two it is.
+        let synced = copied.as_ref().map_or(Ok(()), |()| folder.sync_all());
+        self.open_anew(&path, task)?;
+        // Nothing has the old file open any more.
+        task.lock.keep_last();
+        synced.map_err(|e| Error {
+            errno: e.raw_os_error().unwrap_or(0),
+            ..Error::new(
+                "put in its place the shorter",
+                &path,
+                ffi::SQLITE_IOERR_DIR_FSYNC,
+                "the folder cannot be synced",
+            )
+        })?;
+        Ok(match copied {
+            Ok(()) => BroughtDown::Done { expired },
+            Err(e) => BroughtDown::NotShortened {
+                expired,
+                reason: match e.code & 0xff {
+                    ffi::SQLITE_BUSY => OPEN_ELSEWHERE.into(),
+                    ffi::SQLITE_INTERRUPT => ASKED_TO_STOP.into(),
+                    _ => e.to_string(),
+                },
+            },
+        })
+    }
+
+    fn expire_down(&mut self, task: &BringDown, expired: &mut i64) -> Result<(), Error> {
+        while self.pages()?.used() > task.pages_max && !(task.should_end)() {
             let step = self.expire(Surplus::Oldest)?;
-            expired += step.readings;
+            *expired += step.readings;
             if self.wal_frames() > FRAMES_BETWEEN_CHECKPOINTS {
                 self.checkpoint(CheckpointMode::Passive, Duration::ZERO)?;
             }
@@ -253,88 +325,143 @@ impl Db {
                 break;
             }
         }
-        let not = |expired, reason: String| Ok(BroughtDown::NotShortened { expired, reason });
-        if should_end() {
-            return not(expired, "it was asked to stop".into());
+        Ok(())
+    }
+
+    /// Gives what is in the way of a copy.
+    fn ready_for_copy(&mut self, task: &BringDown) -> Result<Option<String>, Error> {
+        if (task.should_end)() {
+            return Ok(Some(ASKED_TO_STOP.into()));
         }
         let done = self.checkpoint(CheckpointMode::Truncate, Duration::ZERO)?;
-        if !done.is_complete() || !self.leave_wal()? {
-            self.raw.set_busy_timeout(self.busy_timeout);
-            return not(expired, "another process has it open".into());
+        if !done.is_complete() {
+            return Ok(Some(OPEN_ELSEWHERE.into()));
         }
-        let path = self.raw.path().to_owned();
-        let copied = self.copy_over(&path);
-        if copied.is_ok() {
-            let raw = Connection::open(&path, Access::ReadWrite)?;
-            self.raw = raw;
-        }
-        // After an error it is the old file, which is as it was but for its mode.
-        pragma::set_all(&mut self.raw, self.busy_timeout, wal_autocheckpoint)?;
-        self.raw.count_frames();
-        self.statements = Statements::prepare(&mut self.raw)?;
-        self.sync = Some(Sync::Full);
-        // The first look makes the -wal, which has to be there from here on.
-        self.oldest()?;
-        match copied {
-            Ok(()) => Ok(BroughtDown::Done { expired }),
-            Err(e) => not(expired, e.to_string()),
+        let bytes = self.pages()?.used() * PAGE_BYTES;
+        let free_bytes = place::free_bytes(self.raw.path());
+        let has_room = free_bytes.is_none_or(|f| f.saturating_sub(task.min_free_bytes) >= bytes);
+        Ok((!has_room).then(|| {
+            format!(
+                "a shorter copy needs {bytes} bytes beside it, and of the {} that are free --min-free keeps {}",
+                free_bytes.unwrap_or(0),
+                task.min_free_bytes
+            )
+        }))
+    }
+
+    /// Goes on with the file that has the name now, in WAL mode, however long that is in another's hands.
+    fn open_anew(&mut self, path: &Path, task: &mut BringDown) -> Result<(), Error> {
+        loop {
+            let opened = Connection::open(path, Access::ReadWrite).and_then(|mut raw| {
+                pragma::set_all(&mut raw, self.busy_timeout, task.wal_autocheckpoint)?;
+                raw.count_frames();
+                let statements = Statements::prepare(&mut raw)?;
+                // The first look makes the -wal, which has to be there from here on.
+                raw.rows("find the oldest reading of", schema::OLDEST, |_| false)?;
+                Ok((raw, statements))
+            });
+            match opened {
+                Ok((raw, statements)) => {
+                    self.raw = raw;
+                    self.statements = statements;
+                    self.sync = Some(Sync::Full);
+                    return Ok(());
+                }
+                Err(e) if e.class() == Class::Retry && (task.wait)(&e) => {}
+                Err(e) => return Err(e),
+            }
         }
     }
 
-    /// Puts a copy of its content in the place of the file.
-    fn copy_over(&mut self, path: &Path) -> Result<(), Error> {
-        let operation = "make a shorter copy of";
+    /// Puts a copy of its content in the place of the file. After an error it is the file that it was.
+    fn copy_over(&mut self, path: &Path, folder: &File, task: &mut BringDown) -> Result<(), Error> {
         let copy = beside(path);
         let failed = |e: io::Error| Error {
             errno: e.raw_os_error().unwrap_or(0),
-            ..Error::new(operation, path, ffi::SQLITE_CANTOPEN, "it is given up")
+            ..Error::new(COPY, path, ffi::SQLITE_CANTOPEN, "it is given up")
         };
-        remove(&copy).map_err(failed)?;
         // SQLite gives some names a meaning of their own; none of them begins with a dot.
         let name = Path::new(".").join(&copy);
         let name = name.to_str().ok_or_else(|| {
             let message = "its path is not UTF-8";
-            Error::new(operation, path, ffi::SQLITE_CANTOPEN, message)
+            Error::new(COPY, path, ffi::SQLITE_CANTOPEN, message)
         })?;
-        let copying = self.raw.prepare(schema::COPY_INTO)?;
-        let made = self
-            .raw
-            .run(operation, copying, &[Some(Value::Text(name))])
-            .and_then(|()| put_in_place(&copy, path).map_err(failed));
+        let made = make_empty(&copy, path).map_err(failed).and_then(|()| {
+            let copying = self.raw.prepare(schema::COPY_INTO)?;
+            let name = [Some(Value::Text(name))];
+            self.raw.run_unless(COPY, copying, &name, task.should_end)?;
+            put_in_place(&copy, path, folder, task.lock).map_err(failed)
+        });
         if made.is_err() {
-            let _ = remove(&copy);
+            let _ = remove_copy(path);
         }
         made
     }
 }
 
-/// Where the copy is made. One that a kill has left is made anew.
+const COPY: &str = "make a shorter copy of";
+const OPEN_ELSEWHERE: &str = "another process has it open";
+const ASKED_TO_STOP: &str = "it was asked to stop";
+
+/// What it takes to bring a file down.
+pub struct BringDown<'a> {
+    pub pages_max: u64,
+    pub wal_autocheckpoint: u32,
+    /// Not to be used for a copy.
+    pub min_free_bytes: u64,
+    /// Of the file; that of the copy comes to it.
+    pub lock: &'a mut Lock,
+    pub should_end: &'a (dyn Fn() -> bool + std::marker::Sync),
+    /// Waits between tries; false when there shall be no further.
+    pub wait: &'a mut dyn FnMut(&Error) -> bool,
+}
+
+/// Where the copy is made.
 fn beside(db: &Path) -> PathBuf {
-    let mut name = db.as_os_str().to_owned();
-    name.push(".shorter");
-    name.into()
+    place::with_end(db, ".shorter")
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+/// Removes what a kill has left of a copy. Under the recorder's lock.
+pub fn remove_copy(db: &Path) -> io::Result<()> {
+    let copy = beside(db);
+    for path in [place::with_end(&copy, "-journal"), copy] {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
-/// Gives the copy the owner and mode of the file and its name, with its lock taken before it has that.
-fn put_in_place(copy: &Path, path: &Path) -> io::Result<()> {
+/// Makes an empty file with the owner and the mode of another, or none.
+fn make_empty(copy: &Path, path: &Path) -> io::Result<()> {
+    remove_copy(path)?;
     let old = fs::metadata(path)?;
-    let file = File::open(copy)?;
+    let file = File::options().write(true).create_new(true).open(copy)?;
+    let wanted = |file: &fs::Metadata| (file.uid(), file.gid(), file.mode());
+    let made = file.metadata()?;
+    if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
+        // Only root may give files away.
+        fchown(&file, Some(old.uid()), Some(old.gid()))?;
+    }
     file.set_permissions(old.permissions())?;
-    // Only root may give files away, and then the owner is this user already.
-    let _ = chown(copy, Some(old.uid()), Some(old.gid()));
+    if wanted(&file.metadata()?) != wanted(&old) {
+        let reason = "it would not have the owner and the mode of the file";
+        return Err(io::Error::other(reason));
+    }
+    Ok(())
+}
+
+/// Gives the copy the name of the file, with its lock taken before it has that.
+fn put_in_place(copy: &Path, path: &Path, folder: &File, lock: &mut Lock) -> io::Result<()> {
+    let file = File::open(copy)?;
     file.sync_all()?;
     if !crate::sys::try_lock(&file)? {
         return Err(io::Error::from(io::ErrorKind::WouldBlock));
     }
-    // Held until the process ends, as that of the old file is.
-    std::mem::forget(file);
+    // A power cut must not bring the old -wal back beside the new file.
+    folder.sync_all()?;
     fs::rename(copy, path)?;
-    File::open(place::folder_of(path))?.sync_all()
+    lock.add(file);
+    Ok(())
 }

@@ -240,6 +240,7 @@ impl Recording {
             queue: queue.clone(),
             progress: progress.clone(),
             clock_ns: Box::new(move || clock_ns.load(Ordering::SeqCst)),
+            lock: Default::default(),
         };
         let thread = std::thread::spawn(move || {
             prepare();
