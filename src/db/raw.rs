@@ -276,7 +276,7 @@ impl Connection {
         values: &[Option<Value<'_>>],
         should_end: &(dyn Fn() -> bool + Sync),
     ) -> Result<(), Error> {
-        const BETWEEN: Duration = Duration::from_millis(50);
+        const BETWEEN: Duration = Duration::from_millis(10);
         let target = Target(self.db);
         let (done, is_done) = mpsc::channel::<()>();
         thread::scope(|scope| {
