@@ -1,5 +1,5 @@
 //! All sockets of a recorder: who listens, who is connected, whose turn it is. No thread but the input
-//! thread's, which waits for all of them in its one `ppoll`.
+//! thread's, which waits for all of them in its one `ppoll`, and one at the end that removes the files.
 //!
 //! One connection is read at a time, into memory that they share, and none while another waits for room: so
 //! a thousand connections hold little more than what they have left unfinished. Called by the recorder.
