@@ -32,7 +32,7 @@ pub const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 pub const RETAIN_MIN: Duration = Duration::from_secs(1);
 pub const RETAIN_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// Below this, what a full queue of the default length brings at once would leave little else in the file.
-pub const MAX_SIZE_BYTES_MIN: u64 = 32 * 1024 * 1024;
+pub const MAX_SIZE_BYTES_MIN: u64 = 16 * 1024 * 1024;
 const MIB: u64 = 1024 * 1024;
 /// SQLite numbers no more rows than this.
 pub const AT_LEAST_ROWS_MAX: u64 = i64::MAX as u64;

@@ -54,11 +54,11 @@ impl SizeLimit {
         }
     }
 
-    /// The least `--max-size` for a queue of so many rows: with what it brings at once there is as much again
-    /// in the file, and the -wal has room for it.
+    /// The least `--max-size` for a queue of so many rows: the file holds what it brings at once, if that is
+    /// numbers, and the -wal has room for it, whatever it is.
     pub fn least_bytes(queue_rows: usize) -> u64 {
         let limit = Self::share(0, queue_rows);
-        (limit.wal_bytes_max + 2 * full_queue(queue_rows) * PAGE_BYTES).max(MAX_SIZE_BYTES_MIN)
+        (limit.wal_bytes_max + pages_of(queue_rows, 0) * PAGE_BYTES).max(MAX_SIZE_BYTES_MIN)
     }
 
     /// The -wal is copied when it has grown by this, or earlier if the settings say so.
@@ -282,12 +282,12 @@ mod tests {
     }
 
     #[test]
-    fn the_least_size_has_room_for_a_full_queue_twice() {
+    fn the_least_size_has_room_for_a_full_queue() {
         assert_eq!(SizeLimit::least_bytes(65_536), MAX_SIZE_BYTES_MIN);
         for rows in [1, 65_536, 1_000_000, 16_777_216] {
             let least = SizeLimit::least_bytes(rows);
             let limit = SizeLimit::share(least, rows);
-            assert!(2 * full_queue(rows) <= limit.pages_max, "{rows}");
+            assert!(pages_of(rows, 0) <= limit.pages_max, "{rows}");
             assert!(full_queue(rows) * PAGE_BYTES + CHECKPOINT_BYTES <= limit.wal_bytes_max);
             assert!(limit.pages_max * PAGE_BYTES + limit.wal_bytes_max <= least);
         }

@@ -368,7 +368,7 @@ fn a_wrong_value_is_told_with_its_origin_and_what_is_right() {
             "record",
             "--max-size",
             "1MiB",
-            "a size of at least 32MiB, such as",
+            "a size of at least 16MiB, such as",
         ),
         ("record", "--ack", "maybe", "one of on, 1, true, yes, off"),
         ("record", "--log-level", "trace", "error, warn, info, debug"),
@@ -403,7 +403,6 @@ fn a_wrong_value_is_told_with_its_origin_and_what_is_right() {
     );
 }
 
-/// Guards against a panic or a silent replacement where an argument is no text.
 #[test]
 fn a_size_that_a_full_queue_would_fill_is_refused_with_what_it_needs() {
     let read = |size: &str, rows: &str| run(&["--max-size", size, "--queue-rows", rows], &[]);
@@ -419,6 +418,7 @@ fn a_size_that_a_full_queue_would_fill_is_refused_with_what_it_needs() {
     assert!(read("none", "1000000").is_ok());
 }
 
+/// Guards against a panic or a silent replacement where an argument is no text.
 #[test]
 fn bytes_that_are_not_utf8_are_a_path_or_an_error() {
     let odd = |prefix: &str| OsString::from_vec([prefix.as_bytes(), b"\xff"].concat());
