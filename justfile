@@ -31,7 +31,7 @@ test: setup fmt-check clippy
     rest=$(ls tests/*.rs | sed -E 's#tests/(.*)\.rs#--test \1#' | grep -vE ' (crashes|faults|memory)$')
     log=target/simulated.log
     {
-        cargo test --locked --no-fail-fast --lib --test crashes --test faults --test memory &&
+        nice cargo test --locked --no-fail-fast --lib --test crashes --test faults --test memory &&
             '{{ just_executable() }}' --no-deps test-arm64
     } >"$log" 2>&1 &
     simulated=$!

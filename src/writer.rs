@@ -26,9 +26,6 @@ use crate::sys::{self, Bell, Clock};
 
 /// Between two tries of the stop's checkpoint.
 const CHECKPOINT_AGAIN: Duration = Duration::from_millis(100);
-/// The file is taken out of WAL mode when nobody else has it open; how often that is tried, and how far apart.
-const LEAVE_TRIES: u32 = 6;
-const LEAVE_AGAIN: Duration = Duration::from_millis(20);
 /// How often an idle writer looks whether its files are still there.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
@@ -646,16 +643,7 @@ impl Writer {
     fn close(&self, mut db: Db, wal_frames: u32) -> Result<(), Error> {
         self.progress.look().step = Step::Close;
         if wal_frames == 0 {
-            let mut tries_left = LEAVE_TRIES;
-            let left = loop {
-                tries_left -= 1;
-                match db.leave_wal() {
-                    // Somebody who only looks, as `export --follow` does, is gone in a moment.
-                    Ok(false) if tries_left > 0 => std::thread::sleep(LEAVE_AGAIN),
-                    other => break other,
-                }
-            };
-            match left {
+            match db.leave_wal() {
                 Ok(true) => {}
                 Ok(false) => {
                     let reason = "another process has the file open";
