@@ -11,8 +11,7 @@ use crate::options::Checkpoint;
 
 /// What stands against it, where no recorder has the file.
 fn objection(db: &Path) -> Option<&'static str> {
-    let verdict = db::verdict(db);
-    match verdict {
+    match db::verdict(db)? {
         Verdict {
             wal: Treatment::Remove,
             ..

@@ -66,8 +66,9 @@ impl Audit {
 /// Looks at everything. An error means that the look could not be taken; damage is a finding.
 pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, Error> {
     let mut audit = Audit::default();
-    let lost = read::lost(path);
-    if lost.is_none() {
+    let verdict = read::verdict(path);
+    let lost = verdict.and_then(|verdict| verdict.loss);
+    if verdict.is_some() && lost.is_none() {
         read::look_for_room_to_read(path)?;
     }
     // The next start has to find the -wal as it is.

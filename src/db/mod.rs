@@ -753,7 +753,9 @@ pub fn checkpoint_file(
     mode: CheckpointMode,
     busy_timeout: Duration,
 ) -> Result<Checkpoint, Error> {
-    read::look_for_room_to_read(path)?;
+    if !place::is_recorded(&place::follow_links(path)) {
+        read::look_for_room_to_read(path)?;
+    }
     let mut raw = Connection::open(path, Access::ReadWrite)?;
     raw.set_busy_timeout(busy_timeout);
     match identify(&mut raw) {

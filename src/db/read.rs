@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::raw::{Access, Connection, Statement};
 use super::{Error, error, identify, look_for_room, pragma, schema, spans};
-use crate::evidence::{self, Loss, Treatment, Verdict};
+use crate::evidence::{self, Treatment, Verdict};
 use crate::place;
 use crate::reading::{Kind, Value};
 use crate::sort;
@@ -464,42 +464,41 @@ fn kind(name: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|kind| kind.name() == name)
 }
 
-/// What was lost of the -wal of a database that nobody records. To be asked before this process opens it:
-/// SQLite makes the -shm anew then, which tells how long the -wal was.
-pub(super) fn lost(path: &Path) -> Option<Loss> {
-    verdict(path).loss
-}
-
-/// What the files show where nobody records.
-pub fn verdict(path: &Path) -> Verdict {
+/// What the files of a database show; None where somebody records it, so that there is nothing to look after.
+/// To be asked before this process opens it: SQLite makes the -shm anew then, which tells how long the -wal
+/// was.
+pub fn verdict(path: &Path) -> Option<Verdict> {
     // SQLite puts its files beside what a link points to.
     let path = &place::follow_links(path);
-    if !path.is_file() || place::is_recorded(path) {
-        return Verdict::default();
+    if place::is_recorded(path) {
+        return None;
+    }
+    if !path.is_file() {
+        return Some(Verdict::default());
     }
     let boot_id = crate::sys::boot_id();
-    // Where the look cannot be taken, SQLite's own calls tell better why.
-    evidence::look(path, boot_id.as_deref(), || {
+    let look = evidence::look(path, boot_id.as_deref(), || {
         super::last_run(path).ok().flatten()
-    })
-    .unwrap_or_default()
+    });
+    // Where the look cannot be taken, SQLite's own calls tell better why.
+    Some(look.unwrap_or_default())
 }
 
 /// Before a command opens a database to read it, and while this process has it open nowhere: an error where
 /// that would wipe out what the next start of the recorder has to see, or needs room that is not there.
 pub fn look_before_reading(path: &Path) -> Result<(), Error> {
-    if let Treatment::Copy | Treatment::Remove = verdict(path).wal {
-        return Err(Error::unread_wal(READ, path));
+    match verdict(path).map(|verdict| verdict.wal) {
+        None => Ok(()),
+        Some(Treatment::Copy | Treatment::Remove) => Err(Error::unread_wal(READ, path)),
+        Some(Treatment::Leave | Treatment::Clear) => look_for_room_to_read(path),
     }
-    look_for_room_to_read(path)
 }
 
-/// A log that nobody has open is read into a -shm first. A file that is whole needs none, and where somebody
-/// records it is there.
+/// Of a database that nobody records: its log is read into a -shm first, whereas a file that is whole needs
+/// none.
 pub(super) fn look_for_room_to_read(path: &Path) -> Result<(), Error> {
     let path = &place::follow_links(path);
-    let has_log = place::wal_of(path).exists();
-    if (!has_log && !is_in_wal_mode(path)) || place::is_recorded(path) {
+    if !place::wal_of(path).exists() && !is_in_wal_mode(path) {
         return Ok(());
     }
     look_for_room(path, 0).map_err(|e| Error {
