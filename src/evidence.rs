@@ -146,12 +146,15 @@ fn judge(scene: &Scene) -> Verdict {
             if !is_same_boot {
                 return Verdict::default();
             }
-            // In a log that was begun by this run: an older one may have a hole from a power cut.
-            let is_broken = frames.is_broken && restarts.is_some_and(|times| times > 0);
-            let is_short = index.is_some_and(|index| {
-                index.salts == header.salts && index.frames > frames.recovered
-            });
-            if is_broken || is_short {
+            // The -shm outlives the process and tells where the last commit ended. What lies behind that may
+            // well look like a commit: of one that a kill cut short, while somebody else had the file open.
+            let index = index.filter(|index| index.salts == header.salts);
+            let is_lossy = match index {
+                Some(index) => index.frames > frames.recovered,
+                // In a log that was begun by this run: an older one may have a hole from a power cut.
+                None => frames.is_broken && restarts.is_some_and(|times| times > 0),
+            };
+            if is_lossy {
                 return lost(Loss::Damaged, Treatment::Copy);
             }
             Verdict::default()

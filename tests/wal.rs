@@ -436,6 +436,32 @@ os._exit(0)",
 }
 
 /// Frames of the log's own salts behind its end are no damage where they were never committed.
+/// While another process has the file open, its -shm stays as the kill left it, and SQLite writes on over the
+/// frames of a commit that the kill had cut short of being one. Some of them lie behind the next commit then,
+/// with the salts of this log and a mark of their own.
+#[test]
+fn what_a_kill_left_of_a_commit_behind_the_last_one_is_no_damage() {
+    const FRAME: usize = 24 + 4096;
+    let dir = Dir::new("left-over");
+    let db = killed(&dir, 8);
+    let wal = beside(&db, "-wal");
+    let mut bytes = fs::read(&wal).unwrap();
+    let salts = bytes[16..24].to_vec();
+    let of_this_log = bytes[32..]
+        .chunks_exact(FRAME)
+        .take_while(|f| f[8..16] == salts)
+        .count();
+    let is_commit = |n: usize| bytes[32 + n * FRAME + 4..][..4] != [0; 4];
+    assert!(of_this_log > 2 && is_commit(of_this_log - 1) && !is_commit(of_this_log - 2));
+    // The last commit once more: its first frame does not follow on the last, its second follows on that.
+    let end = 32 + of_this_log * FRAME;
+    let again = bytes[end - 2 * FRAME..end].to_vec();
+    bytes.resize(bytes.len().max(end + 2 * FRAME), 0);
+    bytes[end..end + 2 * FRAME].copy_from_slice(&again);
+    fs::write(&wal, &bytes).unwrap();
+    assert_unclean(&db, &next(&db), 8);
+}
+
 #[test]
 fn what_another_program_rolled_back_is_no_damage() {
     let dir = Dir::new("wal");
