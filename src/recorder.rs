@@ -206,9 +206,9 @@ impl Recorder {
                     self.streams_first = !self.streams_first;
                     if self.streams_first {
                         self.take_streams(now);
-                        self.sample(now);
+                        self.sample();
                     } else {
-                        self.sample(now);
+                        self.sample();
                         self.take_streams(now);
                     }
                     self.take_datagrams(false, now);
@@ -367,8 +367,9 @@ impl Recorder {
     }
 
     /// Samples what is due.
-    fn sample(&mut self, now: Instant) {
-        let now_ns = sys::clock_ns(Clock::Real);
+    fn sample(&mut self) {
+        // Not the loop's own time: streams may have been taken since.
+        let (now, now_ns) = sys::moment();
         let staged = self.staged.rows().len();
         let room = self.queue.room().rows.saturating_sub(staged);
         let taken = Cell::new(0);

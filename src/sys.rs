@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const STDIN: RawFd = libc::STDIN_FILENO;
 pub const STDOUT: RawFd = libc::STDOUT_FILENO;
@@ -302,6 +302,28 @@ pub fn clock_offset_ns() -> Option<i64> {
     let before = clock_ns(Clock::Boot);
     let real = clock_ns(Clock::Real);
     (clock_ns(Clock::Boot) - before < HELD_UP_NS).then(|| real - before)
+}
+
+/// This moment by both clocks: where the thread was held up between the two looks, of some tries the best.
+pub fn moment() -> (Instant, i64) {
+    const HELD_UP: Duration = Duration::from_micros(5);
+    const TRIES: usize = 5;
+    let look = || {
+        let before = Instant::now();
+        let real_ns = clock_ns(Clock::Real);
+        (before.elapsed(), before, real_ns)
+    };
+    let mut best = look();
+    for _ in 1..TRIES {
+        if best.0 <= HELD_UP {
+            break;
+        }
+        let again = look();
+        if again.0 < best.0 {
+            best = again;
+        }
+    }
+    (best.1, best.2)
 }
 
 pub fn is_terminal(fd: RawFd) -> bool {
