@@ -10,6 +10,8 @@
 pub mod ack;
 pub mod answers;
 pub mod commands;
+#[cfg(target_arch = "x86_64")]
+pub mod copy;
 pub mod damage;
 pub mod db;
 pub mod evidence;

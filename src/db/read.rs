@@ -31,8 +31,15 @@ const CACHE_KIB: i64 = 256;
 
 const NEXT_READING: &CStr = c"SELECT id FROM readings WHERE id > ?1 ORDER BY id LIMIT 1";
 const NEWEST_READING: &CStr = c"SELECT id, time_ns FROM readings ORDER BY id DESC LIMIT 1";
-const OLDEST_AND_NEWEST_TIME: &CStr =
-    c"SELECT min(time_ns), max(time_ns) FROM readings HAVING count(*) > 0";
+/// From the spans, besides the first, of which retention may have taken a part, and what comes after the last.
+const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
+    SELECT oldest_ns AS oldest, newest_ns AS newest FROM spans
+      WHERE first_id > (SELECT first_id FROM spans ORDER BY first_id LIMIT 1)
+    UNION ALL SELECT time_ns, time_ns FROM readings
+      WHERE id <= (SELECT last_id FROM spans ORDER BY first_id LIMIT 1)
+    UNION ALL SELECT time_ns, time_ns FROM readings
+      WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1)
+  ) HAVING count(*) > 0";
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id FROM runs WHERE id > ?1 ORDER BY id";
 const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
@@ -207,7 +214,7 @@ impl Reader {
         Ok(found.map(|(id, _)| id))
     }
 
-    /// Reads all readings for it.
+    /// Of all readings.
     pub fn oldest_and_newest_time(&mut self) -> Result<Option<(i64, i64)>, Error> {
         let statement = self.raw.prepare(OLDEST_AND_NEWEST_TIME)?;
         self.first(statement, &[])
