@@ -136,23 +136,28 @@ impl When {
 /// Writes timestamps as `timestamp` does; one of the same second as the last costs little.
 #[derive(Debug, Default)]
 pub struct Stamper {
-    /// The second of `text`, once there is one.
-    second: Option<i64>,
+    /// When the second of `text` began, once there is one.
+    second_ns: Option<i64>,
     text: String,
 }
 
 impl Stamper {
     pub fn write(&mut self, out: &mut Vec<u8>, time_ns: i64) {
-        let (second, ns) = (time_ns.div_euclid(NS_PER_S), time_ns.rem_euclid(NS_PER_S));
-        if self.second != Some(second) {
-            self.second = Some(second);
-            self.text = timestamp(time_ns);
-        }
+        let within = self.second_ns.and_then(|from| time_ns.checked_sub(from));
+        let ns = match within.filter(|ns| (0..NS_PER_S).contains(ns)) {
+            Some(ns) => ns,
+            None => {
+                let ns = time_ns.rem_euclid(NS_PER_S);
+                self.second_ns = time_ns.checked_sub(ns);
+                self.text = timestamp(time_ns);
+                ns
+            }
+        };
         // All but the milliseconds and the Z, which are the last four.
         let whole = self.text.as_bytes();
         out.extend_from_slice(&whole[..whole.len().saturating_sub(4)]);
-        let ms = ns / NS_PER_MS;
-        let digit = |n: i64| b'0' + (n % 10) as u8;
+        let ms = ns as u32 / NS_PER_MS as u32;
+        let digit = |n: u32| b'0' + (n % 10) as u8;
         out.extend_from_slice(&[digit(ms / 100), digit(ms / 10), digit(ms), b'Z']);
     }
 }
