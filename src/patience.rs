@@ -23,7 +23,7 @@ pub struct Pin {
 }
 
 impl Pin {
-    pub fn look(&mut self, done: &Checkpoint, now: Instant) {
+    pub fn look(&mut self, done: &Checkpoint, page_bytes: u64, now: Instant) {
         if done.is_complete() {
             if let Some(since) = self.since.take() {
                 let seconds = now.duration_since(since).as_secs();
@@ -39,7 +39,7 @@ impl Pin {
                 "wal-pinned",
                 &[
                     ("frames", &done.log),
-                    ("bytes", &db::wal_bytes(done.log)),
+                    ("bytes", &db::wal_bytes(done.log, page_bytes)),
                     ("seconds", &now.duration_since(since).as_secs()),
                     (
                         "reason",

@@ -650,7 +650,7 @@ impl Recorder {
             waiting: self.queue.held() as u64,
             dropped: self.counts.dropped,
             rate: self.rate.at(now, news.committed),
-            wal_bytes: db::wal_bytes(news.wal_frames),
+            wal_bytes: db::wal_bytes(news.wal_frames, news.page_bytes),
             checkpoint_age: news.last_checkpoint.map(|at| now - at),
         };
         drop(news);

@@ -6,13 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::db::{Class, Db, Error, Pages, Surplus, WAL_BYTES_KEPT};
+use crate::db::{Class, Db, Error, PAGE_BYTES, Pages, Surplus, WAL_BYTES_KEPT};
 use crate::log;
 use crate::options::{MAX_SIZE_BYTES_MIN, Record};
 use crate::queue::TEXT_BYTES_MAX;
 use crate::reading::Batch;
 
-const PAGE_BYTES: u64 = 4096;
 /// Of `--max-size`, what the -wal may take before it is copied; the largest commit may come to it.
 const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
 /// What one reading of a number takes in the file at most.
@@ -20,7 +19,7 @@ const READING_BYTES_MAX: u64 = 40;
 /// Pages of other tables that a commit may begin.
 const OTHER_PAGES: u64 = 16;
 /// Kept free after a commit, so that most commits find their room and need not make it.
-const AHEAD_PAGES: u64 = 64;
+const AHEAD_BYTES: u64 = 256 * 1024;
 /// A clock is behind the newest reading when it is so by more than this: a sender's clock is never quite
 /// that of the recorder.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
@@ -37,28 +36,32 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub struct SizeLimit {
     pub pages_max: u64,
     pub wal_bytes_max: u64,
+    page_bytes: u64,
 }
 
 impl SizeLimit {
     /// Of the settings, which have been found to fit.
-    pub fn of(settings: &Record) -> Option<Self> {
-        Some(Self::share(settings.max_size_bytes?, settings.queue_rows))
+    pub fn of(settings: &Record, page_bytes: u64) -> Option<Self> {
+        let max_bytes = settings.max_size_bytes?;
+        Some(Self::share(max_bytes, settings.queue_rows, page_bytes))
     }
 
-    fn share(max_bytes: u64, queue_rows: usize) -> Self {
-        let largest_commit = full_queue(queue_rows) * PAGE_BYTES;
+    fn share(max_bytes: u64, queue_rows: usize, page_bytes: u64) -> Self {
+        let largest_commit = full_queue(queue_rows, page_bytes) * page_bytes;
         let wal_bytes_max = CHECKPOINT_BYTES + largest_commit.max(WAL_BYTES_KEPT);
         SizeLimit {
-            pages_max: max_bytes.saturating_sub(wal_bytes_max) / PAGE_BYTES,
+            pages_max: max_bytes.saturating_sub(wal_bytes_max) / page_bytes,
             wal_bytes_max,
+            page_bytes,
         }
     }
 
     /// The least `--max-size` for a queue of so many rows: the file holds what it brings at once, if that is
     /// numbers, and the -wal has room for it, whatever it is.
     pub fn least_bytes(queue_rows: usize) -> u64 {
-        let limit = Self::share(0, queue_rows);
-        (limit.wal_bytes_max + pages_of(queue_rows, 0) * PAGE_BYTES).max(MAX_SIZE_BYTES_MIN)
+        let limit = Self::share(0, queue_rows, PAGE_BYTES);
+        let numbers = pages_of(queue_rows, 0, PAGE_BYTES) * PAGE_BYTES;
+        (limit.wal_bytes_max + numbers).max(MAX_SIZE_BYTES_MIN)
     }
 
     /// The -wal is copied when it has grown by this, or earlier if the settings say so.
@@ -71,22 +74,26 @@ impl SizeLimit {
     fn fits(self, pages: Pages, growth: u64) -> bool {
         pages.used() + growth <= self.pages_max.max(pages.all)
     }
+
+    fn ahead_pages(self) -> u64 {
+        AHEAD_BYTES / self.page_bytes
+    }
 }
 
 /// Pages that so much fills at most. Of long texts a page may hold one, and be half empty.
-fn pages_of(rows: usize, text_bytes: usize) -> u64 {
+fn pages_of(rows: usize, text_bytes: usize, page_bytes: u64) -> u64 {
     let (rows, text) = (rows as u64, text_bytes as u64);
     let waste = if text > 0 { 2 } else { 1 };
-    (rows * READING_BYTES_MAX * waste + 3 * text) / PAGE_BYTES + OTHER_PAGES
+    (rows * READING_BYTES_MAX * waste + 3 * text) / page_bytes + OTHER_PAGES
 }
 
-fn growth(batch: &Batch) -> u64 {
-    pages_of(batch.rows().len(), batch.text_bytes())
+fn growth(batch: &Batch, page_bytes: u64) -> u64 {
+    pages_of(batch.rows().len(), batch.text_bytes(), page_bytes)
 }
 
 /// Of all that a queue may hold.
-fn full_queue(rows: usize) -> u64 {
-    pages_of(rows, TEXT_BYTES_MAX)
+fn full_queue(rows: usize, page_bytes: u64) -> u64 {
+    pages_of(rows, TEXT_BYTES_MAX, page_bytes)
 }
 
 pub struct Retention {
@@ -119,12 +126,12 @@ fn is_due(told: &mut Option<Instant>, now: Instant) -> bool {
 }
 
 impl Retention {
-    pub fn new(settings: &Record) -> Self {
+    pub fn new(settings: &Record, page_bytes: u64) -> Self {
         let slack = settings
             .retain
             .map(|retain| (retain / SLACK_PART).min(SLACK_MAX));
         Retention {
-            limit: SizeLimit::of(settings),
+            limit: SizeLimit::of(settings, page_bytes),
             retain_ns: settings.retain.map(ns),
             slack_ns: slack.map_or(0, ns),
             none_before_ns: i64::MIN,
@@ -143,7 +150,7 @@ impl Retention {
         let Some(limit) = self.limit else {
             return Ok(false);
         };
-        let growth = growth(batch);
+        let growth = growth(batch, limit.page_bytes);
         // For what would not fit into an empty file nothing need go.
         while growth <= limit.pages_max && !limit.fits(db.pages()?, growth) {
             let step = db.expire(Surplus::Oldest)?;
@@ -153,7 +160,7 @@ impl Retention {
             }
         }
         let frames = u64::from(db.wal_frames()) + growth;
-        Ok(growth > AHEAD_PAGES && frames * PAGE_BYTES > limit.wal_bytes_max)
+        Ok(growth > limit.ahead_pages() && frames * limit.page_bytes > limit.wal_bytes_max)
     }
 
     /// Between commits: one step, if there is a surplus. Gives whether there may be more of it.
@@ -184,7 +191,7 @@ impl Retention {
         let Some(limit) = self.limit else {
             return Ok(false);
         };
-        if db.pages()?.used() + AHEAD_PAGES <= limit.pages_max {
+        if db.pages()?.used() + limit.ahead_pages() <= limit.pages_max {
             return Ok(false);
         }
         let step = db.expire(Surplus::Oldest)?;
@@ -272,6 +279,7 @@ mod tests {
         let limit = SizeLimit {
             pages_max: 100,
             wal_bytes_max: 0,
+            page_bytes: PAGE_BYTES,
         };
         let fits = |all, free, growth| limit.fits(Pages { all, free }, growth);
         assert!(fits(90, 0, 10));
@@ -286,9 +294,10 @@ mod tests {
         assert_eq!(SizeLimit::least_bytes(65_536), MAX_SIZE_BYTES_MIN);
         for rows in [1, 65_536, 1_000_000, 16_777_216] {
             let least = SizeLimit::least_bytes(rows);
-            let limit = SizeLimit::share(least, rows);
-            assert!(pages_of(rows, 0) <= limit.pages_max, "{rows}");
-            assert!(full_queue(rows) * PAGE_BYTES + CHECKPOINT_BYTES <= limit.wal_bytes_max);
+            let limit = SizeLimit::share(least, rows, PAGE_BYTES);
+            let full = full_queue(rows, PAGE_BYTES) * PAGE_BYTES;
+            assert!(pages_of(rows, 0, PAGE_BYTES) <= limit.pages_max, "{rows}");
+            assert!(full + CHECKPOINT_BYTES <= limit.wal_bytes_max);
             assert!(limit.pages_max * PAGE_BYTES + limit.wal_bytes_max <= least);
         }
     }

@@ -47,6 +47,7 @@ pub struct News {
     pub committed: u64,
     /// Frames in the WAL that are still needed there.
     pub wal_frames: u32,
+    pub page_bytes: u64,
     pub last_checkpoint: Option<Instant>,
     pub last_commit: Option<Instant>,
     /// Since when the writer has been at the disk without coming back.
@@ -188,6 +189,7 @@ impl Writer {
                     news.device = db.device().to_owned();
                     news.run = db.run();
                     news.wal_frames = db.wal_frames();
+                    news.page_bytes = db.page_bytes();
                     drop(news);
                     self.progress.bell.ring();
                     return Ok(db);
@@ -218,7 +220,7 @@ impl Writer {
                 _ => {}
             }
         }
-        let Some(limit) = SizeLimit::of(settings) else {
+        let Some(limit) = SizeLimit::of(settings, db.page_bytes()) else {
             return Ok(());
         };
         if settings.wal_autocheckpoint == 0 {
@@ -369,9 +371,9 @@ impl Writer {
     fn record(&self, db: &mut Db) -> Result<Stop, Error> {
         let mut batch = Batch::default();
         let mut tending = Tending {
-            threshold: Threshold::new(self.checkpoint_frames()),
+            threshold: Threshold::new(self.checkpoint_frames(db.page_bytes())),
             pin: Pin::default(),
-            retention: Retention::new(&self.settings),
+            retention: Retention::new(&self.settings, db.page_bytes()),
         };
         let identity = Identity::of(&self.path).map_err(|_| Error::files_gone(&self.path))?;
         let period = self.settings.checkpoint_interval;
@@ -428,10 +430,10 @@ impl Writer {
     }
 
     /// Frames by which the WAL grows before it is copied.
-    fn checkpoint_frames(&self) -> u32 {
+    fn checkpoint_frames(&self, page_bytes: u64) -> u32 {
         let frames = self.settings.wal_autocheckpoint;
-        match SizeLimit::of(&self.settings) {
-            Some(limit) => frames.min(db::wal_frames_of(limit.checkpoint_bytes())),
+        match SizeLimit::of(&self.settings, page_bytes) {
+            Some(limit) => frames.min(db::wal_frames_of(limit.checkpoint_bytes(), page_bytes)),
             None => frames,
         }
     }
@@ -556,7 +558,7 @@ impl Writer {
         match db.checkpoint(mode, Duration::ZERO) {
             Ok(done) => {
                 tell(&done, cause);
-                pin.look(&done, Instant::now());
+                pin.look(&done, db.page_bytes(), Instant::now());
                 let mut news = self.progress.look();
                 news.last_checkpoint = Some(Instant::now());
                 news.wal_frames = done.log - done.copied.min(done.log);

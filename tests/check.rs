@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use support::{Dir, Running, assert_sound, seawall, sql};
+use support::{Dir, PAGE_BYTES, Running, assert_sound, seawall, sql};
 
 /// A database of two runs: one that was stopped (`rows` readings), one that was killed (100 readings).
 fn recorded(dir: &Dir, rows: u32) -> PathBuf {
@@ -190,7 +190,7 @@ fn a_flipped_byte_is_damage_wherever_it_hits() {
     assert_found(&db, "damaged", "");
 
     // In the head of a page of readings, and in a record's own head.
-    let page_bytes = 4096;
+    let page_bytes = PAGE_BYTES;
     let root: usize = sql(
         &db,
         "SELECT rootpage FROM sqlite_master WHERE name = 'readings'",
@@ -219,10 +219,10 @@ fn a_truncated_file_is_damage() {
     sql(&db, "PRAGMA journal_mode = DELETE");
     let whole = fs::read(&db).unwrap();
     for keep in [
-        whole.len() - 4096,
-        whole.len() / 2 / 4096 * 4096,
-        4096,
-        3 * 4096 + 17,
+        whole.len() - PAGE_BYTES,
+        whole.len() / 2 / PAGE_BYTES * PAGE_BYTES,
+        PAGE_BYTES,
+        3 * PAGE_BYTES + 17,
         50,
     ] {
         fs::write(&db, &whole[..keep]).unwrap();

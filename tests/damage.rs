@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use support::{Dir, Ended, Running, assert_sound, count, seawall, sql, until};
-
-const PAGE_BYTES: usize = 4096;
+use support::{Dir, Ended, PAGE_BYTES, Running, assert_sound, count, seawall, sql, until};
 
 fn record(db: &Path, more: &[&str]) -> Ended {
     let mut args = vec![

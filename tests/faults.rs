@@ -407,7 +407,7 @@ fn a_full_disk_and_a_lock_and_want_of_memory_are_waited_out() {
 fn a_disk_too_full_for_a_longer_shm_is_waited_out_in_the_middle_of_a_recording() {
     // One part of the -shm is for 4062 frames, the next for 4096 more.
     const MANY: Batch = Batch {
-        readings: 9_000,
+        readings: 3_000,
         awaited: true,
         checkpoint: false,
     };
@@ -415,8 +415,8 @@ fn a_disk_too_full_for_a_longer_shm_is_waited_out_in_the_middle_of_a_recording()
     let full = fault(Call::ShmMap, ffi::SQLITE_IOERR_SHMSIZE, libc::ENOSPC);
     for lasting in [Lasting::Once, Lasting::LongEnough] {
         let trial = Trial::new(base, full, lasting, 3);
-        let outcome = trial.run(&["--wal-autocheckpoint=0"], &[MANY; 9]);
-        assert!(outcome.fired[0].note.committed > 9_000);
+        let outcome = trial.run(&["--wal-autocheckpoint=0"], &[MANY; 27]);
+        assert!(outcome.fired[0].note.committed > 3_000);
         trials::assert_none(outcome.judge(&trial));
     }
 }

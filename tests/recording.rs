@@ -612,11 +612,11 @@ fn an_idle_recorder_leaves_the_disk_alone() {
 
 #[test]
 fn the_automatic_checkpoint_keeps_the_wal_short() {
-    const PAGES: u64 = 100;
+    const PAGES: u64 = 400;
     let dir = Dir::new("auto");
     let db = dir.file("auto.db");
     let options = "--source sim:rate=max,count=50000 --commit-rows 500 \
-                   --checkpoint-interval 0 --wal-autocheckpoint 100";
+                   --checkpoint-interval 0 --wal-autocheckpoint 400";
     let ended = record_at_once(&db, options).wait();
     assert_stopped(&db, &ended, 0, "eof");
     let told = checkpoints(&ended.log, "autocheckpoint");

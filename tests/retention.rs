@@ -8,12 +8,13 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use support::{Dir, Holder, Running, assert_sound, seawall, sql, until};
+use support::{Dir, Holder, PAGE_BYTES, Running, assert_sound, seawall, sql, until};
 
 const MIB: u64 = 1024 * 1024;
 const S: i64 = 1_000_000_000;
@@ -119,6 +120,39 @@ fn at_full_rate_the_file_stays_within_its_size_for_days() {
     assert!(left > 500_000, "{left}");
     assert_eq!(number(&db, "SELECT max(id) FROM readings"), READINGS);
     is_counted_right(&db);
+}
+
+/// Somebody may have made the file anew with pages of another size, which all sums of bytes stand on.
+#[test]
+fn a_file_of_other_pages_stays_within_its_size_too() {
+    let dir = Dir::new("max-size-pages");
+    let db = dir.file("x.db");
+    let limit = ["--source=stdin", "--max-size=16MiB"];
+    let mut recorder = start(&db, &limit);
+    recorder.send(lines(S, 1, 1000).as_bytes());
+    recorder.close_stdin();
+    assert_eq!(recorder.wait().code(), 0);
+    let anew = dir.file("anew.db");
+    let name = anew.to_str().unwrap();
+    let script = "import sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None)
+c.execute('PRAGMA page_size = 16384')
+c.execute('VACUUM INTO ?', sys.argv[2:])";
+    let python = Command::new("python3")
+        .args(["-c", script, db.to_str().unwrap(), name])
+        .status();
+    assert!(python.unwrap().success());
+    assert_eq!(sql(&anew, "PRAGMA page_size"), "16384");
+    let greatest = watching(&anew, || {
+        let mut recorder = start(&anew, &limit);
+        recorder.send(lines(S, 1, 1_000_000).as_bytes());
+        recorder.close_stdin();
+        assert_eq!(recorder.wait().code(), 0);
+    });
+    println!("{greatest} bytes at most");
+    assert!(greatest <= 16 * MIB, "{greatest}");
+    assert!(number(&anew, "SELECT sum(expired) FROM runs") > 0);
+    is_counted_right(&anew);
 }
 
 #[test]
@@ -404,20 +438,21 @@ fn damage_that_is_met_while_readings_go_sets_the_file_aside_at_the_start() {
     // At the old end, where readings go, and behind what goes, where only the copy comes.
     let bytes = fs::read(&long).unwrap();
     for (n, flags) in [
-        (40, &["--retain=1h"][..]),
-        (40, &["--max-size=32MiB"]),
-        (5_800, &["--max-size=32MiB"]),
+        (160, &["--retain=1h"][..]),
+        (160, &["--max-size=32MiB"]),
+        (23_200, &["--max-size=32MiB"]),
     ] {
-        // A leaf with many rows.
-        let is_leaf = |page: &&[u8]| page[0] == 0x0D && page[4] > 10;
-        let mut pages = bytes.chunks(4096).skip(n);
+        // A leaf with some rows.
+        let is_leaf = |page: &&[u8]| page[0] == 0x0D && page[4] > 1;
+        let mut pages = bytes.chunks(PAGE_BYTES).skip(n);
         let at = n + pages.position(|page| is_leaf(&page)).unwrap();
         let folder = dir.file("one");
         fs::create_dir(&folder).unwrap();
         let db = folder.join("x.db");
         fs::copy(&long, &db).unwrap();
         let file = fs::File::options().write(true).open(&db).unwrap();
-        file.write_all_at(&[0xA5; 4096], at as u64 * 4096).unwrap();
+        file.write_all_at(&[0xA5; PAGE_BYTES], (at * PAGE_BYTES) as u64)
+            .unwrap();
         let mut recorder = from_stdin(&db, flags);
         recorder.wait_for("ready");
         assert!(

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::{Dir, Ended, Running, count, fields, seawall, sql, until};
+use support::{Dir, Ended, PAGE_BYTES, Running, count, fields, seawall, sql, until};
 
 /// Starts on stdin, where each line is committed by itself and its ack waited for.
 struct Recorder {
@@ -306,7 +306,7 @@ fn kills_at_full_rate_and_tools_in_between_raise_no_alarm() {
 
 #[test]
 fn one_byte_flipped_in_the_wal_is_told_wherever_it_is() {
-    const FRAME: usize = 24 + 4096;
+    const FRAME: usize = 24 + PAGE_BYTES;
     let dir = Dir::new("wal");
     let db = killed(&dir, 10);
     let wal = fs::read(beside(&db, "-wal")).unwrap();
@@ -362,7 +362,7 @@ fn a_wal_of_garbage_or_cut_short_is_told() {
         |wal| wal.fill(0),
         |wal| wal.fill(0xa5),
         |wal| wal.truncate(20),
-        |wal| wal.truncate(32 + 3 * (24 + 4096) + 100),
+        |wal| wal.truncate(32 + 3 * (24 + PAGE_BYTES) + 100),
     ];
     for (n, damage) in damages.iter().enumerate() {
         let dir = Dir::new("wal");
@@ -441,7 +441,7 @@ os._exit(0)",
 /// with the salts of this log and a mark of their own.
 #[test]
 fn what_a_kill_left_of_a_commit_behind_the_last_one_is_no_damage() {
-    const FRAME: usize = 24 + 4096;
+    const FRAME: usize = 24 + PAGE_BYTES;
     let dir = Dir::new("left-over");
     let db = killed(&dir, 8);
     let wal = beside(&db, "-wal");
@@ -477,7 +477,7 @@ c.execute('ROLLBACK')
 c.execute('UPDATE device SET id = id')
 os._exit(0)",
     );
-    assert!(fs::metadata(beside(&db, "-wal")).unwrap().len() > 50 * 4096);
+    assert!(fs::metadata(beside(&db, "-wal")).unwrap().len() as usize > 50 * PAGE_BYTES);
     assert_unclean(&db, &next(&db), 10);
 }
 
@@ -583,7 +583,7 @@ c.execute('UPDATE runs SET sealed_ns = 2')
 os._exit(0)",
     );
     let log = fs::read(beside(db, "-wal")).unwrap();
-    assert!(log.len() > 4096);
+    assert!(log.len() > PAGE_BYTES);
     sql(db, "PRAGMA journal_mode = DELETE");
     assert!(!beside(db, "-wal").exists());
     *bytes = fs::read(db).unwrap();
@@ -730,7 +730,7 @@ fn whoever_looks_before_the_next_start_leaves_the_signs_of_a_loss_as_they_are() 
         // The -shm alone says that there was more.
         let wal = beside(&db, "-wal");
         let bytes = fs::read(&wal).unwrap();
-        fs::write(&wal, &bytes[..32 + 3 * (24 + 4096) + 100]).unwrap();
+        fs::write(&wal, &bytes[..32 + 3 * (24 + PAGE_BYTES) + 100]).unwrap();
         let path = db.to_str().unwrap();
         let dest = dir.file("copy.db");
         let args: &[&str] = match name {

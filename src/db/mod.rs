@@ -27,7 +27,7 @@ use libsqlite3_sys as ffi;
 pub use audit::{Audit, audit};
 pub use backup::{HEADER_BYTES, Snapshot, is_seawall};
 pub use error::{Class, Error};
-pub use pragma::{Sync, WAL_BYTES_KEPT};
+pub use pragma::{PAGE_BYTES, Sync, WAL_BYTES_KEPT};
 pub use raw::version;
 pub use read::{Names, Position, Reader, Reading, Times, look_before_reading, verdict};
 pub use retention::{BringDown, BroughtDown, Expired, Pages, Surplus, remove_copy};
@@ -190,6 +190,7 @@ pub struct Db {
     raw: Connection,
     statements: Statements,
     busy_timeout: Duration,
+    page_bytes: u64,
     /// Unknown after a pragma that failed.
     sync: Option<Sync>,
     device: String,
@@ -248,10 +249,12 @@ impl Db {
                 return Err(e);
             }
         };
+        let page_bytes = pragma::page_bytes(&mut raw)?;
         let mut db = Db {
             raw,
             statements,
             busy_timeout,
+            page_bytes,
             sync: Some(Sync::Full),
             device: begun.device,
             unclean: begun.unclean,
@@ -287,6 +290,11 @@ impl Db {
     /// Readings of this run in the file.
     pub fn committed(&self) -> i64 {
         self.committed
+    }
+
+    /// `PAGE_BYTES`, unless somebody has made the file anew with other pages.
+    pub fn page_bytes(&self) -> u64 {
+        self.page_bytes
     }
 
     /// Frames in the WAL after the last commit.
@@ -596,8 +604,12 @@ fn look_where_written(raw: &mut Connection) -> Result<(), Error> {
 }
 
 /// SQLite's check tells of a page that it could not read, for an I/O error or for want of memory, in the
-/// same words as of a damaged one, and only the number in them differs.
+/// same words as of a damaged one, and only the number in them differs. Of a page that a long text goes on
+/// in, it tells no number: one that is damaged has other words.
 fn code_in(finding: &str) -> Option<c_int> {
+    if finding.contains("failed to get page") {
+        return Some(ffi::SQLITE_NOMEM);
+    }
     let (_, tail) = finding.split_once("error code")?;
     let digits = tail.trim_start_matches(['=', ' ']);
     let end = digits
@@ -709,16 +721,16 @@ fn look_for_inodes(path: &Path) -> Result<(), Error> {
 }
 
 const WAL_HEADER_BYTES: u64 = 32;
-const WAL_FRAME_BYTES: u64 = 24 + 4096;
+const FRAME_HEADER_BYTES: u64 = 24;
 
 /// Bytes of a WAL of so many frames.
-pub fn wal_bytes(frames: u32) -> u64 {
-    WAL_HEADER_BYTES + u64::from(frames) * WAL_FRAME_BYTES
+pub fn wal_bytes(frames: u32, page_bytes: u64) -> u64 {
+    WAL_HEADER_BYTES + u64::from(frames) * (FRAME_HEADER_BYTES + page_bytes)
 }
 
 /// Frames that fit into a WAL of so many bytes.
-pub fn wal_frames_of(bytes: u64) -> u32 {
-    let frames = bytes.saturating_sub(WAL_HEADER_BYTES) / WAL_FRAME_BYTES;
+pub fn wal_frames_of(bytes: u64, page_bytes: u64) -> u32 {
+    let frames = bytes.saturating_sub(WAL_HEADER_BYTES) / (FRAME_HEADER_BYTES + page_bytes);
     u32::try_from(frames).unwrap_or(u32::MAX)
 }
 

@@ -6,8 +6,11 @@ use std::time::Duration;
 use super::error::{Error, PRAGMA_REFUSED};
 use super::raw::Connection;
 
-/// Bytes to which a WAL that has grown is cut back when it starts again from its beginning: twice what
-/// the automatic checkpoint lets it come to, so that in daily work it is neither cut nor grown anew.
+/// Of a new file. A commit writes whole pages: a device that commits ten readings a second writes two thirds
+/// of what it would with SQLite's 4096, and reading all of a large file takes a tenth longer.
+pub const PAGE_BYTES: u64 = 1024;
+/// Bytes to which a WAL that has grown is cut back when it starts again from its beginning: several times
+/// what the automatic checkpoint lets it come to, so that in daily work it is neither cut nor grown anew.
 pub const WAL_BYTES_KEPT: u64 = 8 * 1024 * 1024;
 /// Memory for pages; a commit that changes more spills into the WAL early, which costs no safety.
 const CACHE_KIB: i64 = 1024;
@@ -50,7 +53,9 @@ pub fn set_all(
     // changed by one sector.
     let is_wal = connection.answer("configure", c"PRAGMA journal_mode")? == "wal";
     let is_empty = connection.answer("configure", c"PRAGMA page_count")? == "0";
-    if !is_wal && !is_empty {
+    if is_empty {
+        set(connection, &pragma("page_size", PAGE_BYTES, PAGE_BYTES))?;
+    } else if !is_wal {
         set(connection, &pragma("journal_mode", FLIP, FLIP))?;
     }
     let table = [
@@ -73,6 +78,11 @@ pub fn set_all(
         set(connection, &row)?;
     }
     Ok(())
+}
+
+pub fn page_bytes(connection: &mut Connection) -> Result<u64, Error> {
+    let answer = connection.answer("read", c"PRAGMA page_size")?;
+    Ok(answer.parse().unwrap_or(PAGE_BYTES))
 }
 
 /// What those who only read set.

@@ -25,7 +25,6 @@ pub const STEP_READINGS: i64 = 4096;
 const SERIES_KNOWN_MAX: usize = 8192;
 /// Frames after which the WAL is copied while a file is brought down.
 const FRAMES_BETWEEN_CHECKPOINTS: u32 = 1000;
-const PAGE_BYTES: u64 = 4096;
 
 /// What is remembered between steps.
 #[derive(Default)]
@@ -337,7 +336,7 @@ impl Db {
         if !done.is_complete() {
             return Ok(Some(OPEN_ELSEWHERE.into()));
         }
-        let bytes = self.pages()?.used() * PAGE_BYTES;
+        let bytes = self.pages()?.used() * self.page_bytes;
         let free_bytes = place::free_bytes(self.raw.path());
         let has_room = free_bytes.is_none_or(|f| f.saturating_sub(task.min_free_bytes) >= bytes);
         Ok((!has_room).then(|| {

@@ -117,7 +117,8 @@ fn report_at(facts: &Facts, now: Instant) -> Report {
     report.put("errors", facts.counts.errors + news.errors);
     report.put("expired", news.expired);
     report.put("set_aside", news.set_aside);
-    report.put("wal_bytes", db::wal_bytes(news.wal_frames));
+    let wal_bytes = db::wal_bytes(news.wal_frames, news.page_bytes);
+    report.put("wal_bytes", wal_bytes);
     match news.free_bytes {
         Some(bytes) => report.put("free_bytes", bytes),
         None => report.put("free_bytes", "none"),
