@@ -58,13 +58,15 @@ binary arch=native: setup
     # zig compiles SQLite, and is found as a module of the python3 on PATH; Rust's own linker links. A panic
     # aborts in this binary, so that nothing in it needs tables to unwind by. Where it was built is not told.
     # Rust and C are for the least size (zig makes -Os of a plain -Oz), but small functions are inlined all the
-    # same: in Rust up to a cost of 10 where "z" stops at 5, in SQLite those that each reading goes through.
+    # same: in Rust up to a cost of 10 where "z" stops at 5, in SQLite those that each reading goes through. And
+    # SQLite's own interpreter is not for the very least: 1.6 KB buy a twelfth of the writer's instructions.
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
     flags="'-Cllvm-args=-inline-threshold=10', '-Cllvm-args=-enable-machine-outliner=always',
         '-Cforce-unwind-tables=no', '-Clink-arg=--no-eh-frame-hdr', '-Clink-arg=-T.image/no-unwind-tables.ld',
         '-Clink-arg=-zpack-relative-relocs', '-Clink-arg=--icf=all', '-Clink-arg=--build-id=none',
         '--remap-path-prefix=$cargo_home=/cargo', '--remap-path-prefix=$PWD=/seawall'"
-    export "CFLAGS_$(echo $target | tr - _)=-fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables -Xclang -Oz$(
+    export "CFLAGS_$(echo $target | tr - _)=-fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables \
+        -Xclang -Oz -mllvm -force-remove-attribute=sqlite3VdbeExec:minsize$(
         for each in vdbeSafety vdbeSafetyNotNull sqlite3VdbeMemTooBig sqlite3VdbeMemSetDouble \
             sqlite3VdbeMemSetInt64 sqlite3Get4byte
         do

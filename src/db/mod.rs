@@ -8,6 +8,7 @@ mod audit;
 mod backup;
 mod clients;
 mod error;
+mod insert;
 mod pragma;
 mod raw;
 mod read;
@@ -34,11 +35,11 @@ pub use retention::{BringDown, BroughtDown, Expired, Pages, Surplus, remove_copy
 pub use seal::last_run;
 
 use crate::evidence::Loss;
-use crate::ledger;
 use crate::options::CheckpointMode;
 use crate::place;
-use crate::reading::{Batch, Counts, Definition, Mark, Value};
+use crate::reading::{Batch, Counts, Mark, Value};
 use crate::sys;
+use insert::KnownSeries;
 use raw::{Access, Connection, Statement};
 use retention::Retention;
 use seal::{Seal, can_be_sealed};
@@ -122,16 +123,11 @@ pub struct Start {
     pub boot_ns: i64,
 }
 
-#[derive(Clone, Copy)]
-struct KnownSeries {
-    id: i64,
-    fingerprint: u64,
-}
-
 struct Statements {
     begin: Statement,
     commit: Statement,
     insert_reading: Statement,
+    insert_readings: Statement,
     add_span: Statement,
     find_series: Statement,
     add_series: Statement,
@@ -153,10 +149,12 @@ struct Statements {
 
 impl Statements {
     fn prepare(raw: &mut Connection) -> Result<Self, Error> {
+        raw.offer_rows()?;
         Ok(Statements {
             begin: raw.prepare(schema::BEGIN)?,
             commit: raw.prepare(schema::COMMIT)?,
             insert_reading: raw.prepare(schema::INSERT_READING)?,
+            insert_readings: raw.prepare(schema::INSERT_READINGS)?,
             add_span: raw.prepare(schema::ADD_SPAN)?,
             find_series: raw.prepare(schema::FIND_SERIES)?,
             add_series: raw.prepare(schema::ADD_SERIES)?,
@@ -444,88 +442,6 @@ impl Db {
             self.mark();
         }
         result
-    }
-
-    /// Inserts the rows; gives the run's new fingerprint, and the readings after the last span.
-    fn insert(&mut self, batch: &Batch) -> Result<(u64, Tail), Error> {
-        let mut fingerprint = self.fingerprint;
-        let mut tail = self.tail;
-        let mut definitions = batch.definitions().iter().peekable();
-        for (n, row) in batch.rows().iter().enumerate() {
-            while let Some(definition) = definitions.next_if(|d| d.from <= n) {
-                self.define(definition)?;
-            }
-            let series = self.series[row.slot as usize];
-            let id = self.next_id + n as i64;
-            let value = batch.value(row);
-            self.raw.insert(
-                self.statements.insert_reading,
-                id,
-                row.time_ns,
-                series.id,
-                value,
-            )?;
-            fingerprint = fingerprint.wrapping_add(ledger::fingerprint(
-                id,
-                row.time_ns,
-                series.fingerprint,
-                value,
-            ));
-            if let Some(span) = tail.add(id, row.time_ns) {
-                spans::write(&mut self.raw, self.statements.add_span, &span)?;
-            }
-        }
-        for step in batch.clock_steps() {
-            let numbers = [self.run, self.next_id + step.from as i64 - 1, step.step_ns]
-                .map(|n| Some(Value::Integer(n)));
-            let statement = self.statements.add_clock_step;
-            self.raw.run("note a clock step in", statement, &numbers)?;
-        }
-        // What was defined after the last row is for the batches to come.
-        for definition in definitions {
-            self.define(definition)?;
-        }
-        Ok((fingerprint, tail))
-    }
-
-    /// Finds the series in the file or adds it, and remembers it under its slot.
-    fn define(&mut self, definition: &Definition) -> Result<(), Error> {
-        let series = &definition.series;
-        let names =
-            [&*series.sensor, &*series.field, series.kind.name()].map(|n| Some(Value::Text(n)));
-        let operation = "look up a series in";
-        let id = match self
-            .raw
-            .query(operation, self.statements.find_series, &names)?
-        {
-            Some(id) => id,
-            None => {
-                let operation = "add a series to";
-                let added = self
-                    .raw
-                    .query(operation, self.statements.add_series, &names)?;
-                added.ok_or_else(|| {
-                    Error::new(
-                        operation,
-                        self.raw.path(),
-                        ffi::SQLITE_ERROR,
-                        "no id returned",
-                    )
-                })?
-            }
-        };
-        let known = KnownSeries {
-            id,
-            fingerprint: ledger::series(&series.sensor, &series.field, series.kind),
-        };
-        let slot = definition.slot as usize;
-        // The interner gives slots in order from 0.
-        if slot < self.series.len() {
-            self.series[slot] = known;
-        } else {
-            self.series.push(known);
-        }
-        Ok(())
     }
 
     fn write_counts(

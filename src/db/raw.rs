@@ -3,6 +3,8 @@
 //! A `Connection` owns its statements and lends none of them, so that every call goes through one `&mut`
 //! and no two threads can be inside SQLite on the same connection. It may move between threads.
 
+mod bulk;
+
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr;
@@ -17,6 +19,8 @@ use super::error::Error;
 use crate::place::wal_of;
 use crate::reading::Value;
 
+pub use bulk::Row as NewRow;
+
 pub struct Connection {
     db: *mut ffi::sqlite3,
     statements: Vec<*mut ffi::sqlite3_stmt>,
@@ -25,6 +29,8 @@ pub struct Connection {
     had_wal: bool,
     /// Frames in the WAL after the last commit; boxed because SQLite keeps its address.
     wal_frames: Box<AtomicU32>,
+    /// Boxed for the same reason.
+    current: Box<bulk::Current>,
 }
 
 // SAFETY: SQLite is compiled thread-safe and ties no connection to a thread; NOMUTEX only demands that no
@@ -141,6 +147,7 @@ impl Connection {
             path: path.to_owned(),
             had_wal,
             wal_frames: Box::new(AtomicU32::new(0)),
+            current: Box::default(),
         };
         connection.check(operation, code)?;
         // What somebody else put into the file must not decide what becomes of a reading.
@@ -326,7 +333,7 @@ impl Connection {
         }
     }
 
-    /// The hot one: one reading into a statement with the parameters id, time, series, value.
+    /// One reading into a statement with the parameters id, time, series, value.
     pub fn insert(
         &mut self,
         statement: Statement,

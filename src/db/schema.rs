@@ -101,6 +101,10 @@ pub const ROLLBACK: &CStr = c"ROLLBACK";
 
 pub const INSERT_READING: &CStr =
     c"INSERT INTO readings(id, time_ns, series, value) VALUES(?1, ?2, ?3, ?4)";
+/// Each gets the id after the last. An error ends the transaction anyway: without OR FAIL SQLite would keep
+/// what it takes to undo this statement alone.
+pub const INSERT_READINGS: &CStr = c"INSERT OR FAIL INTO readings(time_ns, series, value)
+    SELECT time_ns, series, value FROM sqlite_seawall_batch";
 pub const FIND_SERIES: &CStr =
     c"SELECT id FROM series WHERE sensor = ?1 AND field = ?2 AND type = ?3";
 pub const ADD_SERIES: &CStr =

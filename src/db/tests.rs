@@ -333,11 +333,75 @@ fn ids_go_on_where_retention_has_emptied_the_table() {
     let mut db = open(&path);
     assert_eq!(db.unclean().len(), 1);
     assert_eq!(db.unclean()[0].committed, 5);
-    db.commit(&batch(1), Sync::Normal).unwrap();
-    assert_eq!(
-        answer(&path, "SELECT id || ' ' || run FROM sensor_readings"),
-        "6 2"
+    db.commit(&batch(3), Sync::Normal).unwrap();
+    let ids = "SELECT group_concat(id || ' ' || run, ', ') FROM sensor_readings";
+    assert_eq!(answer(&path, ids), "6 2, 7 2, 8 2");
+}
+
+#[test]
+fn every_row_of_a_batch_arrives_as_it_is_whatever_stands_beside_it() {
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    let mut rng = fastrand::Rng::with_seed(1);
+    let texts = ["", "a", "ß", &"x".repeat(3_000)];
+    let (mut expected, mut rows, mut kind) = (Vec::new(), 0, Kind::Float);
+    for _ in 0..60 {
+        let mut batch = Batch::default();
+        for _ in 0..rng.usize(0..40) {
+            // Now and then a slot gets another meaning within the batch.
+            if rows == 0 || rng.u8(..) < 30 {
+                kind = [Kind::Float, Kind::Integer, Kind::String][rng.usize(..3)];
+                let field = series(&format!("f{}", rng.u8(..9)));
+                batch.define(0, Series { kind, ..field });
+            }
+            let value = match kind {
+                Kind::Float => Value::Real(f64::from(rng.i32(..)) / 8.0),
+                Kind::Integer => Value::Integer(rng.i64(..)),
+                _ => Value::Text(texts[rng.usize(..4)]),
+            };
+            let time_ns = rng.i64(..);
+            batch.push(time_ns, 0, value);
+            rows += 1;
+            expected.push(match value {
+                Value::Real(v) => format!("{rows} {time_ns} real {v:.3}"),
+                Value::Integer(v) => format!("{rows} {time_ns} integer {v}"),
+                Value::Text(v) => format!("{rows} {time_ns} text {v}"),
+            });
+        }
+        db.commit(&batch, Sync::Normal).unwrap();
+    }
+    let all = "SELECT group_concat(id || ' ' || time_ns || ' ' || typeof(value) || ' '
+        || iif(typeof(value) = 'real', printf('%.3f', value), value), char(10)) FROM readings";
+    assert_eq!(answer(&path, all), expected.join("\n"));
+    drop(db);
+    let audit = audit(&path, true, PATIENCE).unwrap();
+    assert!(
+        audit.damaged.is_empty() && audit.missing.is_empty(),
+        "{audit:?}"
     );
+}
+
+#[test]
+fn the_oldest_and_newest_times_are_those_of_the_readings_that_are_left() {
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    let mut rng = fastrand::Rng::with_seed(2);
+    let whole = "SELECT min(time_ns) || ' ' || max(time_ns) FROM readings";
+    for rows in [0, 1, 4_000, 200, 9_000, 3] {
+        let mut batch = Batch::default();
+        batch.define(0, series("f"));
+        for _ in 0..rows {
+            batch.push(rng.i64(..), 0, Value::Real(1.0));
+        }
+        db.commit(&batch, Sync::Normal).unwrap();
+        db.expire(Surplus::Oldest).map(drop).unwrap();
+        let mut reader = Reader::open(&path, PATIENCE).unwrap();
+        let times = reader.oldest_and_newest_time().unwrap();
+        let times = times.map(|(oldest, newest)| format!("{oldest} {newest}"));
+        assert_eq!(times.unwrap_or_default(), answer(&path, whole), "{rows}");
+    }
 }
 
 #[test]
