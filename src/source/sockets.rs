@@ -236,7 +236,7 @@ impl Sockets {
                 let reason = format!("there are {} connections already", self.clients.len());
                 let limit = &mut self.told.refusals;
                 tell(limit, "client-refused", &from.name, &peer, &reason);
-                let mut client = Client::new(socket, 0, listener, from.precision, peer);
+                let mut client = Client::new(socket, 0, listener, from.precision, &peer);
                 client.refuse(0, &reason);
                 continue;
             }
@@ -244,7 +244,7 @@ impl Sockets {
             log::debug("client-connected", &fields);
             let id = self.next_stream;
             self.next_stream += 1;
-            let client = Client::new(socket, id, listener, from.precision, peer);
+            let client = Client::new(socket, id, listener, from.precision, &peer);
             self.clients.push(client);
         }
     }
