@@ -107,6 +107,8 @@ struct Recorder {
     next_hurry: Instant,
     began: Instant,
     status: status::Server,
+    /// What the last wait was for: kept so that a wait allocates nothing.
+    watches: Vec<Watch>,
 }
 
 impl Recorder {
@@ -187,6 +189,7 @@ impl Recorder {
             next_hurry: now,
             began: now,
             status,
+            watches: Vec::new(),
             settings,
         })
     }
@@ -594,7 +597,9 @@ impl Recorder {
                 at(now);
             }
         }
-        let mut watches = vec![self.progress.bell.watch()];
+        let mut watches = std::mem::take(&mut self.watches);
+        watches.clear();
+        watches.push(self.progress.bell.watch());
         let stdin = read_stdin.then(|| push(&mut watches, Watch::readable(sys::STDIN)));
         if !self.outbox.is_empty() {
             watches.push(Watch::writable(sys::STDOUT));
@@ -612,6 +617,7 @@ impl Recorder {
             self.read_stdin();
         }
         self.sockets.note(&watches[sockets..], now);
+        self.watches = watches;
         Ok(())
     }
 

@@ -8,6 +8,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use support::stop::*;
 use support::*;
@@ -91,34 +93,51 @@ fn peak_kib(pid: u32) -> u64 {
     number.parse().unwrap()
 }
 
-/// Runs the image's binary until so many were committed by a checkpoint's or commit's word, and gives its peak.
-fn peak_after(options: &str, readings: u64) -> Option<u64> {
+/// Runs the image's binary until so many are committed, and gives its peak. What `lines` gives is sent to its
+/// stdin again and again.
+fn peak_after(options: &str, lines: &str, readings: u64) -> Option<u64> {
     let binary = binary(std::env::consts::ARCH)?;
     let dir = Dir::new("memory");
     let db = dir.file("memory.db");
     let mut command = Command::new(binary);
     command.args(["record", "--db", text(&db)]);
-    let running = Running::spawn(command.args(options.split(' ')));
+    let mut running = Running::spawn(command.args(options.split(' ')));
     running.wait_for("ready");
+    let mut stdin = running.stdin.take().unwrap();
+    let lines = lines.to_owned();
+    let sending =
+        thread::spawn(
+            move || while !lines.is_empty() && stdin.write_all(lines.as_bytes()).is_ok() {},
+        );
     until("so many are committed", || {
         (try_count(&db)? >= readings).then_some(())
     });
     let peak = peak_kib(running.pid());
-    let ended = running.stop_within(libc::SIGTERM, std::time::Duration::from_secs(5));
+    let ended = running.stop_within(libc::SIGTERM, Duration::from_secs(5));
     assert_stopped(&db, &ended, 0, "SIGTERM");
+    sending.join().unwrap();
     Some(peak)
 }
 
 #[test]
 fn a_thousand_readings_a_second_take_no_more_than_4_mib() {
-    if let Some(peak) = peak_after("--source sim:sensors=10,rate=100", 3_000) {
+    if let Some(peak) = peak_after("--source sim:sensors=10,rate=100", "", 3_000) {
         assert!(peak <= 4 * 1024, "{peak} KiB");
     }
 }
 
 #[test]
 fn full_throughput_takes_no_more_than_8_mib() {
-    if let Some(peak) = peak_after("--source sim:rate=max", 500_000) {
-        assert!(peak <= 8 * 1024, "{peak} KiB");
+    let lines: String = (0..1000)
+        .map(|n| format!("weather,station={n} temperature={n}.5,note=\"n {n}\"\n"))
+        .collect();
+    for (options, lines) in [
+        ("--source sim:rate=max", ""),
+        ("--source stdin --ack", &lines),
+    ] {
+        if let Some(peak) = peak_after(options, lines, 500_000) {
+            println!("{options}: {peak} KiB");
+            assert!(peak <= 8 * 1024, "{options}: {peak} KiB");
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::stop::*;
 use support::*;
@@ -608,6 +608,52 @@ fn an_idle_recorder_leaves_the_disk_alone() {
     });
     let (last, _) = stop(&db, running);
     assert_eq!(last.committed, 20);
+}
+
+/// How often any of its threads went to sleep, which is once for each time that it was woken; and what the
+/// process has written, to files or to anything else.
+fn awake(pid: u32) -> (u64, String) {
+    let number = |text: String| -> u64 {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse().unwrap()
+    };
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let status = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap());
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+    let written = |line: &&str| line.contains("wchar") || line.contains("write");
+    (
+        status.map(number).sum(),
+        io.lines().filter(written).collect(),
+    )
+}
+
+#[test]
+fn an_idle_recorder_writes_nothing_and_wakes_no_more_than_once_a_second() {
+    const PAUSE: Duration = Duration::from_secs(10);
+    let dir = Dir::new("asleep");
+    let db = dir.file("asleep.db");
+    let options = "--source stdin --ack --source tcp:0 --source udp:0 --source sim:rate=0.001";
+    let mut running = record(&db, options);
+    running.send(&lines(0..10));
+    running.wait_for_ack(10);
+    // What follows a commit at once is over.
+    thread::sleep(Duration::from_millis(500)); // the pause is the test
+    let (woken_before, written_before) = awake(running.pid());
+    let begun = Instant::now();
+    thread::sleep(PAUSE); // the pause is the test
+    let (woken, written) = awake(running.pid());
+    let seconds = begun.elapsed().as_secs_f64();
+    assert_eq!(written, written_before);
+    // The writer looks each second whether its files are still there; some more are for pages of the program
+    // that were not in memory.
+    let woken = woken - woken_before;
+    assert!(
+        woken as f64 <= seconds + 5.0,
+        "{woken} times in {seconds} s"
+    );
+    stop(&db, running);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -114,7 +115,8 @@ pub struct Client {
     socket: OwnedFd,
     stream: Stream,
     pub answers: Answers,
-    pub peer: String,
+    /// Shared, so that a turn has it beside the client and allocates nothing.
+    pub peer: Rc<str>,
     /// Of the listener that it came by.
     pub source: usize,
     arrived_ns: i64,
@@ -129,18 +131,12 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(
-        socket: OwnedFd,
-        id: u64,
-        source: usize,
-        precision: Precision,
-        peer: String,
-    ) -> Self {
+    pub fn new(socket: OwnedFd, id: u64, source: usize, precision: Precision, peer: &str) -> Self {
         Client {
             socket,
             stream: Stream::of_connection(id, precision),
             answers: Answers::default(),
-            peer,
+            peer: peer.into(),
             source,
             arrived_ns: 0,
             wait: None,

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::net::UdpSocket;
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
 
 use crate::line::Precision;
 use crate::source::listener;
@@ -19,7 +20,7 @@ const AT_STOP: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub struct Datagrams {
-    pub name: String,
+    pub name: Rc<str>,
     pub address: String,
     precision: Precision,
     socket: UdpSocket,
@@ -32,7 +33,7 @@ impl Datagrams {
     pub fn bind(port: &Port, precision: Precision) -> Result<Self, String> {
         let (socket, address) = listener::bind_udp(port)?;
         Ok(Datagrams {
-            name: format!("udp:{port}"),
+            name: format!("udp:{port}").into(),
             address: address.to_string(),
             precision,
             socket,

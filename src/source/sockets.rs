@@ -54,7 +54,8 @@ pub struct Sockets {
     watched: Vec<Watched>,
     ready: Vec<usize>,
     accept_again: Option<Instant>,
-    next_drops: Instant,
+    /// When to ask the kernel what it dropped. Where no datagram comes it drops none, and nobody is woken.
+    next_drops: Option<Instant>,
     told: Told,
     removal: Option<Removal>,
 }
@@ -91,7 +92,7 @@ impl Sockets {
             watched: Vec::new(),
             ready: Vec::new(),
             accept_again: None,
-            next_drops: Instant::now(),
+            next_drops: None,
             told: Told::default(),
             removal: None,
         };
@@ -214,8 +215,10 @@ impl Sockets {
     /// When to look again without anything being ready.
     pub fn next(&self) -> Option<Instant> {
         let gives_up = self.clients.iter().filter_map(Client::gives_up);
-        let drops = (!self.datagrams.is_empty()).then_some(self.next_drops);
-        gives_up.chain(self.accept_again).chain(drops).min()
+        gives_up
+            .chain(self.accept_again)
+            .chain(self.next_drops)
+            .min()
     }
 
     fn accept(&mut self, listener: usize, now: Instant) {
@@ -236,7 +239,7 @@ impl Sockets {
                 let reason = format!("there are {} connections already", self.clients.len());
                 let limit = &mut self.told.refusals;
                 tell(limit, "client-refused", &from.name, &peer, &reason);
-                let mut client = Client::new(socket, 0, listener, from.precision, peer);
+                let mut client = Client::new(socket, 0, listener, from.precision, &peer);
                 client.refuse(0, &reason);
                 continue;
             }
@@ -244,7 +247,7 @@ impl Sockets {
             log::debug("client-connected", &fields);
             let id = self.next_stream;
             self.next_stream += 1;
-            let client = Client::new(socket, id, listener, from.precision, peer);
+            let client = Client::new(socket, id, listener, from.precision, &peer);
             self.clients.push(client);
         }
     }
@@ -308,16 +311,19 @@ impl Sockets {
     /// dropped, which it is asked now and then and at the last time.
     pub fn take_datagrams(&mut self, is_last: bool, to: &mut Intake<'_>, now: Instant) -> u64 {
         for datagrams in &mut self.datagrams {
+            if datagrams.is_ready {
+                self.next_drops.get_or_insert(now + DROPS_PERIOD);
+            }
             let name = datagrams.name.clone();
             let limit = &mut self.told.rejections;
             datagrams.turn(is_last, &mut self.memory, to, &mut |line, reason| {
                 reject(limit, &name, "", line, reason);
             });
         }
-        if now < self.next_drops && !is_last {
+        if !is_last && self.next_drops.is_none_or(|at| now < at) {
             return 0;
         }
-        self.next_drops = now + DROPS_PERIOD;
+        self.next_drops = None;
         self.datagrams.iter_mut().map(Datagrams::dropped).sum()
     }
 
