@@ -132,9 +132,9 @@ fn allocated_by(first: u64, more: u64, run: impl Fn(u64) -> Counted) -> Counted 
 fn assert_few(run: impl Fn(u64) -> Counted) {
     // Enough to fill SQLite's cache, of which each page is allocated once.
     let counted = allocated_by(60_000, 100_000, run);
-    // Of some hundred commits, each two or three, and what a checkpoint and its line in the log take.
-    assert!(counted.in_rust <= 600, "{counted:?}");
-    assert!(counted.in_sqlite <= 60, "{counted:?}");
+    // Of some hundred commits, each three or four, and what a checkpoint and its line in the log take.
+    assert!(counted.in_rust <= 700, "{counted:?}");
+    assert!(counted.in_sqlite <= 500, "{counted:?}");
 }
 
 fn start(db: &Path, args: &[&str]) -> JoinHandle<Status> {
@@ -253,9 +253,9 @@ fn samples_for_which_the_recorder_wakes_allocate_nothing_each() {
         )
     };
     let counted = allocated_by(1000, 3000, sim);
-    // A commit a second, and one page for more than a hundred of them.
-    assert!(counted.in_rust <= 30, "{counted:?}");
-    assert!(counted.in_sqlite <= 60, "{counted:?}");
+    // A commit a second, and one page for more than thirty readings.
+    assert!(counted.in_rust <= 40, "{counted:?}");
+    assert!(counted.in_sqlite <= 150, "{counted:?}");
 }
 
 #[test]
