@@ -136,9 +136,9 @@ quick: (binary native)
 
 # Bytes that reach a loop device for each reading; for root
 [private]
-flash seconds='65': (binary native)
+flash factor='1': (binary native)
     .venv/bin/python3 benches/flash.py \
-        'target/{{ if native == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall' '{{ seconds }}'
+        'target/{{ if native == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall' '{{ factor }}'
 
 # Run what tests the built program again, with the arm64 binary under emulation
 test-arm64: (binary "arm64")

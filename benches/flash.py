@@ -1,10 +1,11 @@
 """`just bench --flash`: bytes that reach the block device for each reading, data and journal.
 
-Root only. Each program writes for SECONDS to an ext4 of its own on a loop device, stops as it does, and the
-filesystem is unmounted; then the device's own counter is read. All programs of one rate run at the same
-time: bytes are counted, not time. The yardsticks are the kind of Python logger that seawall replaces, which
-commits each reading, and a bare loop of inserts with seawall's pragmas that commits once a second, or each
-1000 readings.
+Root only. Each program writes to an ext4 of its own on a loop device, stops as it does, and the filesystem is
+unmounted; then the device's own counter is read. Programs run side by side: bytes are counted, not time. The
+yardsticks are the kind of Python logger that seawall replaces, which commits each reading, and a bare loop of
+inserts with seawall's pragmas that commits once a second, or each 1000 readings, with SQLite's pages of 4 KiB
+and with seawall's of 1 KiB. FACTOR stretches the time, which is longest for the slow ones: making the file
+and filling the journal for the first time count with all of them.
 """
 
 import os
@@ -14,14 +15,18 @@ import sys
 import tempfile
 
 BINARY = os.path.abspath(sys.argv[1])
-SECONDS = int(sys.argv[2])
-RATES = [10, 100, 1000, 100_000]
+FACTOR = float(sys.argv[2])
+# Readings a second, and for how many seconds.
+SLOW, FAST = {10: 300, 100: 120, 1000: 60}, {100_000: 20}
 MIB = 1 << 20
 
 LOOP = """
 import sqlite3, sys, time
-path, rate, seconds, bare = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "bare"
+path, rate, seconds, page = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+bare = page > 0
 db = sqlite3.connect(path, isolation_level=None)
+if bare:
+    db.execute("PRAGMA page_size=%d" % page)
 db.execute("PRAGMA journal_mode=WAL"); db.execute("PRAGMA synchronous=NORMAL")
 if bare:
     db.execute("CREATE TABLE readings(id INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, series INTEGER NOT NULL, value NOT NULL)")
@@ -78,37 +83,54 @@ class Device:
         return written
 
 
-def measure(folder, rate):
-    mib = 200 + rate * SECONDS * 64 // MIB
-    programs = {}
-    for name in ["seawall", "bare", "python"]:
-        device = Device(folder, f"{name}-{rate}", mib)
-        db = f"{device.mount}/a.db"
-        if name == "seawall":
-            source = f"sim:sensors=10,rate={rate // 10},count={rate * SECONDS}"
+PROGRAMS = {"seawall": None, "bare": "4096", "bare1k": "1024", "python": "0"}
+
+
+class Run:
+    """One program at one rate."""
+
+    def __init__(self, folder, rate, seconds, name, page):
+        self.device = Device(folder, f"{name}-{rate}", 200 + rate * seconds * 64 // MIB)
+        self.readings = rate * seconds
+        db = f"{self.device.mount}/a.db"
+        if page is None:
+            source = f"sim:sensors=10,rate={rate // 10},count={self.readings}"
             command = [BINARY, "record", "--db", db, "--source", source, "--min-free", "0", "--log-level", "warn"]
         else:
-            command = [sys.executable, "-c", LOOP, db, str(rate), str(SECONDS), name]
-        programs[name] = device, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    each = {}
-    for name, (device, process) in programs.items():
-        out, _ = process.communicate()
-        assert process.returncode == 0, out
-        readings = rate * SECONDS if name == "seawall" else int(out)
-        each[name] = device.close() / readings
-    return each
+            command = [sys.executable, "-c", LOOP, db, str(rate), str(seconds), page]
+        self.counts = page is not None
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def bytes_each(self):
+        out, _ = self.process.communicate()
+        assert self.process.returncode == 0, out
+        return self.device.close() / (int(out) if self.counts else self.readings)
+
+
+def measure(folder, rates):
+    """Starts all, then waits for one after the other."""
+    runs = {
+        rate: {name: Run(folder, rate, int(seconds * FACTOR), name, page) for name, page in PROGRAMS.items()}
+        for rate, seconds in rates.items()
+    }
+    for rate, programs in sorted(runs.items(), reverse=True):
+        yield rate, {name: run.bytes_each() for name, run in programs.items()}
 
 
 def main():
     if os.geteuid() != 0:
         sys.exit("flash.py: loop devices and mounts are for root")
-    print(f"bytes to the device for each reading, {SECONDS} s and the stop")
-    print(f"{'readings/s':>10} {'seawall':>10} {'bare loop':>10} {'ratio':>6} {'Python':>10} {'ratio':>6}")
+    print("bytes to the device for each reading, the stop included")
+    print("readings/s    seawall  bare loop  ratio  1 KiB pages  ratio     Python  ratio")
     with tempfile.TemporaryDirectory(dir=os.path.dirname(BINARY)) as folder:
-        for rate in RATES:
-            each = measure(folder, rate)
-            ours, bare, python = each["seawall"], each["bare"], each["python"]
-            print(f"{rate:>10} {ours:>10.0f} {bare:>10.0f} {ours / bare:>6.2f} {python:>10.0f} {ours / python:>6.3f}", flush=True)
+        for rates in SLOW, FAST:
+            for rate, each in measure(folder, rates):
+                ours, bare, small, python = (each[name] for name in PROGRAMS)
+                print(
+                    f"{rate:>10} {ours:>10.1f} {bare:>10.1f} {ours / bare:>6.2f} {small:>12.1f} {ours / small:>6.2f}"
+                    f" {python:>10.1f} {ours / python:>6.3f}",
+                    flush=True,
+                )
 
 
 main()
