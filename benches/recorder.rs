@@ -1,5 +1,6 @@
 //! A running seawall, as the figures need it: started until it is ready, stopped, killed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,11 @@ use std::time::{Duration, Instant};
 use super::process;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_seawall");
+
+/// The program of the image, which is built for size and static, where the caller has built it.
+pub fn image_program() -> Option<OsString> {
+    std::env::var_os("SEAWALL_IMAGE_PROGRAM")
+}
 
 pub struct Recorder {
     child: Child,
@@ -33,8 +39,13 @@ pub struct Stopped {
 
 impl Recorder {
     pub fn start(db: &Path, options: &[&str]) -> Self {
+        Self::spawn(Command::new(BINARY), db, options)
+    }
+
+    /// `program` may be another build, or have an environment of its own.
+    pub fn spawn(mut program: Command, db: &Path, options: &[&str]) -> Self {
         let start = Instant::now();
-        let mut child = Command::new(BINARY)
+        let mut child = program
             .args(["record", "--db"])
             .arg(db)
             .args(options)
@@ -107,7 +118,11 @@ impl Recorder {
 
 /// Records lines of a file to its end.
 pub fn record_file(db: &Path, lines: &Path, more: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
+    record_file_by(BINARY.as_ref(), db, lines, more)
+}
+
+pub fn record_file_by(program: &OsStr, db: &Path, lines: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command
         .args(["record", "--source", "stdin", "--log-level", "warn", "--db"])
         .arg(db)

@@ -5,14 +5,15 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::ChildStdin;
+use std::process::{ChildStdin, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::influx::{self, Server};
-use super::recorder::{Recorder, remove};
+use super::recorder::{Recorder, image_program, remove};
 use super::sockets::Listening;
+use super::throughput::NO_IMAGE;
 use super::{bare, process, table};
 
 const SAMPLES: usize = 5;
@@ -74,6 +75,7 @@ pub fn measure(folder: &Path) {
         "stdin.db",
         "bare-one.db",
         "bare-eight.db",
+        "image.db",
     ];
     let dbs = names.map(|name| folder.join(name));
     let one = Recorder::start(&dbs[0], &["--source", "sim:sensors=1,rate=1000"]);
@@ -83,31 +85,45 @@ pub fn measure(folder: &Path) {
     let bare_one = bare::Running::start(&["pace", dbs[3].to_str().unwrap(), "1", "1"]);
     let bare_eight = bare::Running::start(&["pace", dbs[4].to_str().unwrap(), "8", "8"]);
     let sleeper = bare::Running::start(&["sleep"]);
+    let image = image_program().map(|program| {
+        let options = ["--source", "sim:sensors=8,rate=125"];
+        Recorder::spawn(Command::new(program), &dbs[5], &options)
+    });
     let server = influx::is_installed().then(|| Server::start(folder));
-    let mut pids = vec![one.pid(), eight.pid(), stdin.pid(), idle.pid()];
-    pids.extend([bare_one.pid(), bare_eight.pid(), sleeper.pid()]);
-    pids.extend(server.as_ref().map(Server::pid));
-    let mut all: Vec<Process> = pids.into_iter().map(Process::new).collect();
+    let processes = [
+        Some(one.pid()),
+        Some(eight.pid()),
+        Some(stdin.pid()),
+        Some(idle.pid()),
+        Some(bare_one.pid()),
+        Some(bare_eight.pid()),
+        Some(sleeper.pid()),
+        image.as_ref().map(Recorder::pid),
+        server.as_ref().map(Server::pid),
+    ];
+    let mut all = processes.map(|pid| pid.map(Process::new));
 
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let input = stdin.stdin.as_mut().unwrap();
         scope.spawn(|| feed(input, &over));
         thread::sleep(SETTLE);
-        all.iter_mut().for_each(Process::begin);
+        all.iter_mut().flatten().for_each(Process::begin);
         let mut start = Instant::now();
         for _ in 0..SAMPLES {
             thread::sleep(SAMPLE);
             let took = start.elapsed();
             start = Instant::now();
-            all.iter_mut().for_each(|process| process.end(took));
+            all.iter_mut()
+                .flatten()
+                .for_each(|process| process.end(took));
         }
         over.store(true, Ordering::Relaxed);
     });
     print(&all);
 
     drop((bare_one, bare_eight, sleeper, server));
-    for recorder in [one, eight, stdin, idle] {
+    for recorder in [one, eight, stdin, idle].into_iter().chain(image) {
         recorder.discard();
     }
     dbs.iter().for_each(|db| remove(db));
@@ -134,59 +150,60 @@ fn feed(input: &mut ChildStdin, over: &AtomicBool) {
     }
 }
 
-fn print(all: &[Process]) {
-    let [one, eight, stdin, idle, bare_one, bare_eight, sleeper, ..] = all else {
-        unreachable!("there are seven at least");
-    };
+fn print(all: &[Option<Process>; 9]) {
+    let [
+        one,
+        eight,
+        stdin,
+        idle,
+        bare_one,
+        bare_eight,
+        sleeper,
+        image,
+        server,
+    ] = all.each_ref().map(Option::as_ref);
+    let (each_ms, each_8_ms) = (
+        ("bare loop, 1 each ms", bare_one),
+        ("bare loop, 8 each 8 ms", bare_eight),
+    );
     let pairs = [
-        (
-            "1,000 readings/s, sim, 1 each ms",
-            one,
-            "bare loop, 1 each ms",
-            bare_one,
-        ),
-        (
-            "1,000 readings/s, sim, 8 each 8 ms",
-            eight,
-            "bare loop, 8 each 8 ms",
-            bare_eight,
-        ),
-        (
-            "1,000 readings/s, stdin, 8 each 8 ms",
-            stdin,
-            "bare loop, 8 each 8 ms",
-            bare_eight,
-        ),
+        ("1,000/s, sim, 1 each ms", one, each_ms),
+        ("1,000/s, sim, 8 each 8 ms", eight, each_8_ms),
+        ("1,000/s, stdin, 8 each 8 ms", stdin, each_8_ms),
+        ("1,000/s, sim, 8 each 8 ms, the image's", image, each_8_ms),
     ];
-    for (name, ours, yardstick, theirs) in pairs {
+    for (name, ours, (yardstick, theirs)) in pairs {
+        let (Some(ours), Some(theirs)) = (ours, theirs) else {
+            table::skip(name, NO_IMAGE);
+            continue;
+        };
+        let cpu = format!("CPU, {name}");
         table::row(
             "% of core",
-            (name, &ours.cpu_percent),
+            (&cpu, &ours.cpu_percent),
             (yardstick, &theirs.cpu_percent),
         );
+        let memory = format!("peak memory, {name}");
+        table::row("MiB", (&memory, &ours.peak()), (yardstick, &theirs.peak()));
     }
-    for (name, ours, yardstick, theirs) in pairs {
-        let name = format!("memory at most, {name}");
-        table::row("MiB", (&name, &ours.peak()), (yardstick, &theirs.peak()));
-    }
-    let sleeps = "a process that sleeps 1 s at a time";
-    let mut beside = vec![(sleeps, sleeper)];
-    beside.extend(all.get(7).map(|server| ("InfluxDB 1.x, idle", server)));
-    for (name, other) in &beside {
+    let idle = idle.expect("it ran");
+    for (name, other) in [
+        ("a process that sleeps 1 s at a time", sleeper),
+        ("InfluxDB 1.x, idle", server),
+    ] {
+        let Some(other) = other else {
+            table::skip("idle, beside InfluxDB 1.x", "influxd is not installed");
+            continue;
+        };
         table::row(
             "wakeups/s",
             ("idle, two sockets open", &idle.wakeups_per_s),
             (name, &other.wakeups_per_s),
         );
-    }
-    for (name, other) in &beside {
         table::row(
             "bytes",
             ("idle, written in 4 s", &idle.written),
             (name, &other.written),
         );
-    }
-    if beside.len() == 1 {
-        table::skip("idle, beside InfluxDB 1.x", "influxd is not installed");
     }
 }

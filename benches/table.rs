@@ -70,7 +70,7 @@ pub fn percentiles(percents: &[usize], unit: &str, figure: Side, yardstick: Side
 
 /// In place of a row.
 pub fn skip(figure: &str, why: &str) {
-    println!("{figure:<45} skipped: {why}");
+    println!("{figure:<52} skipped: {why}");
 }
 
 fn line(
@@ -82,7 +82,7 @@ fn line(
     ratio: &str,
     spread: &str,
 ) {
-    println!("{figure:<45} {value:>9} {unit:<10} {yardstick:<40} {other:>9} {ratio:>7}  {spread}");
+    println!("{figure:<52} {value:>8} {unit:<10} {yardstick:<38} {other:>8} {ratio:>7}  {spread}");
 }
 
 /// The sample below which so many percent of them are; 100 gives the greatest.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::recorder::{record_file, remove};
+use super::recorder::{image_program, record_file, record_file_by, remove};
 use super::{bare, process, table};
 
 pub const ROWS: u64 = 2_000_000;
@@ -40,7 +40,7 @@ const OTHERS: [Other; 5] = [
 pub fn measure(folder: &Path) {
     let lines = make_lines(folder, ROWS);
     let (bare_db, db) = (folder.join("bare.db"), folder.join("seawall.db"));
-    let [mut bare, mut plain, mut acked]: [(Vec<f64>, Vec<f64>); 3] = Default::default();
+    let [mut bare, mut plain, mut acked, mut image]: [(Vec<f64>, Vec<f64>); 4] = Default::default();
     let mut others: [Vec<f64>; 5] = Default::default();
     for _ in 0..ROUNDS {
         let run = |(rates, peaks): &mut (Vec<f64>, Vec<f64>), command: &mut Command| {
@@ -53,13 +53,19 @@ pub fn measure(folder: &Path) {
         run(&mut bare, &mut bare_loop(&bare_db, ROWS));
         run(&mut plain, &mut record_file(&db, &lines, &[]));
         run(&mut acked, &mut record_file(&db, &lines, &["--ack"]));
+        if let Some(program) = image_program() {
+            run(
+                &mut image,
+                &mut record_file_by(&program, &db, &lines, &["--ack"]),
+            );
+        }
         for (rates, (_, _, measure)) in others.iter_mut().zip(OTHERS) {
             rates.extend(measure(folder));
         }
     }
     let unit = "readings/s";
     let loop_rates = ("bare bind-and-step, no parsing", &*bare.0);
-    table::row(unit, ("line protocol on stdin", &plain.0), loop_rates);
+    table::row(unit, ("stdin", &plain.0), loop_rates);
     table::row(
         unit,
         ("stdin, --ack (every commit synced)", &acked.0),
@@ -77,17 +83,21 @@ pub fn measure(folder: &Path) {
         }
     }
     let loop_peaks = ("bare bind-and-step, no parsing", &*bare.1);
+    table::row("MiB", ("peak memory, stdin", &plain.1), loop_peaks);
+    table::row("MiB", ("peak memory, stdin, --ack", &acked.1), loop_peaks);
+    let name = "stdin, --ack, the image's program";
+    if image.0.is_empty() {
+        return table::skip(name, NO_IMAGE);
+    }
+    table::row(unit, (name, &image.0), loop_rates);
     table::row(
         "MiB",
-        ("memory at most, stdin at full rate", &plain.1),
-        loop_peaks,
-    );
-    table::row(
-        "MiB",
-        ("memory at most, the same with --ack", &acked.1),
+        (&format!("peak memory, {name}"), &image.1),
         loop_peaks,
     );
 }
+
+pub const NO_IMAGE: &str = "SEAWALL_IMAGE_PROGRAM does not name it";
 
 pub fn per_second(rows: u64, took: Duration) -> f64 {
     rows as f64 / took.as_secs_f64()
