@@ -109,7 +109,7 @@ release:
 
 # A part by its name measures only that: throughput, influx, stops, sockets, resources, sampling, and with --large
 # large, start, recovery, queries. What some compare with: apt-get install influxdb bindfs sqlite3
-# Measure all figures, in one table; --large those of large files (15 minutes, 12 GB), --flash bytes written, --quick instructions, failing if they have grown
+# Measure all figures, in one table; --large those of large files (5 to 15 minutes, 12 GB), --flash bytes written, --quick instructions, failing if they have grown
 bench *options:
     #!/bin/sh
     set -eu
