@@ -109,7 +109,9 @@ release:
     sha256sum seawall-* >SHA256SUMS
     cat SHA256SUMS
 
-# Measure what the README's figures come from; --quick counts instructions and fails if they have grown, --flash counts bytes written
+# A part by its name measures only that: throughput, influx, stops, sockets, resources, sampling, and with --large
+# large, start, recovery, queries. What some compare with: apt-get install influxdb bindfs sqlite3
+# Measure all figures, in one table; --large those of large files (5 to 15 minutes, 12 GB), --flash bytes written, --quick instructions, failing if they have grown
 bench *options:
     #!/bin/sh
     set -eu
@@ -119,6 +121,8 @@ bench *options:
     esac
     test -x .venv/bin/python3 || python3 -m venv .venv
     .venv/bin/pip install -q sqlite-utils==4.2.1
+    '{{ just_executable() }}' --quiet binary
+    export SEAWALL_IMAGE_PROGRAM="$PWD/target/{{ if native == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall"
     cargo bench --locked --bench yardsticks -- {{ options }}
 
 # Instructions for each reading, by valgrind, against benches/expected.txt
