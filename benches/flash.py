@@ -110,7 +110,7 @@ class Run:
 def measure(folder, rates):
     """Starts all, then waits for one after the other."""
     runs = {
-        rate: {name: Run(folder, rate, int(seconds * FACTOR), name, page) for name, page in PROGRAMS.items()}
+        rate: {name: Run(folder, rate, max(1, round(seconds * FACTOR)), name, page) for name, page in PROGRAMS.items()}
         for rate, seconds in rates.items()
     }
     for rate, programs in sorted(runs.items(), reverse=True):
