@@ -67,8 +67,7 @@ binary arch=native: setup
         '--remap-path-prefix=$cargo_home=/cargo', '--remap-path-prefix=$PWD=/seawall'"
     export "CFLAGS_$(echo $target | tr - _)=-fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables \
         -Xclang -Oz -mllvm -force-remove-attribute=sqlite3VdbeExec:minsize$(
-        for each in vdbeSafety vdbeSafetyNotNull sqlite3VdbeMemTooBig sqlite3VdbeMemSetDouble \
-            sqlite3VdbeMemSetInt64 sqlite3Get4byte
+        for each in sqlite3VdbeMemTooBig sqlite3VdbeMemSetDouble sqlite3Get4byte
         do
             printf ' -mllvm -force-attribute=%s:alwaysinline' $each
         done)"

@@ -132,9 +132,10 @@ fn allocated_by(first: u64, more: u64, run: impl Fn(u64) -> Counted) -> Counted 
 fn assert_few(run: impl Fn(u64) -> Counted) {
     // Enough to fill SQLite's cache, of which each page is allocated once.
     let counted = allocated_by(60_000, 100_000, run);
-    // Of some hundred commits, each three or four, and what a checkpoint and its line in the log take.
+    // Of some hundred commits, each three or four in Rust and seven in SQLite, and what a checkpoint and its line
+    // in the log take.
     assert!(counted.in_rust <= 700, "{counted:?}");
-    assert!(counted.in_sqlite <= 500, "{counted:?}");
+    assert!(counted.in_sqlite <= 1200, "{counted:?}");
 }
 
 fn start(db: &Path, args: &[&str]) -> JoinHandle<Status> {
@@ -266,5 +267,6 @@ fn a_line_that_is_a_commit_by_itself_allocates_no_more_than_a_commit() {
     });
     // The folder's name twice, to ask how much room there is on its disk, and the list of acks.
     assert!(counted.in_rust <= 3200, "{counted:?}");
-    assert!(counted.in_sqlite <= 100, "{counted:?}");
+    // The cursors of its statements, and room for the row.
+    assert!(counted.in_sqlite <= 5500, "{counted:?}");
 }
