@@ -151,8 +151,9 @@ impl Retention {
             return Ok(false);
         };
         let growth = growth(batch, limit.page_bytes);
-        // For what would not fit into an empty file nothing need go.
-        while growth <= limit.pages_max && !limit.fits(db.pages()?, growth) {
+        // What may not fit into an empty file gets one: nearly always it does fit.
+        let room = growth.min(limit.pages_max);
+        while !limit.fits(db.pages()?, room) {
             let step = db.expire(Surplus::Oldest)?;
             self.count(step.readings);
             if step.readings == 0 {
@@ -272,7 +273,56 @@ impl Retention {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::db::{Start, Sync};
+    use crate::options::{self, Invocation};
+    use crate::reading::{Kind, Series, Value};
+
+    /// They come faster than the steps between them take readings away.
+    #[test]
+    fn commits_that_may_not_fit_into_an_empty_file_do_not_make_it_grow_for_ever() {
+        let name = format!("seawall-retention-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("x.db");
+        fs::write(&path, "").unwrap();
+        let start = Start {
+            now_ns: 1,
+            boot_id: None,
+            boot_ns: 2,
+        };
+        let mut db = Db::open(&path, Duration::ZERO, 1000, &start, None).unwrap();
+        let args = ["record", "--max-size=16MiB"].map(Into::into).into_iter();
+        let Ok(Invocation::Record(settings)) = options::parse(args, &|_| None) else {
+            panic!("the settings are wrong");
+        };
+        let mut retention = Retention::new(&settings, PAGE_BYTES);
+        let limit = retention.limit.unwrap();
+        // More than half a page.
+        let text = "x".repeat(520);
+        for _ in 0..4 {
+            let mut batch = Batch::default();
+            let series = Series {
+                sensor: "m".into(),
+                field: "f".into(),
+                kind: Kind::String,
+            };
+            batch.define(0, series);
+            for n in 0..60_000 {
+                let is_text = n % 30 == 0;
+                let number = Value::Integer(n);
+                batch.push(n, 0, if is_text { Value::Text(&text) } else { number });
+            }
+            assert!(growth(&batch, PAGE_BYTES) > limit.pages_max);
+            retention.make_room(&mut db, &batch).unwrap();
+            db.commit(&batch, Sync::Normal).unwrap();
+            assert!(db.pages().unwrap().all <= limit.pages_max);
+        }
+        drop(db);
+        fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn a_file_over_its_limit_may_use_what_is_free_in_it_and_grow_no_further() {

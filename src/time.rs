@@ -240,6 +240,12 @@ mod tests {
             let read = parse_rfc3339(&timestamp(time_ns)).unwrap();
             assert_eq!(read.div_euclid(NS_PER_MS), time_ns.div_euclid(NS_PER_MS));
         }
+        // The second of the first begins where 64 bits do not reach.
+        for time_ns in [i64::MIN, i64::MIN + 1, i64::MAX, i64::MIN] {
+            let mut out = Vec::new();
+            stamper.write(&mut out, time_ns);
+            assert_eq!(String::from_utf8(out).unwrap(), timestamp(time_ns));
+        }
     }
 
     #[test]

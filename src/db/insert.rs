@@ -40,15 +40,14 @@ impl Db {
             tail: self.tail,
             spans: Vec::new(),
         };
-        let rows = batch.rows().len();
         let mut from = 0;
-        // A slot may be given to another series within the batch.
+        // In order of their rows. A slot may be given to another series within the batch.
         for definition in batch.definitions() {
-            self.insert_rows(batch, from..definition.from.min(rows), &mut inserted)?;
-            from = from.max(definition.from.min(rows));
+            self.insert_rows(batch, from..definition.from, &mut inserted)?;
+            from = definition.from;
             self.define(definition)?;
         }
-        self.insert_rows(batch, from..rows, &mut inserted)?;
+        self.insert_rows(batch, from..batch.rows().len(), &mut inserted)?;
         for span in &inserted.spans {
             spans::write(&mut self.raw, self.statements.add_span, span)?;
         }

@@ -236,10 +236,11 @@ impl Db {
             // Within the transaction: after it nothing may fail, or the run would be there twice.
             let statements = Statements::prepare(&mut raw)?;
             let tail = spans::find_tail(&mut raw, statements.add_span, begun.next_id)?;
+            let page_bytes = pragma::page_bytes(&mut raw)?;
             raw.execute("commit to", schema::COMMIT)?;
-            Ok((begun, statements, tail))
+            Ok((begun, statements, tail, page_bytes))
         });
-        let (begun, statements, tail) = match begun {
+        let (begun, statements, tail, page_bytes) = match begun {
             Ok(begun) => begun,
             Err(e) => {
                 // Where this fails too, SQLite has rolled back already.
@@ -247,7 +248,6 @@ impl Db {
                 return Err(e);
             }
         };
-        let page_bytes = pragma::page_bytes(&mut raw)?;
         let mut db = Db {
             raw,
             statements,

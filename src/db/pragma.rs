@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::error::{Error, PRAGMA_REFUSED};
 use super::raw::Connection;
 
-/// Of a new file. A commit writes whole pages: a device that commits ten readings a second writes two thirds
-/// of what it would with SQLite's 4096, and reading all of a large file takes a tenth longer.
+/// Of a new file. A commit writes whole pages: a device that commits ten readings a second writes half of
+/// what it would with SQLite's 4096, and reading all of a large file takes a tenth longer.
 pub const PAGE_BYTES: u64 = 1024;
 /// Bytes to which a WAL that has grown is cut back when it starts again from its beginning: several times
 /// what the automatic checkpoint lets it come to, so that in daily work it is neither cut nor grown anew.

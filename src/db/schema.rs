@@ -1,7 +1,7 @@
 //! The layout of the file, as SQL. A change here is a new `LAYOUT`, and a migration.
 //!
 //! Readings are stored by the number of their series and without their run: a reading of one float takes
-//! 27 to 29 bytes. The view `sensor_readings` gives the columns that people read. A run's readings are
+//! 28 to 30 bytes. The view `sensor_readings` gives the columns that people read. A run's readings are
 //! those from its `first_id` to the next run's.
 
 use std::ffi::CStr;

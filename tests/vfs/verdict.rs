@@ -22,6 +22,9 @@ pub fn after(folder: &Folder, end: &End, first: u64) -> Vec<String> {
             if state.first != 0 || next < end.committed.max(end.acked) || next > end.sent {
                 wrong.push(format!("found {state:?}"));
             }
+            if state.runs > u64::from(first > 0) + 1 {
+                wrong.push(format!("one start began more than one run: {state:?}"));
+            }
         }
         // Killed before it had made its tables.
         Err(e) if e.contains("no such table") && end.committed == 0 && first == 0 => {}
