@@ -203,6 +203,20 @@ fn damage_in_the_middle_does_not_keep_a_recorder_from_starting_and_check_finds_i
 }
 
 #[test]
+fn a_reading_with_the_last_id_that_there_is_does_not_swallow_those_after_it() {
+    let dir = Dir::new("damage");
+    let db = recorded(&dir);
+    let last = i64::MAX;
+    sql(
+        &db,
+        &format!("INSERT INTO readings VALUES({last}, 1, 1, 1)"),
+    );
+    assert_eq!(record(&db, &["--on-damage", "refuse"]).code(), 1);
+    assert_eq!(record(&db, &[]).code(), 0);
+    assert_eq!(count(&db), 5000);
+}
+
+#[test]
 fn an_empty_file_becomes_a_database_and_a_folder_does_not() {
     let dir = Dir::new("damage");
     fs::write(dir.file("x.db"), "").unwrap();

@@ -223,6 +223,39 @@ fn a_full_disk_with_small_blocks_kills_nobody() {
     assert_sound(&db);
 }
 
+/// A long -wal needs more shared memory, all of it as soon as it is recovered.
+#[test]
+fn a_long_wal_on_a_nearly_full_disk_with_small_blocks_kills_nobody() {
+    let Some(disk) = Mount::small_disk(48, "1024") else {
+        return;
+    };
+    let db = disk.file("x.db");
+    let path = db.to_str().unwrap();
+    let mut args = vec!["--db", path, "--source", "sim:rate=max", "--min-free", "0"];
+    args.extend(["--wal-autocheckpoint", "0", "--checkpoint-interval", "0"]);
+    let run = Running::start(&args);
+    let wal = disk.file("x.db-wal");
+    until("the -wal is long", || {
+        let bytes = fs::metadata(&wal).map_or(0, |file| file.len());
+        (bytes > 24 << 20).then_some(())
+    });
+    run.kill();
+    fs::remove_file(disk.file("x.db-shm")).unwrap();
+    let filler = disk.fill();
+    let file = fs::File::options().write(true).open(&filler).unwrap();
+    let bytes = file.metadata().unwrap().len();
+    file.set_len(bytes - 140 * 1024).unwrap();
+    file.sync_all().unwrap();
+    drop(file);
+    for name in ["check", "show"] {
+        let (code, out, err) = seawall(&[name, "--db", path]);
+        assert_eq!(code, 1, "{name}: {out}{err}");
+        assert!(err.contains("bytes are free"), "{name}: {err}");
+    }
+    fs::remove_file(filler).unwrap();
+    assert_sound(&db);
+}
+
 #[test]
 fn a_start_waits_for_an_inode_as_for_any_other_room() {
     let Some(disk) = Mount::small_disk(4, "4096") else {

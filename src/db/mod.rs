@@ -20,6 +20,7 @@ mod spans;
 mod tests;
 
 use std::ffi::c_int;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -541,6 +542,9 @@ struct Begun {
     next_id: i64,
 }
 
+/// Leaves more ids than any device gives.
+const NEXT_ID_AT_MOST: i64 = i64::MAX / 2;
+
 /// Within a transaction: makes the tables of a new file, closes the runs that never ended, begins a run.
 fn begin_run(
     raw: &mut Connection,
@@ -582,6 +586,11 @@ fn begin_run(
         next_id = row.integer(0);
         false
     })?;
+    if next_id > NEXT_ID_AT_MOST {
+        // Nobody recorded so many: with no ids left, readings would be acknowledged and not be there.
+        let message = format!("the next reading would get the id {next_id}");
+        return Err(error::corrupt(operation, raw.path(), message));
+    }
     let add = raw.prepare(schema::ADD_RUN)?;
     let run = raw
         .query(
@@ -608,14 +617,20 @@ fn begin_run(
 /// writing to the others through the map is a SIGBUS when the disk is full.
 pub fn look_for_room(path: &Path, keep_free_bytes: u64) -> Result<(), Error> {
     const SHM_PAGE_BYTES: u64 = 4096;
-    /// The -shm of a WAL of 16,000 frames.
+    /// The -shm of a WAL of 16,000 frames, the least that is kept free.
     const SHM_BYTES: u64 = 128 * 1024;
+    /// The -shm has 32 KiB for each 4096 frames; a page has 512 bytes or more.
+    const WAL_BYTES_PER_SHM_BYTE: u64 = 64;
     let Ok(disk) = sys::filesystem(&place::folder_of(path)) else {
         // SQLite's own calls tell better of a disk that cannot be asked.
         return Ok(());
     };
     let for_shm = if disk.block_bytes < SHM_PAGE_BYTES {
-        SHM_BYTES
+        // A longer -wal, as a reader or `--wal-autocheckpoint 0` leaves behind, needs more when it is recovered.
+        let wal_bytes = std::fs::metadata(place::wal_of(path)).map_or(0, |file| file.len());
+        let there =
+            std::fs::metadata(place::with_end(path, "-shm")).map_or(0, |file| file.blocks() * 512);
+        SHM_BYTES.max((wal_bytes / WAL_BYTES_PER_SHM_BYTE).saturating_sub(there))
     } else {
         0
     };
