@@ -64,6 +64,15 @@ impl SizeLimit {
         (limit.wal_bytes_max + numbers).max(MAX_SIZE_BYTES_MIN)
     }
 
+    /// Names of series stay when their readings go. Where they leave less than a quarter to the readings, no
+    /// going of readings would bring the file under its limit, so that these keep the quarter and the file
+    /// comes over. Gives whether it does, too.
+    pub fn beside_names(self, names_bytes: u64) -> (Self, bool) {
+        let least = names_bytes / self.page_bytes + self.pages_max / 4;
+        let pages_max = self.pages_max.max(least);
+        (Self { pages_max, ..self }, least > self.pages_max)
+    }
+
     /// The -wal is copied when it has grown by this, or earlier if the settings say so.
     pub fn checkpoint_bytes(self) -> u64 {
         CHECKPOINT_BYTES
@@ -96,6 +105,15 @@ fn full_queue(rows: usize, page_bytes: u64) -> u64 {
     pages_of(rows, TEXT_BYTES_MAX, page_bytes)
 }
 
+pub fn tell_of_names(bytes: u64) {
+    let reason =
+        "names of series, which stay when readings go, take more than three quarters of it";
+    log::warn(
+        "over-max-size",
+        &[("names_bytes", &bytes), ("reason", &reason)],
+    );
+}
+
 pub struct Retention {
     limit: Option<SizeLimit>,
     retain_ns: Option<i64>,
@@ -107,6 +125,7 @@ pub struct Retention {
     not_before: Option<Instant>,
     clock_told: Option<Instant>,
     error_told: Option<Instant>,
+    names_told: Option<Instant>,
     told: Option<Instant>,
     untold: i64,
     /// In all.
@@ -139,15 +158,24 @@ impl Retention {
             not_before: None,
             clock_told: None,
             error_told: None,
+            names_told: None,
             told: None,
             untold: 0,
             expired: 0,
         }
     }
 
+    fn limit_of(&mut self, db: &Db) -> Option<SizeLimit> {
+        let (limit, is_over) = self.limit?.beside_names(db.names_bytes());
+        if is_over && is_due(&mut self.names_told, Instant::now()) {
+            tell_of_names(db.names_bytes());
+        }
+        Some(limit)
+    }
+
     /// Before a commit. Gives whether the -wal should be copied first.
     pub fn make_room(&mut self, db: &mut Db, batch: &Batch) -> Result<bool, Error> {
-        let Some(limit) = self.limit else {
+        let Some(limit) = self.limit_of(db) else {
             return Ok(false);
         };
         let growth = growth(batch, limit.page_bytes);
@@ -189,7 +217,7 @@ impl Retention {
     }
 
     fn step_by_size(&mut self, db: &mut Db) -> Result<bool, Error> {
-        let Some(limit) = self.limit else {
+        let Some(limit) = self.limit_of(db) else {
             return Ok(false);
         };
         if db.pages()?.used() + limit.ahead_pages() <= limit.pages_max {

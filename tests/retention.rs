@@ -155,6 +155,42 @@ c.execute('VACUUM INTO ?', sys.argv[2:])";
     is_counted_right(&anew);
 }
 
+/// Names stay when readings go: no going of readings would bring such a file under its limit.
+#[test]
+fn where_names_fill_the_file_it_is_told_and_readings_keep_a_part_of_it() {
+    for length in [120, 400] {
+        let dir = Dir::new("max-size-names");
+        let db = dir.file("x.db");
+        let name = "x".repeat(length);
+        let lines: String = (0..60_000 * 120 / length)
+            .map(|n| format!("m,c={name}{n} v={n} {n}\n"))
+            .collect();
+        let mut recorder = start(&db, &["--source=stdin", "--max-size=16MiB"]);
+        recorder.send(lines.as_bytes());
+        recorder.close_stdin();
+        let ended = recorder.wait();
+        assert_eq!(ended.code(), 0);
+        assert!(
+            ended.has("event=over-max-size names_bytes="),
+            "{:#?}",
+            ended.log
+        );
+        for n in 1..4 {
+            let mut recorder = from_stdin(&db, &["--max-size=16MiB"]);
+            recorder.wait_for("over-max-size");
+            recorder.send(b"m,c=1 v=1 1\n");
+            recorder.close_stdin();
+            let ended = recorder.wait();
+            assert_eq!(ended.code(), 0);
+            assert!(!ended.has("event=shortened"), "{:#?}", ended.log);
+            let kept = "SELECT count(*) FROM sensor_readings WHERE sensor = 'm,c=1' AND run > 1";
+            assert_eq!(number(&db, kept), n);
+        }
+        assert!(number(&db, "SELECT count(*) FROM readings") > 1000);
+        is_counted_right(&db);
+    }
+}
+
 #[test]
 fn texts_of_any_length_stay_within_the_size() {
     let dir = Dir::new("max-size-texts");

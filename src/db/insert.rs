@@ -10,6 +10,17 @@ use super::{Db, Error, error};
 use crate::ledger;
 use crate::reading::{Batch, Definition, Value};
 
+/// What a name takes of the file: a row, and an entry of the index, whose pages are two thirds full, and which
+/// goes on in a page of its own where it is long.
+pub(super) fn name_bytes(bytes: u64, page_bytes: u64) -> u64 {
+    let beyond = if bytes > page_bytes / 5 {
+        page_bytes
+    } else {
+        0
+    };
+    bytes * 5 / 2 + 40 + beyond
+}
+
 #[derive(Clone, Copy)]
 pub(super) struct KnownSeries {
     id: i64,
@@ -127,6 +138,8 @@ impl Db {
                 let added = self
                     .raw
                     .query(operation, self.statements.add_series, &names)?;
+                let bytes = (series.sensor.len() + series.field.len()) as u64;
+                self.names_bytes += name_bytes(bytes, self.page_bytes);
                 added.ok_or_else(|| {
                     Error::new(
                         operation,

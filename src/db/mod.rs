@@ -204,6 +204,8 @@ pub struct Db {
     retention: Retention,
     /// By slot.
     series: Vec<KnownSeries>,
+    /// About what the names of all series take in the file.
+    names_bytes: u64,
     seal: Seal,
 }
 
@@ -237,11 +239,10 @@ impl Db {
             // Within the transaction: after it nothing may fail, or the run would be there twice.
             let statements = Statements::prepare(&mut raw)?;
             let tail = spans::find_tail(&mut raw, statements.add_span, begun.next_id)?;
-            let page_bytes = pragma::page_bytes(&mut raw)?;
             raw.execute("commit to", schema::COMMIT)?;
-            Ok((begun, statements, tail, page_bytes))
+            Ok((begun, statements, tail))
         });
-        let (begun, statements, tail, page_bytes) = match begun {
+        let (begun, statements, tail) = match begun {
             Ok(begun) => begun,
             Err(e) => {
                 // Where this fails too, SQLite has rolled back already.
@@ -253,7 +254,7 @@ impl Db {
             raw,
             statements,
             busy_timeout,
-            page_bytes,
+            page_bytes: begun.page_bytes,
             sync: Some(Sync::Full),
             device: begun.device,
             unclean: begun.unclean,
@@ -266,6 +267,7 @@ impl Db {
             tail,
             retention: Retention::default(),
             series: Vec::new(),
+            names_bytes: begun.names_bytes,
             seal: Seal::default(),
         };
         db.bring_in_start()?;
@@ -291,6 +293,11 @@ impl Db {
         self.committed
     }
 
+    /// About what the names of all series take in the file, which stays when readings go.
+    pub fn names_bytes(&self) -> u64 {
+        self.names_bytes
+    }
+
     /// `PAGE_BYTES`, unless somebody has made the file anew with other pages.
     pub fn page_bytes(&self) -> u64 {
         self.page_bytes
@@ -313,7 +320,8 @@ impl Db {
         self.synchronous(sync)?;
         // A slot may be given to another series within the batch; should the commit fail, the next try
         // has to begin with the meaning that it had before.
-        let known = (!batch.definitions().is_empty()).then(|| self.series.clone());
+        let known =
+            (!batch.definitions().is_empty()).then(|| (self.series.clone(), self.names_bytes));
         let result = self.transaction(|db| {
             let (fingerprint, tail) = db.insert(batch)?;
             let mut counts = db.counts;
@@ -337,8 +345,9 @@ impl Db {
                 })
             }
             Err(e) => {
-                if let Some(known) = known {
-                    self.series = known;
+                if let Some((series, names_bytes)) = known {
+                    self.series = series;
+                    self.names_bytes = names_bytes;
                 }
                 Err(e)
             }
@@ -536,6 +545,8 @@ fn code_in(finding: &str) -> Option<c_int> {
 }
 
 struct Begun {
+    page_bytes: u64,
+    names_bytes: u64,
     device: String,
     unclean: Vec<Unclean>,
     run: i64,
@@ -568,6 +579,12 @@ fn begin_run(
         raw.run(operation, add, &[Some(Value::Text(&id))])?;
     }
     let device = raw.answer(operation, schema::GET_DEVICE)?;
+    let page_bytes = pragma::page_bytes(raw)?;
+    let mut names_bytes = 0;
+    raw.rows(operation, schema::LIST_NAME_BYTES, |row| {
+        names_bytes += insert::name_bytes(row.integer(0) as u64, page_bytes);
+        true
+    })?;
     let reason = loss.map_or(UNCLEAN, Loss::reason);
     let mut unclean = Vec::new();
     raw.rows(operation, schema::OPEN_RUNS, |row| {
@@ -609,6 +626,8 @@ fn begin_run(
         unclean,
         run,
         next_id,
+        page_bytes,
+        names_bytes,
     })
 }
 

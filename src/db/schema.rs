@@ -160,6 +160,8 @@ pub const COPY_INTO: &CStr = c"VACUUM INTO ?1";
 pub const LIST_RUNS: &CStr =
     c"SELECT id, first_id, committed, fingerprint, ended_ns, reason, expired FROM runs ORDER BY id";
 pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
+pub const LIST_NAME_BYTES: &CStr =
+    c"SELECT length(CAST(sensor AS BLOB)) + length(CAST(field AS BLOB)) FROM series";
 pub const LIST_SPANS: &CStr =
     c"SELECT first_id, last_id, oldest_ns, newest_ns FROM spans ORDER BY first_id";
 pub const LIST_ALL_SPANS: &CStr =
