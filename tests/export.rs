@@ -449,9 +449,10 @@ impl Follower {
     }
 
     fn wait_for(&self, rows: u64) {
-        until(&format!("there are {rows} rows"), || {
-            (self.rows().len() as u64 >= rows).then_some(())
-        });
+        until(
+            &format!("there are {rows} rows, with {:#?}", self.0.log()),
+            || (self.rows().len() as u64 >= rows).then_some(()),
+        );
     }
 
     fn end(self) -> Vec<String> {

@@ -301,11 +301,19 @@ fn a_second_signal_does_not_drop_a_commit_that_waits_for_a_lock() {
     assert!(!running.has_ended());
     writer.release();
     let (ended, _) = running.wait_timed();
-    // How far the checkpoint came before the hurry was heard is open; that nothing is lost is not.
+    // How far the checkpoint came before the hurry was heard is open, and it may come to its end while the
+    // last line is written; that nothing is lost is not.
     let status = ended.code();
     assert!([0, 3].contains(&status), "{status} {:#?}", ended.log);
-    let last = assert_stopped(&db, &ended, status, "SIGTERM");
-    assert_eq!((last.committed, ended.acked()), (100, 100));
+    if status == 0 {
+        assert_stopped(&db, &ended, 0, "SIGTERM");
+    }
+    let last = assert_last_line(&ended.log, "SIGTERM");
+    assert_eq!(
+        (last.committed, last.uncommitted, ended.acked()),
+        (100, 0, 100)
+    );
+    assert_sound(&db);
     assert_holds_first(&db, 100);
 }
 
@@ -342,7 +350,7 @@ fn a_second_signal_at_any_moment_of_the_stop_loses_nothing() {
         // The writer may still finish its checkpoint while the last line is written, not the reverse.
         if status == 0 {
             assert_one_file(&db);
-        } else {
+        } else if reader.is_some() {
             assert!(last.wal_frames > 0, "{:#?}", ended.log);
         }
         hurried += u32::from(status == 3);

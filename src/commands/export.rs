@@ -110,10 +110,11 @@ impl<'a> Exporter<'a> {
             if let Err(end) = self.wait_for_change(before) {
                 return end;
             }
+            let was_there = self.settings.db.exists();
             match self.open() {
                 Ok(again) => reader = Some(again),
                 // It was there: what comes next may be a moment's work of the recorder, or of its owner.
-                Err(e) if e.is_empty() || !self.settings.db.exists() => {}
+                Err(e) if e.is_empty() || !was_there || !self.settings.db.exists() => {}
                 Err(e) => return End::Database(e),
             }
         }

@@ -478,9 +478,19 @@ impl Db {
 /// Whether the file is new; an error if it is not seawall's, or of a layout that this version cannot know.
 fn identify(raw: &mut Connection) -> Result<bool, Error> {
     let operation = "read";
-    let application = raw.answer(operation, schema::GET_APPLICATION_ID)?;
-    let layout = raw.answer(operation, schema::GET_LAYOUT)?;
-    let is_empty = raw.answer(operation, schema::IS_EMPTY)? == "1";
+    let mut ask = || {
+        // In this order: the recorder that makes a new file gives it all three at once, so that what is not
+        // empty has the other two.
+        let is_empty = raw.answer(operation, schema::IS_EMPTY)? == "1";
+        let application = raw.answer(operation, schema::GET_APPLICATION_ID)?;
+        let layout = raw.answer(operation, schema::GET_LAYOUT)?;
+        Ok((is_empty, application, layout))
+    };
+    let (mut is_empty, mut application, mut layout) = ask()?;
+    if is_empty && (&*application, &*layout) != ("0", "0") {
+        // It was made between two of the questions.
+        (is_empty, application, layout) = ask()?;
+    }
     if is_empty && application == "0" && layout == "0" {
         return Ok(true);
     }

@@ -579,3 +579,20 @@ fn what_ends_a_copy_leaves_a_file_in_wal_mode_however_long_a_reader_is_in_the_wa
     let left = answer(&path, "SELECT count(*) FROM readings");
     assert_eq!(left, (12_010 - expired).to_string());
 }
+
+#[test]
+fn a_file_that_is_being_made_is_empty_or_whole_to_a_reader() {
+    for _ in 0..50 {
+        let dir = Dir::new();
+        let path = dir.db();
+        let made = path.clone();
+        let reader = thread::spawn(move || {
+            while let Err(e) = Reader::open(&made, PATIENCE) {
+                assert!(e.is_empty(), "{e}");
+            }
+        });
+        let db = open(&path);
+        reader.join().unwrap();
+        drop(db);
+    }
+}
