@@ -59,14 +59,15 @@ binary arch=native: setup
     # aborts in this binary, so that nothing in it needs tables to unwind by. Where it was built is not told.
     # Rust and C are for the least size (zig makes -Os of a plain -Oz), but small functions are inlined all the
     # same: in Rust up to a cost of 10 where "z" stops at 5, in SQLite those that each reading goes through. And
-    # SQLite's own interpreter is not for the very least: 1.6 KB buy a twelfth of the writer's instructions.
+    # SQLite's own interpreter is not for the very least: 1.6 KB buy a twelfth of the writer's instructions. (With one
+    # dash, the wrapper around zig takes --enable for an -e.)
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
     flags="'-Cllvm-args=-inline-threshold=10', '-Cllvm-args=-enable-machine-outliner=always',
         '-Cforce-unwind-tables=no', '-Clink-arg=--no-eh-frame-hdr', '-Clink-arg=-T.image/no-unwind-tables.ld',
         '-Clink-arg=-zpack-relative-relocs', '-Clink-arg=--icf=all', '-Clink-arg=--build-id=none',
         '--remap-path-prefix=$cargo_home=/cargo', '--remap-path-prefix=$PWD=/seawall'"
     export "CFLAGS_$(echo $target | tr - _)=-fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables \
-        -Xclang -Oz -mllvm -force-remove-attribute=sqlite3VdbeExec:minsize$(
+        -Xclang -Oz -mllvm --enable-machine-outliner=always -mllvm -force-remove-attribute=sqlite3VdbeExec:minsize$(
         for each in sqlite3VdbeMemTooBig sqlite3VdbeMemSetDouble sqlite3Get4byte
         do
             printf ' -mllvm -force-attribute=%s:alwaysinline' $each
