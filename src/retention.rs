@@ -66,11 +66,13 @@ impl SizeLimit {
 
     /// Names of series stay when their readings go. Where they leave less than a quarter to the readings, no
     /// going of readings would bring the file under its limit, so that these keep the quarter and the file
-    /// comes over. Gives whether it does, too.
-    pub fn beside_names(self, names_bytes: u64) -> (Self, bool) {
+    /// comes over.
+    pub fn beside_names(self, names_bytes: u64) -> Self {
         let least = names_bytes / self.page_bytes + self.pages_max / 4;
-        let pages_max = self.pages_max.max(least);
-        (Self { pages_max, ..self }, least > self.pages_max)
+        Self {
+            pages_max: self.pages_max.max(least),
+            ..self
+        }
     }
 
     /// The -wal is copied when it has grown by this, or earlier if the settings say so.
@@ -103,15 +105,6 @@ fn growth(batch: &Batch, page_bytes: u64) -> u64 {
 /// Of all that a queue may hold.
 fn full_queue(rows: usize, page_bytes: u64) -> u64 {
     pages_of(rows, TEXT_BYTES_MAX, page_bytes)
-}
-
-pub fn tell_of_names(bytes: u64) {
-    let reason =
-        "names of series, which stay when readings go, take more than three quarters of it";
-    log::warn(
-        "over-max-size",
-        &[("names_bytes", &bytes), ("reason", &reason)],
-    );
 }
 
 pub struct Retention {
@@ -166,9 +159,16 @@ impl Retention {
     }
 
     fn limit_of(&mut self, db: &Db) -> Option<SizeLimit> {
-        let (limit, is_over) = self.limit?.beside_names(db.names_bytes());
-        if is_over && is_due(&mut self.names_told, Instant::now()) {
-            tell_of_names(db.names_bytes());
+        let given = self.limit?;
+        let names_bytes = db.names_bytes();
+        let limit = given.beside_names(names_bytes);
+        if limit.pages_max > given.pages_max && is_due(&mut self.names_told, Instant::now()) {
+            let reason =
+                "names of series, which stay when readings go, take more than three quarters of it";
+            log::warn(
+                "over-max-size",
+                &[("names_bytes", &names_bytes), ("reason", &reason)],
+            );
         }
         Some(limit)
     }

@@ -20,7 +20,7 @@ use crate::patience::{Pin, Retry, Threshold};
 use crate::place::{self, Identity, Lock};
 use crate::queue::{Order, Queue};
 use crate::reading::Batch;
-use crate::retention::{self, Retention, SizeLimit};
+use crate::retention::{Retention, SizeLimit};
 use crate::stop::{Step, Stop};
 use crate::sys::{self, Bell, Clock};
 
@@ -223,10 +223,7 @@ impl Writer {
         let Some(limit) = SizeLimit::of(settings, db.page_bytes()) else {
             return Ok(());
         };
-        let (limit, is_over) = limit.beside_names(db.names_bytes());
-        if is_over {
-            retention::tell_of_names(db.names_bytes());
-        }
+        let limit = limit.beside_names(db.names_bytes());
         if settings.wal_autocheckpoint == 0 {
             let reason = "with --wal-autocheckpoint 0 the -wal is another tool's to keep small";
             log::warn("max-size-without-wal", &[("reason", &reason)]);

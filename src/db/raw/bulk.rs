@@ -238,7 +238,6 @@ unsafe extern "C" fn column(
             (_, Value::Real(v)) => ffi::sqlite3_result_double(context, v),
             (_, Value::Integer(v)) => ffi::sqlite3_result_int64(context, v),
             (_, Value::Text(v)) => {
-                // SQLite copies nothing of length 0 from a pointer that it must not follow.
                 let length = c_int::try_from(v.len()).unwrap_or(c_int::MAX);
                 ffi::sqlite3_result_text(context, v.as_ptr().cast(), length, ffi::SQLITE_STATIC());
             }
