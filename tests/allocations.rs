@@ -4,10 +4,11 @@
 //! The whole recorder runs in this process, on allocators that count, Rust's and SQLite's. What a longer run
 //! allocates more than a shorter one is by the commit, by the page or by the checkpoint.
 
+#[path = "support/allocator.rs"]
+mod allocator;
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::ffi::{c_int, c_void};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -16,10 +17,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::thread::JoinHandleExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use libsqlite3_sys as ffi;
 use seawall::exit::Status;
 use seawall::options::{self, Invocation};
 use seawall::{recorder, sys};
@@ -50,43 +50,10 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// SQLite's own allocator.
-struct Own {
-    allocate: unsafe extern "C" fn(c_int) -> *mut c_void,
-    reallocate: unsafe extern "C" fn(*mut c_void, c_int) -> *mut c_void,
-}
-
-static OWN: OnceLock<Own> = OnceLock::new();
-
-unsafe extern "C" fn allocate(bytes: c_int) -> *mut c_void {
-    IN_SQLITE.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: SQLite's own allocator, called as SQLite called this one.
-    unsafe { (OWN.get().unwrap().allocate)(bytes) }
-}
-
-unsafe extern "C" fn reallocate(old: *mut c_void, bytes: c_int) -> *mut c_void {
-    IN_SQLITE.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: as above; `old` came from it.
-    unsafe { (OWN.get().unwrap().reallocate)(old, bytes) }
-}
-
-/// Before any other use of SQLite in this process.
 fn count_those_of_sqlite() {
-    static ONCE: OnceLock<()> = OnceLock::new();
-    ONCE.get_or_init(|| {
-        // SAFETY: SQLite is not initialised yet, as `sqlite3_config` demands and checks; each option is
-        // given the argument that it takes. SQLite copies the methods.
-        unsafe {
-            let mut methods: ffi::sqlite3_mem_methods = std::mem::zeroed();
-            let code = ffi::sqlite3_config(ffi::SQLITE_CONFIG_GETMALLOC, &raw mut methods);
-            assert_eq!(code, ffi::SQLITE_OK);
-            OWN.get_or_init(|| Own {
-                allocate: methods.xMalloc.replace(allocate).unwrap(),
-                reallocate: methods.xRealloc.replace(reallocate).unwrap(),
-            });
-            let code = ffi::sqlite3_config(ffi::SQLITE_CONFIG_MALLOC, &raw mut methods);
-            assert_eq!(code, ffi::SQLITE_OK);
-        }
+    allocator::install(|| {
+        IN_SQLITE.fetch_add(1, Ordering::Relaxed);
+        true
     });
 }
 

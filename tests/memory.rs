@@ -5,15 +5,14 @@
 //! short form, for some of them, drawn by the seed). It has to be put in place before SQLite is used at all,
 //! so that these tests have a process of their own.
 
+#[path = "support/allocator.rs"]
+mod allocator;
 mod vfs;
 
 use std::cell::RefCell;
-use std::ffi::{c_int, c_void};
-use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
-use libsqlite3_sys as ffi;
 use seawall::db::Class;
 use seawall::stop::Step;
 use vfs::recording::{self, Marks, PATIENCE, Recording};
@@ -92,58 +91,10 @@ fn fails() -> bool {
     plan.unwrap_or(false)
 }
 
-/// Of SQLite's own allocator.
-struct Real {
-    allocate: unsafe extern "C" fn(c_int) -> *mut c_void,
-    reallocate: unsafe extern "C" fn(*mut c_void, c_int) -> *mut c_void,
-}
-
-static REAL: OnceLock<Real> = OnceLock::new();
-
-fn real() -> &'static Real {
-    REAL.get().expect("the allocator is installed")
-}
-
-unsafe extern "C" fn allocate(bytes: c_int) -> *mut c_void {
-    if fails() {
-        return ptr::null_mut();
-    }
-    // SAFETY: SQLite's own allocator, called as SQLite called this one.
-    unsafe { (real().allocate)(bytes) }
-}
-
-unsafe extern "C" fn reallocate(old: *mut c_void, bytes: c_int) -> *mut c_void {
-    if fails() {
-        return ptr::null_mut();
-    }
-    // SAFETY: as above; `old` came from it.
-    unsafe { (real().reallocate)(old, bytes) }
-}
-
 /// Before any other use of SQLite in this process.
 fn install() {
-    static ONCE: OnceLock<()> = OnceLock::new();
-    ONCE.get_or_init(|| {
-        // SAFETY: SQLite is not initialised yet, as `sqlite3_config` demands and checks; each option is
-        // given the arguments that it takes. The methods are filled by the first call and live for ever.
-        unsafe {
-            let mut methods: ffi::sqlite3_mem_methods = std::mem::zeroed();
-            let code = ffi::sqlite3_config(ffi::SQLITE_CONFIG_GETMALLOC, &raw mut methods);
-            assert_eq!(code, ffi::SQLITE_OK);
-            REAL.get_or_init(|| Real {
-                allocate: methods.xMalloc.replace(allocate).unwrap(),
-                reallocate: methods.xRealloc.replace(reallocate).unwrap(),
-            });
-            let methods = Box::leak(Box::new(methods));
-            let code = ffi::sqlite3_config(ffi::SQLITE_CONFIG_MALLOC, &raw mut *methods);
-            assert_eq!(code, ffi::SQLITE_OK);
-            // Without its stock of small pieces SQLite asks for each of them.
-            let none: c_int = 0;
-            let code = ffi::sqlite3_config(ffi::SQLITE_CONFIG_LOOKASIDE, none, none);
-            assert_eq!(code, ffi::SQLITE_OK);
-        }
-        vfs::install();
-    });
+    allocator::install(|| !fails());
+    vfs::install();
 }
 
 /// Gives what is wrong; None when no allocation failed.

@@ -8,13 +8,12 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use support::{Dir, Holder, PAGE_BYTES, Running, assert_sound, seawall, sql, until};
+use support::{Dir, Holder, PAGE_BYTES, Running, assert_sound, python, seawall, sql, until};
 
 const MIB: u64 = 1024 * 1024;
 const S: i64 = 1_000_000_000;
@@ -133,15 +132,9 @@ fn a_file_of_other_pages_stays_within_its_size_too() {
     recorder.close_stdin();
     assert_eq!(recorder.wait().code(), 0);
     let anew = dir.file("anew.db");
-    let name = anew.to_str().unwrap();
-    let script = "import sqlite3, sys
-c = sqlite3.connect(sys.argv[1], isolation_level=None)
-c.execute('PRAGMA page_size = 16384')
-c.execute('VACUUM INTO ?', sys.argv[2:])";
-    let python = Command::new("python3")
-        .args(["-c", script, db.to_str().unwrap(), name])
-        .status();
-    assert!(python.unwrap().success());
+    let script =
+        format!("c.execute('PRAGMA page_size = 16384')\nc.execute('VACUUM INTO ?', [{anew:?}])");
+    python(&db, &script);
     assert_eq!(sql(&anew, "PRAGMA page_size"), "16384");
     let greatest = watching(&anew, || {
         let mut recorder = start(&anew, &limit);

@@ -7,9 +7,9 @@ mod support;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use support::{Dir, Ended, PAGE_BYTES, Running, count, fields, seawall, sql, until};
+use support::{Dir, Ended, PAGE_BYTES, Running, count, fields, python, seawall, sql, until};
 
 /// Starts on stdin, where each line is committed by itself and its ack waited for.
 struct Recorder {
@@ -145,19 +145,6 @@ fn assert_told(db: &Path, run: u64, reason: &str) {
         assert!(lines[1].contains(" unclean=1"), "{out}");
         assert_eq!(next(db).code(), 0);
     }
-}
-
-/// Opens the file with an SQLite that is not ours, as anybody may, runs something, and ends in some way.
-fn python(db: &Path, script: &str) {
-    let script = format!(
-        "import os, sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n{script}\n"
-    );
-    let status = Command::new("python3")
-        .args(["-c", &script])
-        .arg(db)
-        .stdin(Stdio::null())
-        .status();
-    assert!(status.unwrap().success(), "{script}");
 }
 
 #[test]

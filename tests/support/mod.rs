@@ -360,6 +360,19 @@ for row in connection.execute(sys.argv[2]):
         .to_owned()
 }
 
+/// Opens the file with an SQLite that is not ours, as anybody may, runs something, and ends in some way.
+pub fn python(db: &Path, script: &str) {
+    let script = format!(
+        "import os, sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n{script}\n"
+    );
+    let status = Command::new("python3")
+        .args(["-c", &script])
+        .arg(db)
+        .stdin(Stdio::null())
+        .status();
+    assert!(status.unwrap().success(), "{script}");
+}
+
 pub fn count(db: &Path) -> u64 {
     sql(db, "SELECT count(*) FROM sensor_readings")
         .parse()
