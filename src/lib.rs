@@ -2,49 +2,37 @@
 //!
 //! Two stories, each readable from top to bottom. Data: source → reading → queue → batch → db →
 //! committed → ack. Stop: signal → drain → commit → ack → checkpoint → close → exit status. The files are
-//! named after the nouns. Decisions meet in `recorder` (the thread that takes readings) and `writer` (the
-//! thread that owns the database); the rest are leaves, and most of those are pure.
+//! named after the nouns. Decisions meet in `record::recorder` (the thread that takes readings) and
+//! `record::writer` (the thread that owns the database); the rest are leaves, and most of those are pure.
 //!
+//! The rooms, from the ground up; a room imports only from those above it in this list.
 //! This library is for the program and its tests; its interface is not stable.
 
-pub mod ack;
-pub mod answers;
-pub mod commands;
 #[cfg(target_arch = "x86_64")]
 pub mod copy;
-pub mod damage;
-pub mod db;
-pub mod evidence;
 pub mod exit;
-pub mod glob;
-pub mod ledger;
-pub mod line;
 pub mod log;
-pub mod number;
-pub mod options;
 pub mod output;
-pub mod patience;
-pub mod place;
-pub mod queue;
-pub mod reading;
-pub mod recorder;
-pub mod retention;
-pub mod rows;
-pub mod series;
-pub mod sink;
 pub mod sort;
-pub mod source;
-pub mod source_spec;
-pub mod status;
-pub mod stop;
-pub mod stream;
 pub mod sys;
-pub mod table;
-pub mod terminal;
 pub mod time;
 pub mod units;
-pub mod wal;
-pub mod writer;
+
+pub mod reading;
+
+pub mod db;
+
+pub mod place;
+
+pub mod store;
+
+pub mod source;
+
+pub mod record;
+
+pub mod commands;
+
+pub mod cli;
 
 /// With the commit that it was built from.
 pub const VERSION: &str = env!("VERSION_AND_COMMIT");

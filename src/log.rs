@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use crate::options::Level;
+pub use crate::cli::Level;
 use crate::output::Output;
 use crate::sys;
 use crate::time::timestamp;

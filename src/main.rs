@@ -2,9 +2,14 @@
 
 use std::io::Write;
 
+use seawall::VERSION;
+use seawall::cli::{self, Invocation};
+use seawall::commands;
 use seawall::exit::Status;
-use seawall::options::{self, Invocation};
-use seawall::{VERSION, commands, db, recorder, status, sys};
+use seawall::record::recorder;
+use seawall::record::status;
+use seawall::store;
+use seawall::sys;
 
 fn main() -> std::process::ExitCode {
     // Before anything else: as process 1 of a container there is no default action to fall back on.
@@ -13,7 +18,7 @@ fn main() -> std::process::ExitCode {
         return Status::Failed.into();
     }
     let arguments = std::env::args_os().skip(1);
-    let invocation = match options::parse(arguments, &|name| std::env::var_os(name)) {
+    let invocation = match cli::parse(arguments, &|name| std::env::var_os(name)) {
         Ok(invocation) => invocation,
         Err(usage) => {
             let _ = writeln!(std::io::stderr(), "seawall: {usage}");
@@ -28,9 +33,10 @@ fn main() -> std::process::ExitCode {
     }
     let status = match invocation {
         Invocation::Help(text) => commands::print(text.trim_end()),
-        Invocation::Version => {
-            commands::print(format_args!("seawall {VERSION} sqlite {}", db::version()))
-        }
+        Invocation::Version => commands::print(format_args!(
+            "seawall {VERSION} sqlite {}",
+            store::version()
+        )),
         Invocation::Check(settings) => commands::check(&settings),
         Invocation::Show(settings) => commands::show(&settings),
         Invocation::Export(settings) => commands::export(&settings),

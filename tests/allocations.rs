@@ -20,9 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use seawall::cli::{self, Invocation};
 use seawall::exit::Status;
-use seawall::options::{self, Invocation};
-use seawall::{recorder, sys};
+use seawall::record::recorder;
+use seawall::sys;
 use support::{Dir, PATIENCE, until};
 
 static IN_RUST: AtomicU64 = AtomicU64::new(0);
@@ -110,7 +111,7 @@ fn start(db: &Path, args: &[&str]) -> JoinHandle<Status> {
     let db = db.to_str().unwrap();
     let fixed = ["record", "--log-level=error", "--min-free=0", "--db", db];
     let args = fixed.iter().chain(args).map(Into::into);
-    let Ok(Invocation::Record(settings)) = options::parse(args, &|_| None) else {
+    let Ok(Invocation::Record(settings)) = cli::parse(args, &|_| None) else {
         panic!("the settings are wrong");
     };
     thread::spawn(|| recorder::record(settings))

@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libsqlite3_sys as ffi;
-use seawall::options::CheckpointMode;
+use seawall::cli::CheckpointMode;
 use vfs::disk::{Fate, Image};
 use vfs::recording::PATIENCE;
 use vfs::story::{Lie, Promise, Story, Teller};
@@ -48,7 +48,8 @@ fn life(teller: &mut Teller, rng: &mut fastrand::Rng) -> Result<(), String> {
     teller.send(&mut recording, 120, true)?;
     some(teller, &mut recording, 1)?;
     let mode = CheckpointMode::Truncate;
-    seawall::db::checkpoint_file(&teller.folder.db(), mode, PATIENCE).map_err(|e| e.to_string())?;
+    seawall::store::checkpoint_file(&teller.folder.db(), mode, PATIENCE)
+        .map_err(|e| e.to_string())?;
     some(teller, &mut recording, 2)?;
     recording.kill();
 

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use libsqlite3_sys as ffi;
-use seawall::db::Class;
-use seawall::stop::Step;
+use seawall::record::stop::Step;
+use seawall::store::Class;
 use vfs::disk::Image;
 use vfs::recording::{self, End, Recording, Waited};
 use vfs::sql::Sql;
@@ -433,7 +433,7 @@ fn check_takes_no_passing_fault_for_damage() {
                 nth,
                 for_good: false,
             });
-            let audit = seawall::db::audit(&folder.db(), true, Duration::ZERO);
+            let audit = seawall::store::audit(&folder.db(), true, Duration::ZERO);
             if volume.fired().is_empty() {
                 break;
             }

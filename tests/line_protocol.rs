@@ -7,9 +7,9 @@ use std::fmt::Debug;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use seawall::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reason};
+use seawall::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reason};
+use seawall::reading::series;
 use seawall::reading::{Kind, Value};
-use seawall::series;
 
 /// What a source makes of a stream that comes in these pieces: a line for each reading and each rejection.
 fn feed(pieces: &[&[u8]], precision: Precision) -> Vec<String> {

@@ -13,8 +13,8 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use seawall::db::Class;
-use seawall::stop::Step;
+use seawall::record::stop::Step;
+use seawall::store::Class;
 use vfs::recording::{self, Marks, PATIENCE, Recording};
 use vfs::trials::{self, Folder};
 use vfs::verdict;
@@ -207,7 +207,7 @@ fn check_takes_no_want_of_memory_for_damage() {
     for nth in 1.. {
         let plan = Plan::new(nth, false);
         PLAN.set(Some(plan.clone()));
-        let audit = seawall::db::audit(&folder.db(), true, PATIENCE);
+        let audit = seawall::store::audit(&folder.db(), true, PATIENCE);
         PLAN.set(None);
         match audit {
             Err(e) => assert_eq!(e.class(), Class::Retry, "allocation {nth}: {e}"),

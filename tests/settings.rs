@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use seawall::line::Precision;
-use seawall::options::{
+use seawall::cli::{
     Check, Checkpoint, CheckpointMode, Invocation, Level, OnDamage, Record, Synchronous, Usage,
     parse, unknown_variables,
 };
-use seawall::source_spec::{Port, Rate, SimSpec, SourceSpec, UNIX_PATH_BYTES_MAX};
+use seawall::reading::line::Precision;
+use seawall::source::spec::{Port, Rate, SimSpec, SourceSpec, UNIX_PATH_BYTES_MAX};
 use seawall::units;
 
 fn run(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Usage> {

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
-use seawall::line::{Line, Precision};
-use seawall::queue::Room;
+use seawall::reading::line::{Line, Precision};
+use seawall::reading::series::Interner;
+use seawall::reading::stream::{Full, Intake, Stream, Taken};
 use seawall::reading::{Batch, Mark};
-use seawall::series::Interner;
-use seawall::stream::{Full, Intake, Stream, Taken};
+use seawall::record::queue::Room;
 
 const ROWS_MAX: usize = 1000;
 

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{complain, print, unwritten};
-use crate::db::{self, Snapshot};
+use crate::cli::Backup;
 use crate::exit::Status;
-use crate::options::Backup;
 use crate::place::{folder_of, follow_links, wal_of, with_end};
-use crate::{sys, terminal};
+use crate::record::terminal;
+use crate::store::{self, Snapshot};
+use crate::sys;
 
 /// What the temporary file has behind the name of DEST.
 const TEMPORARY: &str = ".seawall-backup";
@@ -37,7 +38,7 @@ fn to_stdout(settings: &Backup) -> Status {
     if sys::is_terminal(sys::STDOUT) {
         return complain("cannot write a database to a terminal; send stdout to a file or a pipe");
     }
-    let taken = db::look_before_reading(&settings.db)
+    let taken = store::look_before_reading(&settings.db)
         .and_then(|()| Snapshot::take(&settings.db, settings.busy_timeout));
     let mut snapshot = match taken {
         Ok(snapshot) => snapshot,
@@ -64,7 +65,7 @@ fn to_stdout(settings: &Backup) -> Status {
 
 /// Gives the line that tells of the copy.
 fn to_file(settings: &Backup, dest: &Path) -> Result<String, String> {
-    let taken = db::look_before_reading(&settings.db)
+    let taken = store::look_before_reading(&settings.db)
         .and_then(|()| Snapshot::take(&settings.db, settings.busy_timeout));
     let mut snapshot = taken.map_err(|e| e.to_string())?;
     look_at(dest, settings)?;
@@ -93,7 +94,7 @@ fn to_file(settings: &Backup, dest: &Path) -> Result<String, String> {
     if !whole.map_err(|e| e.to_string())? {
         return Err(interrupted(dest));
     }
-    let audit = db::audit(&temporary.path, false, settings.busy_timeout);
+    let audit = store::audit(&temporary.path, false, settings.busy_timeout);
     let audit = audit.map_err(|e| e.to_string())?;
     if let Some(finding) = audit.damaged.iter().chain(&audit.missing).next() {
         return Err(format!(
@@ -172,8 +173,8 @@ fn look_at(dest: &Path, settings: &Backup) -> Result<(), String> {
         return Ok(());
     }
     let mut file = File::open(dest).map_err(|e| cannot("open", dest, &e))?;
-    let mut header = [0; db::HEADER_BYTES];
-    let is_ours = file.read_exact(&mut header).is_ok() && db::is_seawall(&header);
+    let mut header = [0; store::HEADER_BYTES];
+    let is_ours = file.read_exact(&mut header).is_ok() && store::is_seawall(&header);
     if !is_ours {
         return refuse("it is there already, and no seawall database");
     }

@@ -1,18 +1,18 @@
 //! `check`: what an audit of the database found, told line by line.
 
 use super::{complain, print};
-use crate::damage;
-use crate::db;
+use crate::cli::Check;
 use crate::exit::Status;
-use crate::options::Check;
+use crate::place::set_aside;
+use crate::store;
 
 pub fn check(settings: &Check) -> Status {
-    let audit = db::audit(&settings.db, settings.full, settings.busy_timeout);
+    let audit = store::audit(&settings.db, settings.full, settings.busy_timeout);
     let mut audit = match audit {
         Ok(audit) => audit,
         Err(e) => return complain(e),
     };
-    for path in damage::still_aside(&settings.db) {
+    for path in set_aside::still_aside(&settings.db) {
         let path = path.display();
         audit.damaged.push(format!(
             "{path} was found damaged and set aside; take it away when it has been looked at"

@@ -4,14 +4,14 @@
 use std::path::Path;
 
 use super::{complain, print};
-use crate::db;
-use crate::evidence::{Loss, Treatment, Verdict};
+use crate::cli::Checkpoint;
 use crate::exit::Status;
-use crate::options::Checkpoint;
+use crate::place::evidence::{Loss, Treatment, Verdict};
+use crate::store;
 
 /// What stands against it, where no recorder has the file.
 fn objection(db: &Path) -> Option<&'static str> {
-    match db::verdict(db)? {
+    match store::verdict(db)? {
         Verdict {
             wal: Treatment::Remove,
             ..
@@ -39,7 +39,7 @@ pub fn checkpoint(settings: &Checkpoint) -> Status {
             settings.db.display()
         ));
     }
-    match db::checkpoint_file(&settings.db, settings.mode, settings.busy_timeout) {
+    match store::checkpoint_file(&settings.db, settings.mode, settings.busy_timeout) {
         Ok(done) => {
             let told = print(format_args!(
                 "busy={} log={} checkpointed={}",

@@ -11,11 +11,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::ack::{Ack, Resume};
-use crate::answers::Answers;
-use crate::line::{LINE_BYTES_MAX, Precision};
 use crate::reading::Hello;
-use crate::stream::{Intake, Stream, Taken};
+use crate::reading::line::{LINE_BYTES_MAX, Precision};
+use crate::reading::stream::{Intake, Stream, Taken};
+use crate::source::answers::Answers;
+use crate::store::ack::{Ack, Resume};
 use crate::sys;
 
 /// Bytes of a client's name.

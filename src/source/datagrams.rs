@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 
-use crate::line::Precision;
+use crate::reading::line::Precision;
+use crate::reading::stream::{Intake, Stream};
 use crate::source::listener;
-use crate::source_spec::Port;
-use crate::stream::{Intake, Stream};
+use crate::source::spec::Port;
 use crate::sys::{self, Clock};
 
 /// Taken in one turn, so that a flood leaves the others their turn.

@@ -12,9 +12,9 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::line::Precision;
 use crate::place;
-use crate::source_spec::Port;
+use crate::reading::line::Precision;
+use crate::source::spec::Port;
 use crate::sys;
 
 /// What `udp:` asks the kernel to hold for it, so that a burst is not lost while the disk is slow.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::series;
-use crate::source_spec::{Rate, SimSpec};
+use crate::reading::series;
+use crate::source::spec::{Rate, SimSpec};
 
 pub const FIELD: &str = "temperature_c";
 /// A sampler that was held up for longer than this (a paused container, a suspended machine) goes on

@@ -9,14 +9,14 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-use crate::ack::{Ack, Resume};
 use crate::log::{self, Limit};
 use crate::reading::Hello;
+use crate::reading::stream::Intake;
 use crate::source::client::{Client, Turn, Wait};
 use crate::source::datagrams::Datagrams;
 use crate::source::listener::{Listener, SocketFile};
-use crate::source_spec::SourceSpec;
-use crate::stream::Intake;
+use crate::source::spec::SourceSpec;
+use crate::store::ack::{Ack, Resume};
 use crate::sys::{self, Watch};
 
 /// Connections at one time, over all sockets.

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use crate::line::Precision;
-use crate::stream::{Intake, Reject, Stream, Taken};
+use crate::reading::line::Precision;
+use crate::reading::stream::{Intake, Reject, Stream, Taken};
 use crate::sys::{self, Clock};
 
 pub const STREAM: u64 = 0;

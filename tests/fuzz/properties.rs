@@ -8,15 +8,15 @@ use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use seawall::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision};
-use seawall::number::{self, Number};
-use seawall::options::{self, Invocation, Record};
-use seawall::queue::Room;
+use seawall::cli::{self, Invocation, Record};
+use seawall::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision};
+use seawall::reading::number::{self, Number};
+use seawall::reading::series::Interner;
+use seawall::reading::stream::{Full, Intake, Stream, Taken};
 use seawall::reading::{Batch, Value};
-use seawall::series::Interner;
+use seawall::record::queue::Room;
+use seawall::source::spec::{Port, Rate, SourceSpec};
 use seawall::source::sysfs::parse_number;
-use seawall::source_spec::{Port, Rate, SourceSpec};
-use seawall::stream::{Full, Intake, Stream, Taken};
 use seawall::units;
 
 const ARRIVAL_NS: i64 = 77;
@@ -123,7 +123,7 @@ fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard
         rest = &rest[got..];
         loop {
             let mut batch = Batch::default();
-            let text_bytes = seawall::queue::TEXT_BYTES_MAX;
+            let text_bytes = seawall::record::queue::TEXT_BYTES_MAX;
             let mut reject = |line: u64, why: &dyn std::fmt::Display| {
                 heard.rejected.push(format!("{line} {why}"));
                 ControlFlow::Continue(())
@@ -203,10 +203,10 @@ pub fn settings(data: &[u8]) {
             .next()
             .map(|(_, value)| OsString::from_vec(value.to_vec()))
     };
-    match options::parse(args.into_iter(), &variable) {
+    match cli::parse(args.into_iter(), &variable) {
         Ok(Invocation::Record(record)) => {
             if let Some(args) = written(&record) {
-                let again = options::parse(args.clone().into_iter(), &|_| None);
+                let again = cli::parse(args.clone().into_iter(), &|_| None);
                 assert_eq!(again, Ok(Invocation::Record(record)), "{args:?}");
             }
         }

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Of a database that the recorder made.
-pub const PAGE_BYTES: usize = seawall::db::PAGE_BYTES as usize;
+pub const PAGE_BYTES: usize = seawall::store::PAGE_BYTES as usize;
 
 /// The program under test: the one that was built with the tests, or the one that SEAWALL_TEST_BINARY names,
 /// such as another architecture's under emulation (`just test-arm64`).

@@ -232,7 +232,7 @@ pub struct Stopped {
 }
 
 /// A page and its header in the `-wal`.
-pub const FRAME_BYTES: u64 = seawall::db::PAGE_BYTES + 24;
+pub const FRAME_BYTES: u64 = seawall::store::PAGE_BYTES + 24;
 
 const LAST_LINE: [&str; 7] = [
     "reason",

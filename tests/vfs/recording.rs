@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use seawall::ack::{Ack, Outbox};
-use seawall::db::{Error, Start};
+use seawall::cli::{self, Invocation, Record};
 use seawall::log;
-use seawall::options::{self, Invocation, Record};
-use seawall::queue::{Policy, Queue};
 use seawall::reading::{Batch, Kind, Mark, Series, Value};
-use seawall::stop::{Outcome, Reason, Step, Stop};
+use seawall::record::queue::{Policy, Queue};
+use seawall::record::stop::{Outcome, Reason, Step, Stop};
+use seawall::record::writer::{News, Progress, Writer};
+use seawall::store::ack::{Ack, Outbox};
+use seawall::store::{Error, Start};
 use seawall::sys::{self, Signal};
-use seawall::writer::{News, Progress, Writer};
 
 use super::sql::Sql;
 use super::volume::{Note, Volume};
@@ -104,7 +104,7 @@ pub fn settings(db: &Path, more: &[&str]) -> Record {
         db.to_str().unwrap(),
     ];
     let args = fixed.iter().chain(more).map(Into::into);
-    match options::parse(args, &|_| None) {
+    match cli::parse(args, &|_| None) {
         Ok(Invocation::Record(record)) => record,
         other => panic!("{other:?}"),
     }
@@ -513,7 +513,7 @@ pub fn found(db: &Path) -> Result<State, String> {
 
 /// What `check --full` says: nothing, or what is wrong.
 pub fn audited(db: &Path) -> Result<(), String> {
-    let audit = seawall::db::audit(db, true, PATIENCE).map_err(|e| e.to_string())?;
+    let audit = seawall::store::audit(db, true, PATIENCE).map_err(|e| e.to_string())?;
     if audit.damaged.is_empty() && audit.missing.is_empty() {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use seawall::stop::Reason;
+use seawall::record::stop::Reason;
 use seawall::sys::Signal;
 
 use super::disk::Image;

@@ -1,0 +1,132 @@
+//! The help texts, made from the tables of options, sources and exit statuses.
+
+use super::{COMMANDS, Command, Kind, Opt};
+use crate::exit;
+use crate::reading::line::LINE_BYTES_MAX;
+use crate::source::answers::ERRS_BYTES_MAX;
+use crate::source::spec;
+use crate::source::{client, sockets};
+use crate::time::TIME_EXAMPLES;
+use crate::units;
+
+const COLUMNS: usize = 80;
+const INDENT: usize = 6;
+const VARIABLE_COLUMN: usize = 30;
+
+const OPTIONS_ARE: &str = "Options. Each may also be set by the variable beside it, shown with its \
+    default. A flag wins over its variable, and a later flag over an earlier one; an empty variable \
+    counts as not set. A switch is turned off by =off.";
+
+/// `seawall --help`.
+pub(super) fn overview() -> String {
+    let mut out = String::from("Usage: seawall [record] [OPTIONS]\n");
+    out += "       seawall COMMAND [OPTIONS]\n\n";
+    let does =
+        "Records sensor readings into one SQLite file and loses nothing that it said it has.";
+    paragraph(&mut out, "", 0, does);
+    out += "\nCommands:\n";
+    for command in COMMANDS {
+        paragraph(
+            &mut out,
+            &format!("  {:<12}", command.name),
+            14,
+            command.summary,
+        );
+    }
+    out += "\nWithout a command, or when the first argument is an option: record.\n\n";
+    out += "  seawall COMMAND --help   what a command does, and its options\n";
+    out += "  seawall --version        the version, and SQLite's\n";
+    statuses(&mut out);
+    out
+}
+
+/// `seawall COMMAND --help`.
+pub(super) fn of(command: &Command) -> String {
+    let mut out = format!("Usage: {}\n\n", command.usage);
+    paragraph(&mut out, "", 0, command.about);
+    out.push('\n');
+    paragraph(&mut out, "", 0, OPTIONS_ARE);
+    out.push('\n');
+    for opt in command.options() {
+        let flag = format!("  {} {}", opt.flag(), opt.value);
+        out += &format!(
+            "{flag:<w$}{}={}\n",
+            opt.variable(),
+            opt.default,
+            w = VARIABLE_COLUMN
+        );
+        let limits = opt.kind.limits().map(|limits| format!(" ({limits})"));
+        let help = format!("{}{}", opt.help, limits.unwrap_or_default());
+        paragraph(&mut out, "", INDENT, &help);
+    }
+    out += "  --help\n      print this text\n";
+    if command
+        .options()
+        .any(|opt| matches!(opt.kind, Kind::Sources))
+    {
+        out += "\nSources:\n";
+        for (form, help) in spec::forms() {
+            out += &format!("  {form}\n");
+            paragraph(&mut out, "", INDENT, help);
+        }
+        out += "\nClients of unix and tcp:\n";
+        paragraph(&mut out, "", 2, &clients());
+    }
+    out += &format!(
+        "\nDurations: {}; a bare number is seconds.\nSizes: {}; a bare number is bytes.\n",
+        units::DURATION_EXAMPLES,
+        units::SIZE_EXAMPLES
+    );
+    let is_time = |opt: &Opt| matches!(opt.kind, Kind::OrNone(Kind::When));
+    if command.options().any(is_time) {
+        out += &format!("Times: {TIME_EXAMPLES}.\n");
+    }
+    statuses(&mut out);
+    out
+}
+
+/// How a client of a stream is answered, and what is held of it.
+fn clients() -> String {
+    format!(
+        "answered `ack N` when the first N lines of the connection are settled (committed, or \
+         rejected), `err N REASON` for a rejected line N, and `err 0 REASON` before a connection is \
+         closed. One that opens with `# client NAME` (of {name} bytes at most) is answered `resume N`, \
+         the lines of that name that are settled, this one not counted; it sends on from line N+1. At \
+         most {connections} connections, or fewer where the system allows fewer descriptors. Held for \
+         each: a line of up to {line}, and answers of up to {answers}; lines that are not whole may hold \
+         {held} in all, and who holds most of it goes first.",
+        name = client::NAME_BYTES_MAX,
+        connections = sockets::CONNECTIONS_MAX,
+        line = units::bytes_human(LINE_BYTES_MAX as u64),
+        answers = units::bytes_human(2 * ERRS_BYTES_MAX as u64),
+        held = units::bytes_human(sockets::HELD_BYTES_MAX as u64),
+    )
+}
+
+fn statuses(out: &mut String) {
+    *out += "\nExit status:\n";
+    for (status, meaning) in exit::STATUSES {
+        paragraph(out, &format!("  {status:<4}"), INDENT, meaning);
+    }
+}
+
+/// Appends `text` in lines of at most `COLUMNS`, `indent` in, the first one after `label`.
+fn paragraph(out: &mut String, label: &str, indent: usize, text: &str) {
+    let mut line = format!("{label:indent$}");
+    let mut bare = true;
+    for word in text.split_whitespace() {
+        if !bare && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            *out += &line;
+            out.push('\n');
+            line = " ".repeat(indent);
+            bare = true;
+        }
+        if !bare {
+            line.push(' ');
+        }
+        line += word;
+        bare = false;
+    }
+    *out += &line;
+    out.push('\n');
+}

@@ -1,0 +1,275 @@
+//! `export`: readings as rows on stdout, as they are, or as they come.
+//!
+//! The database is open only while it is read: a consumer that takes nothing, and a follower that waits,
+//! keep neither a checkpoint waiting nor the recorder from leaving one file behind when it stops.
+
+mod rows;
+mod sink;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{complain, unwritten};
+use crate::cli::{Export, Format};
+use crate::exit::Status;
+use crate::place::wal_of;
+use crate::reading::glob;
+use crate::store::{self, Error, Names, Position, Reader, Times};
+use crate::sys::{self, Clock};
+use rows::{HEADER, Named, Rows};
+use sink::{Sink, Written};
+
+/// Rows are handed on when they come to this much.
+const BUFFER_BYTES: usize = 128 * 1024;
+/// A follower looks for more this often; `--help` tells.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+/// Times that files which look the same are taken to be the same: within one tick of the kernel's clock a
+/// second change of a file shows nowhere.
+const UNCHANGED_LOOKS_MAX: u32 = 3;
+/// A consumer that takes nothing for so long finds the database closed.
+const PIPE_PATIENCE: Duration = Duration::from_millis(100);
+/// After a signal, what a consumer still takes within this time is given to it, so that it has whole rows.
+const LAST_PATIENCE: Duration = Duration::from_millis(500);
+
+enum End {
+    /// All that was asked for is written, or the consumer or a signal ended it.
+    Done,
+    Output(io::Error),
+    Database(Error),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        End::Database(error)
+    }
+}
+
+pub fn export(settings: &Export) -> Status {
+    if settings.follow
+        && let Err(e) = sys::block_signals()
+    {
+        return complain(format_args!("cannot block signals: {e}"));
+    }
+    let mut exporter = Exporter::new(settings);
+    match exporter.run() {
+        End::Done => Status::Done,
+        End::Output(e) => unwritten(&e),
+        End::Database(e) => complain(e),
+    }
+}
+
+struct Exporter<'a> {
+    settings: &'a Export,
+    times: Times,
+    at: Position,
+    /// Rows that may still be written.
+    left: u64,
+    /// Of the database that was read last.
+    device: String,
+    sink: Sink,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Exporter<'a> {
+    fn new(settings: &'a Export) -> Self {
+        let now_ns = sys::clock_ns(Clock::Real);
+        let times = Times {
+            from_ns: settings.since.map_or(i64::MIN, |when| when.ns(now_ns)),
+            to_ns: settings
+                .until
+                .map_or(i64::MAX, |when| when.ns(now_ns).saturating_sub(1)),
+        };
+        Exporter {
+            settings,
+            times,
+            at: settings.after,
+            left: settings.limit.unwrap_or(u64::MAX),
+            device: String::new(),
+            sink: Sink::new(),
+            buffer: Vec::with_capacity(BUFFER_BYTES * 2),
+        }
+    }
+
+    fn run(&mut self) -> End {
+        // Before the header: what cannot be read has none.
+        let mut reader = match self.open() {
+            Ok(reader) => Some(reader),
+            Err(e) => return End::Database(e),
+        };
+        if self.settings.format == Format::Csv {
+            self.buffer.extend_from_slice(HEADER.as_bytes());
+        }
+        loop {
+            let before = Stamp::of(&self.settings.db);
+            if let Err(end) = self.catch_up(reader.take()) {
+                return end;
+            }
+            if !self.settings.follow || self.left == 0 {
+                return End::Done;
+            }
+            if let Err(end) = self.wait_for_change(before) {
+                return end;
+            }
+            let was_there = self.settings.db.exists();
+            match self.open() {
+                Ok(again) => reader = Some(again),
+                // It was there: what comes next may be a moment's work of the recorder, or of its owner.
+                Err(e) if e.is_empty() || !was_there || !self.settings.db.exists() => {}
+                Err(e) => return End::Database(e),
+            }
+        }
+    }
+
+    /// Opens the database; one that is another than before is read from its beginning.
+    fn open(&mut self) -> Result<Reader, Error> {
+        store::look_before_reading(&self.settings.db)?;
+        let reader = Reader::open(&self.settings.db, self.settings.busy_timeout)?;
+        if self.device != reader.device() {
+            if !self.device.is_empty() {
+                complain(format_args!(
+                    "{} is another database now; going on with its first reading",
+                    self.settings.db.display()
+                ));
+                self.at = Position::default();
+            }
+            self.device = reader.device().to_owned();
+        }
+        Ok(reader)
+    }
+
+    /// Writes all that is there.
+    fn catch_up(&mut self, reader: Option<Reader>) -> Result<(), End> {
+        let Some(reader) = reader else {
+            return Ok(());
+        };
+        let mut reader = Some(reader);
+        let mut names: Names<Named> = Names::default();
+        let format = self.settings.format;
+        let pattern = &self.settings.sensor;
+        let mut rows = Rows::new(format, &self.device);
+        loop {
+            let mut open = match reader.take() {
+                Some(reader) => reader,
+                None => {
+                    let device = self.device.clone();
+                    let open = self.open()?;
+                    // The numbers of another file's series are its own.
+                    names = Names::default();
+                    if device != self.device {
+                        rows = Rows::new(format, &self.device);
+                    }
+                    open
+                }
+            };
+            let mut more = self.left > 0;
+            while more && self.buffer.len() < BUFFER_BYTES {
+                let (buffer, left) = (&mut self.buffer, &mut self.left);
+                let looked = open.chunk(
+                    &mut self.at,
+                    i64::MAX,
+                    self.times,
+                    &mut names,
+                    &mut |sensor, field, kind| {
+                        glob::matches(pattern, sensor)
+                            .then(|| Rows::name(format, sensor, field, kind))
+                    },
+                    &mut |reading, named| {
+                        rows.write(buffer, reading, named);
+                        *left -= 1;
+                        *left > 0 && buffer.len() < BUFFER_BYTES
+                    },
+                );
+                more = match looked {
+                    Ok(more) => more,
+                    Err(e) => {
+                        // What is good before it is the consumer's.
+                        self.hand_on(open)?;
+                        return Err(e.into());
+                    }
+                };
+                more &= self.left > 0;
+                if self.settings.follow && sys::stop_pending() {
+                    break;
+                }
+            }
+            reader = self.hand_on(open)?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes the buffer. Gives the reader back, unless the consumer had to be waited for.
+    fn hand_on(&mut self, reader: Reader) -> Result<Option<Reader>, End> {
+        let mut at = 0;
+        let mut reader = Some(reader);
+        let mut patience = Some(PIPE_PATIENCE);
+        loop {
+            let written = self.sink.write(&self.buffer, &mut at, patience);
+            match written.map_err(End::Output)? {
+                Written::Whole => break,
+                Written::Waiting => {
+                    reader = None;
+                    patience = None;
+                }
+                Written::Stopped => {
+                    drop(reader);
+                    return Err(self.finish(at));
+                }
+            }
+        }
+        self.buffer.clear();
+        if self.settings.follow && sys::stop_pending() {
+            return Err(End::Done);
+        }
+        Ok(reader)
+    }
+
+    /// A signal has come while the consumer was waited for.
+    fn finish(&mut self, at: usize) -> End {
+        let mut rest = self.buffer.get(at..).unwrap_or_default();
+        let deadline = std::time::Instant::now() + LAST_PATIENCE;
+        while !rest.is_empty() {
+            let wait = deadline.saturating_duration_since(std::time::Instant::now());
+            if wait.is_zero() || !sys::is_writable(sys::STDOUT, wait) {
+                break;
+            }
+            let piece = &rest[..rest.len().min(sys::PIPE_BUF_BYTES)];
+            match sys::write(sys::STDOUT, piece) {
+                Ok(n) => rest = &rest[n..],
+                Err(e) => return End::Output(e),
+            }
+        }
+        End::Done
+    }
+
+    /// Returns when there may be something new.
+    fn wait_for_change(&self, before: Stamp) -> Result<(), End> {
+        for _ in 0..=UNCHANGED_LOOKS_MAX {
+            if !self.sink.idle(FOLLOW_INTERVAL).map_err(End::Output)? {
+                return Err(End::Done);
+            }
+            if Stamp::of(&self.settings.db) != before {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the folder tells of a database without opening it.
+#[derive(PartialEq)]
+struct Stamp([Option<(u64, u64, i64, i64)>; 2]);
+
+impl Stamp {
+    fn of(db: &Path) -> Self {
+        let look = |path: &Path| {
+            let file = fs::metadata(path).ok()?;
+            Some((file.ino(), file.len(), file.mtime(), file.mtime_nsec()))
+        };
+        Stamp([look(db), look(&wal_of(db))])
+    }
+}

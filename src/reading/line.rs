@@ -1,0 +1,718 @@
+//! Line protocol, read and written as LINE-PROTOCOL.md says.
+//!
+//! `parse` takes one record off the front of a buffer in one pass and says how many bytes it took, a bad
+//! line being one line. It keeps no state, does no I/O and has no panic in it for any input; once `Line`
+//! is warm it allocates nothing. It does not repair what is wrong. Called by every source that is sent
+//! line protocol; `write_reading` is the way back, for export.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+
+use crate::reading::number::{self, Number};
+use crate::reading::series;
+use crate::reading::{Kind, Value};
+use crate::sort;
+
+/// The longest record, its line ending not counted. A caller's buffer holds two bytes more than this, so
+/// that the line ending is seen: with so many bytes `parse` never asks for more.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Up to this many tags are compared each with each; more are sorted.
+const TAGS_PAIRWISE_MAX: usize = 8;
+
+/// What a timestamp counts, and how many nanoseconds that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+pub enum Precision {
+    Ns = 1,
+    Us = 1_000,
+    Ms = 1_000_000,
+    S = 1_000_000_000,
+}
+
+impl Precision {
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "ns" => Some(Precision::Ns),
+            "us" => Some(Precision::Us),
+            "ms" => Some(Precision::Ms),
+            "s" => Some(Precision::S),
+            _ => None,
+        }
+    }
+}
+
+/// What the bytes at the start of the input turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Not a whole record yet, and more may come (or there was no input at all).
+    Incomplete,
+    /// An empty line or a comment.
+    Nothing { used: usize },
+    /// A record; its parts are in `Line`. It took `lines` physical lines: a string may hold newlines.
+    Record { used: usize, lines: u32 },
+    /// No record; `used` is the first physical line of it, and reading resumes behind that.
+    Rejected { used: usize, reason: Reason },
+    /// The line goes on past `LINE_BYTES_MAX`: the caller discards `used` bytes and then everything up to
+    /// and with the next newline, which `used` never includes.
+    TooLong { used: usize },
+}
+
+/// Why a line is no record, for the person who wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    pub cause: Cause,
+    /// The byte of the first physical line where it went wrong, counted from 1.
+    pub column: u32,
+    /// It went wrong further down, after the quote at `column` ran over the end of the line.
+    pub runs_over: bool,
+}
+
+impl Reason {
+    /// The reason that goes with `Outcome::TooLong`.
+    pub const TOO_LONG: Reason = Reason {
+        cause: Cause::TooLong,
+        column: LINE_BYTES_MAX as u32 + 1,
+        runs_over: false,
+    };
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column {}: ", self.column)?;
+        if self.runs_over {
+            f.write_str("this quote runs over the end of the line, and then: ")?;
+        }
+        f.write_str(self.cause.words())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    NoMeasurement,
+    NoTagKey,
+    NoTagEquals,
+    NoTagValue,
+    TagValueEquals,
+    TagTwice,
+    NoField,
+    NoFieldKey,
+    NoFieldEquals,
+    NoFieldValue,
+    FieldValue,
+    Number(number::Wrong),
+    AfterFieldValue,
+    OpenQuote,
+    Timestamp,
+    TimestampRange,
+    AfterTimestamp,
+    ControlByte,
+    Utf8,
+    TooLong,
+}
+
+impl Cause {
+    pub fn words(self) -> &'static str {
+        match self {
+            Cause::NoMeasurement => "no measurement",
+            Cause::NoTagKey => r#"no tag key after ",""#,
+            Cause::NoTagEquals => r#"no "=" after the tag key"#,
+            Cause::NoTagValue => r#"no tag value after "=""#,
+            Cause::TagValueEquals => r#"an "=" in a tag value needs a backslash before it"#,
+            Cause::TagTwice => "this tag key is there twice",
+            Cause::NoField => "no field (a line is: measurement,tag=value field=value timestamp)",
+            Cause::NoFieldKey => "no field key",
+            Cause::NoFieldEquals => r#"no "=" after the field key"#,
+            Cause::NoFieldValue => r#"no field value after "=""#,
+            Cause::FieldValue => r#"not a number, true, false or "string""#,
+            Cause::Number(wrong) => wrong.words(),
+            Cause::AfterFieldValue => r#"neither "," nor a space after the field value"#,
+            Cause::OpenQuote => "no closing quote",
+            Cause::Timestamp => "the timestamp is not a whole number",
+            Cause::TimestampRange => "the timestamp is out of the range of 64-bit nanoseconds",
+            Cause::AfterTimestamp => "something follows the timestamp",
+            Cause::ControlByte => "a control byte (0x00 to 0x1f, 0x7f)",
+            Cause::Utf8 => "not UTF-8",
+            Cause::TooLong => "longer than 64 KiB",
+        }
+    }
+
+    fn at(self, at: usize) -> Fault {
+        Fault { cause: self, at }
+    }
+}
+
+struct Fault {
+    cause: Cause,
+    at: usize,
+}
+
+/// Bytes by their offsets in the input, or in the text of a `Line`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    // Offsets stay below LINE_BYTES_MAX + 2 and fit.
+    fn new(start: usize, end: usize) -> Span {
+        Span {
+            start: start as u32,
+            end: end as u32,
+        }
+    }
+
+    fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    fn of(self, input: &[u8]) -> &[u8] {
+        input.get(self.range()).unwrap_or_default()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tag {
+    key: Span,
+    value: Span,
+}
+
+/// One field of a record; its parts are reached through the `Line`.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    pub kind: Kind,
+    key: Span,
+    stored: Stored,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stored {
+    Real(f64),
+    Integer(i64),
+    /// In the text of the `Line`; in the input while the record is not known to be UTF-8.
+    Text(Span),
+}
+
+/// The parts of the record that `parse` found last, to be reused for the next. The methods that take
+/// `input` want the same bytes that `parse` was given.
+#[derive(Debug, Default)]
+pub struct Line {
+    measurement: Span,
+    sensor: Span,
+    tags: Vec<Tag>,
+    fields: Vec<Field>,
+    text: String,
+    time_ns: Option<i64>,
+}
+
+impl Line {
+    /// Measurement and tags exactly as they were sent.
+    pub fn sensor<'a>(&self, input: &'a [u8]) -> &'a [u8] {
+        self.sensor.of(input)
+    }
+
+    /// Measurement and tags under the name that the database knows.
+    pub fn canonical_sensor(&self, input: &[u8]) -> String {
+        let name = |key: Span| unescape(key.of(input), KEY_SPECIAL);
+        let measurement = unescape(self.measurement.of(input), MEASUREMENT_SPECIAL);
+        let tags = self.tags.iter().map(|t| (name(t.key), name(t.value)));
+        series::canonical(&measurement, &mut tags.collect::<Vec<_>>())
+    }
+
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The field's key exactly as it was sent.
+    pub fn field_key<'a>(&self, input: &'a [u8], field: &Field) -> &'a [u8] {
+        field.key.of(input)
+    }
+
+    /// The field's key, escapes undone.
+    pub fn field_name<'a>(&self, input: &'a [u8], field: &Field) -> Cow<'a, str> {
+        unescape(field.key.of(input), KEY_SPECIAL)
+    }
+
+    pub fn value(&self, field: &Field) -> Value<'_> {
+        match field.stored {
+            Stored::Real(v) => Value::Real(v),
+            Stored::Integer(v) => Value::Integer(v),
+            Stored::Text(span) => Value::Text(self.text.get(span.range()).unwrap_or_default()),
+        }
+    }
+
+    /// The record's timestamp; none when it is to have the time of its arrival.
+    pub fn time_ns(&self) -> Option<i64> {
+        self.time_ns
+    }
+
+    fn clear(&mut self) {
+        self.tags.clear();
+        self.fields.clear();
+        self.text.clear();
+        self.time_ns = None;
+    }
+
+    /// Reads up to the line ending and leaves the cursor there. A record has a field, nothing has none.
+    fn read(&mut self, c: &mut Cursor<'_>, precision: Precision) -> Result<(), Fault> {
+        c.skip_spaces();
+        if c.line_ending().is_some() {
+            return Ok(());
+        }
+        if c.peek() == Some(b'#') {
+            c.skip_until(CONTROL);
+            if c.line_ending().is_none() {
+                return Err(c.fault(Cause::ControlByte));
+            }
+            return c.so_far_as_text().map(|_| ());
+        }
+        self.read_sensor(c)?;
+        if !c.skip_spaces() || c.line_ending().is_some() {
+            return Err(c.fault(Cause::NoField));
+        }
+        loop {
+            let field = self.read_field(c)?;
+            self.fields.push(field);
+            if !c.skip(b',') {
+                break;
+            }
+        }
+        let apart = c.skip_spaces();
+        if c.line_ending().is_none() {
+            if !apart {
+                return Err(c.fault(Cause::AfterFieldValue));
+            }
+            self.time_ns = Some(read_timestamp(c, precision)?);
+        }
+        self.keep_strings(c.so_far_as_text()?);
+        Ok(())
+    }
+
+    fn read_sensor(&mut self, c: &mut Cursor<'_>) -> Result<(), Fault> {
+        let start = c.at;
+        self.measurement = c.name(MEASUREMENT_END, MEASUREMENT_SPECIAL);
+        if self.measurement.is_empty() {
+            return Err(c.fault(Cause::NoMeasurement));
+        }
+        while c.skip(b',') {
+            let key = c.name(KEY_END, KEY_SPECIAL);
+            if key.is_empty() {
+                return Err(c.fault(Cause::NoTagKey));
+            }
+            if !c.skip(b'=') {
+                return Err(c.fault(Cause::NoTagEquals));
+            }
+            let value = c.name(TAG_VALUE_END, KEY_SPECIAL);
+            if c.peek() == Some(b'=') {
+                return Err(c.fault(Cause::TagValueEquals));
+            }
+            if value.is_empty() {
+                return Err(c.fault(Cause::NoTagValue));
+            }
+            self.tags.push(Tag { key, value });
+        }
+        self.sensor = Span::new(start, c.at);
+        match self.tag_key_twice(c.bytes) {
+            Some(at) => Err(Cause::TagTwice.at(at)),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the first tag key stands that was there before. In a key each special byte has one backslash
+    /// before it, and only that is taken away, so keys as sent are equal exactly when their names are.
+    fn tag_key_twice(&mut self, input: &[u8]) -> Option<usize> {
+        let key = |tag: &Tag| tag.key.of(input);
+        if self.tags.len() <= TAGS_PAIRWISE_MAX {
+            let mut tags = self.tags.iter().enumerate();
+            let twice = tags.find(|(n, tag)| self.tags.iter().take(*n).any(|t| key(t) == key(tag)));
+            return twice.map(|(_, tag)| tag.key.start as usize);
+        }
+        // The order of tags carries no meaning: `canonical_sensor` sorts them anyway.
+        let tags = &mut self.tags;
+        let place = |tag: &Tag| (tag.key.of(input), tag.key.start);
+        sort::long(tags, |a, b| place(a).cmp(&place(b)));
+        let pairs = tags.iter().zip(tags.iter().skip(1));
+        let twice = pairs.filter(|(a, b)| key(a) == key(b)).map(|(_, b)| b.key);
+        twice.map(|key| key.start as usize).min()
+    }
+
+    fn read_field(&mut self, c: &mut Cursor<'_>) -> Result<Field, Fault> {
+        let key = c.name(KEY_END, KEY_SPECIAL);
+        if key.is_empty() {
+            return Err(c.fault(Cause::NoFieldKey));
+        }
+        if !c.skip(b'=') {
+            return Err(c.fault(Cause::NoFieldEquals));
+        }
+        let at = c.at;
+        let (kind, stored) = match c.peek() {
+            Some(b'0'..=b'9' | b'-' | b'.') => {
+                let number = number::take(c.bytes, &mut c.at);
+                if c.peek().is_some_and(|b| !is(b, VALUE_END)) {
+                    return Err(Cause::Number(number::Wrong::Form).at(at));
+                }
+                match number.map_err(|wrong| Cause::Number(wrong).at(at))? {
+                    Number::Float(v) => (Kind::Float, Stored::Real(v)),
+                    Number::Integer(v) => (Kind::Integer, Stored::Integer(v)),
+                    Number::Unsigned(v) => (Kind::Unsigned, self.unsigned(v)),
+                }
+            }
+            Some(b'"') => (Kind::String, Stored::Text(c.quoted()?)),
+            _ => {
+                c.skip_until(VALUE_END);
+                let truth = match Span::new(at, c.at).of(c.bytes) {
+                    b"t" | b"T" | b"true" | b"True" | b"TRUE" => 1,
+                    b"f" | b"F" | b"false" | b"False" | b"FALSE" => 0,
+                    b"" => return Err(c.fault(Cause::NoFieldValue)),
+                    _ => return Err(Cause::FieldValue.at(at)),
+                };
+                (Kind::Boolean, Stored::Integer(truth))
+            }
+        };
+        Ok(Field { kind, key, stored })
+    }
+
+    /// SQLite has no integer above `i64::MAX`: such a one is kept as its digits.
+    fn unsigned(&mut self, value: u64) -> Stored {
+        if let Ok(value) = i64::try_from(value) {
+            return Stored::Integer(value);
+        }
+        let start = self.text.len();
+        let _ = write!(self.text, "{value}");
+        Stored::Text(Span::new(start, self.text.len()))
+    }
+
+    /// Copies the strings of a record, escapes undone, out of the input.
+    fn keep_strings(&mut self, record: &str) {
+        for field in self.fields.iter_mut().filter(|f| f.kind == Kind::String) {
+            let Stored::Text(span) = &mut field.stored else {
+                continue;
+            };
+            let start = self.text.len();
+            let mut rest = record.get(span.range()).unwrap_or_default();
+            while let Some((plain, escape)) = rest.split_once('\\') {
+                self.text.push_str(plain);
+                let escaped = escape.starts_with(['"', '\\']);
+                let (taken, left) = escape.split_at(usize::from(escaped));
+                self.text.push_str(if escaped { taken } else { "\\" });
+                rest = left;
+            }
+            self.text.push_str(rest);
+            *span = Span::new(start, self.text.len());
+        }
+    }
+}
+
+fn read_timestamp(c: &mut Cursor<'_>, precision: Precision) -> Result<i64, Fault> {
+    let at = c.at;
+    let count = number::take_integer(c.bytes, &mut c.at);
+    if count == Err(number::Wrong::Form) || c.peek().is_some_and(|b| !is(b, VALUE_END)) {
+        return Err(Cause::Timestamp.at(at));
+    }
+    c.skip_spaces();
+    if c.line_ending().is_none() {
+        return Err(c.fault(Cause::AfterTimestamp));
+    }
+    let time_ns = count.ok().and_then(|n| n.checked_mul(precision as i64));
+    time_ns.ok_or(Cause::TimestampRange.at(at))
+}
+
+// What a byte is in the places where it may stand; several at once.
+const CONTROL: u8 = 1;
+const MEASUREMENT_END: u8 = 1 << 1;
+const MEASUREMENT_SPECIAL: u8 = 1 << 2;
+const KEY_END: u8 = 1 << 3;
+const KEY_SPECIAL: u8 = 1 << 4;
+const TAG_VALUE_END: u8 = 1 << 5;
+const QUOTED_END: u8 = 1 << 6;
+const QUOTED_SPECIAL: u8 = 1 << 7;
+const VALUE_END: u8 = CONTROL | KEY_SPECIAL;
+
+/// The `…_END` classes hold the backslash too, so that the loops over plain bytes test one bit.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'\n' | b'\r' => CONTROL | MEASUREMENT_END | KEY_END | TAG_VALUE_END,
+            0x00..=0x1f | 0x7f => CONTROL | MEASUREMENT_END | KEY_END,
+            b',' | b' ' => {
+                MEASUREMENT_END | MEASUREMENT_SPECIAL | KEY_END | KEY_SPECIAL | TAG_VALUE_END
+            }
+            b'=' => KEY_END | KEY_SPECIAL | TAG_VALUE_END,
+            b'"' => QUOTED_END | QUOTED_SPECIAL,
+            b'\\' => MEASUREMENT_END | KEY_END | TAG_VALUE_END | QUOTED_END | QUOTED_SPECIAL,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes[b'\n' as usize] |= QUOTED_END;
+    classes
+};
+
+fn is(byte: u8, classes: u8) -> bool {
+    CLASSES[byte as usize] & classes != 0
+}
+
+/// Undoes the escapes of a name: a backslash goes where a byte of `special` follows it.
+fn unescape(raw: &[u8], special: u8) -> Cow<'_, str> {
+    if !raw.contains(&b'\\') {
+        return String::from_utf8_lossy(raw);
+    }
+    let mut name = Vec::with_capacity(raw.len());
+    for (n, &byte) in raw.iter().enumerate() {
+        if byte != b'\\' || !raw.get(n + 1).is_some_and(|&next| is(next, special)) {
+            name.push(byte);
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&name).into_owned())
+}
+
+/// A place in the input, and what the way there has shown.
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Nothing comes after `bytes`.
+    last: bool,
+    /// Physical lines begun.
+    lines: u32,
+    /// The opening quote of the string that holds the first newline.
+    runs_over: Option<usize>,
+}
+
+impl<'a> Cursor<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn skip(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    #[inline(always)]
+    fn skip_spaces(&mut self) -> bool {
+        let start = self.at;
+        while self.skip(b' ') {}
+        self.at > start
+    }
+
+    fn skip_until(&mut self, end: u8) {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        self.at += rest.iter().position(|&b| is(b, end)).unwrap_or(rest.len());
+    }
+
+    /// The bytes from here that end the line, if they do.
+    fn line_ending(&self) -> Option<usize> {
+        match self.bytes.get(self.at..).unwrap_or_default() {
+            [b'\n', ..] => Some(1),
+            [b'\r', b'\n', ..] => Some(2),
+            [b'\r'] if self.last => Some(1),
+            [] if self.last => Some(0),
+            _ => None,
+        }
+    }
+
+    /// No answer before more bytes have come.
+    fn is_starved(&self) -> bool {
+        !self.last && matches!(self.bytes.get(self.at..), None | Some([] | [b'\r']))
+    }
+
+    fn name(&mut self, end: u8, special: u8) -> Span {
+        let start = self.at;
+        loop {
+            self.skip_until(end);
+            if !self.skip(b'\\') {
+                return Span::new(start, self.at);
+            }
+            self.at += usize::from(self.peek().is_some_and(|b| is(b, special)));
+        }
+    }
+
+    /// What stands between the quote here and the next one that is not escaped.
+    fn quoted(&mut self) -> Result<Span, Fault> {
+        let quote = self.at;
+        self.at += 1;
+        loop {
+            self.skip_until(QUOTED_END);
+            let Some(byte) = self.peek() else {
+                return Err(Cause::OpenQuote.at(quote));
+            };
+            self.at += 1;
+            match byte {
+                b'"' => return Ok(Span::new(quote + 1, self.at - 1)),
+                b'\n' => {
+                    self.lines += 1;
+                    self.runs_over.get_or_insert(quote);
+                }
+                _ => {
+                    let escapes = self.peek().is_some_and(|b| is(b, QUOTED_SPECIAL));
+                    self.at += usize::from(escapes);
+                }
+            }
+        }
+    }
+
+    fn so_far_as_text(&self) -> Result<&'a str, Fault> {
+        let so_far = self.bytes.get(..self.at).unwrap_or_default();
+        str::from_utf8(so_far).map_err(|e| Cause::Utf8.at(e.valid_up_to()))
+    }
+
+    /// `cause` at this byte, unless the byte is one that may not stand here whatever was missing.
+    fn fault(&self, cause: Cause) -> Fault {
+        let stray = self.peek().is_some_and(|b| is(b, CONTROL)) && self.line_ending().is_none();
+        if stray { Cause::ControlByte } else { cause }.at(self.at)
+    }
+}
+
+/// Takes one record, comment or empty line off the front of `input`. `end` says that nothing comes after
+/// `input`, so that a last line needs no newline.
+pub fn parse(input: &[u8], end: bool, precision: Precision, line: &mut Line) -> Outcome {
+    line.clear();
+    if input.is_empty() {
+        return Outcome::Incomplete;
+    }
+    let window = input.get(..LINE_BYTES_MAX + 2).unwrap_or(input);
+    let mut cursor = Cursor {
+        bytes: window,
+        at: 0,
+        last: end && window.len() == input.len(),
+        lines: 1,
+        runs_over: None,
+    };
+    let read = line.read(&mut cursor, precision);
+    let used = cursor.at + cursor.line_ending().unwrap_or_default();
+    match read {
+        _ if cursor.at > LINE_BYTES_MAX => refuse(input, &cursor, Cause::TooLong.at(cursor.at)),
+        Ok(()) if line.fields.is_empty() => Outcome::Nothing { used },
+        Ok(()) => Outcome::Record {
+            used,
+            lines: cursor.lines,
+        },
+        Err(_) if cursor.is_starved() => Outcome::Incomplete,
+        Err(fault) => refuse(input, &cursor, fault),
+    }
+}
+
+/// No record comes of this; all that is left to know is where its first physical line ends.
+#[cold]
+fn refuse(input: &[u8], cursor: &Cursor<'_>, fault: Fault) -> Outcome {
+    let newline = cursor.bytes.iter().position(|&b| b == b'\n');
+    let length = newline.unwrap_or(cursor.bytes.len());
+    let physical = cursor.bytes.get(..length).unwrap_or_default();
+    let content = physical.strip_suffix(b"\r").unwrap_or(physical);
+    if content.len() > LINE_BYTES_MAX {
+        let newline = input.iter().position(|&b| b == b'\n');
+        let used = newline.unwrap_or(input.len());
+        return Outcome::TooLong { used };
+    }
+    if newline.is_none() && !cursor.last {
+        return Outcome::Incomplete;
+    }
+    // A fault further down would have no column in the line that is refused for it.
+    let quote = cursor.runs_over.filter(|_| fault.at > length);
+    Outcome::Rejected {
+        used: length + usize::from(newline.is_some()),
+        reason: Reason {
+            cause: fault.cause,
+            column: quote.unwrap_or(fault.at) as u32 + 1,
+            runs_over: quote.is_some(),
+        },
+    }
+}
+
+/// Writes one reading as a line that `parse` reads back as the same reading. Names are such as `parse` or
+/// `series::canonical` give, `sensor` in canonical form, `field` without escapes; a float is finite.
+pub fn write_reading(
+    out: &mut String,
+    sensor: &str,
+    field: &str,
+    kind: Kind,
+    value: Value<'_>,
+    time_ns: i64,
+) {
+    out.push_str(sensor);
+    out.push(' ');
+    push_escaped(out, field, KEY_SPECIAL);
+    out.push('=');
+    // Writing to a String does not fail.
+    let _ = match (value, kind) {
+        (Value::Real(v), _) => write!(out, "{v:?}"),
+        (Value::Integer(v), Kind::Float) => write!(out, "{v}"),
+        (Value::Integer(v), Kind::Unsigned) => write!(out, "{v}u"),
+        (Value::Integer(v), Kind::Boolean) => write!(out, "{}", v != 0),
+        (Value::Integer(v), Kind::Integer | Kind::String) => write!(out, "{v}i"),
+        (Value::Text(v), Kind::Unsigned) => write!(out, "{v}u"),
+        (Value::Text(v), _) => {
+            out.push('"');
+            push_escaped(out, v, QUOTED_SPECIAL);
+            out.write_str("\"")
+        }
+    };
+    let _ = writeln!(out, " {time_ns}");
+}
+
+fn push_escaped(out: &mut String, text: &str, special: u8) {
+    for c in text.chars() {
+        if u8::try_from(c).is_ok_and(|b| is(b, special)) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_all(input: &[u8]) -> (Outcome, Line) {
+        let mut line = Line::default();
+        let outcome = parse(input, true, Precision::Ns, &mut line);
+        (outcome, line)
+    }
+
+    #[test]
+    fn a_reading_comes_apart_into_its_parts() {
+        let input = br#"wea\,ther,st\ n=a\=b f=1.5,"g\\"="say \"hi\"\n" -7"#;
+        let (outcome, line) = parse_all(input);
+        let (used, lines) = (input.len(), 1);
+        assert_eq!(outcome, Outcome::Record { used, lines });
+        assert_eq!(line.sensor(input), br"wea\,ther,st\ n=a\=b");
+        assert_eq!(line.canonical_sensor(input), r"wea\,ther,st\ n=a\=b");
+        let [f, g] = line.fields() else { panic!() };
+        assert_eq!(line.field_key(input, f), b"f");
+        assert_eq!(line.value(f), Value::Real(1.5));
+        assert_eq!(line.field_name(input, g), r#""g\\""#);
+        assert_eq!(line.value(g), Value::Text(r#"say "hi"\n"#));
+        assert_eq!(line.time_ns(), Some(-7));
+    }
+
+    #[test]
+    fn nothing_is_left_of_the_record_before() {
+        let (_, mut line) = parse_all(b"m,a=b f=\"c\",g=18446744073709551615u 7");
+        let outcome = parse(b"n h=1\n", false, Precision::Ns, &mut line);
+        let (used, lines) = (6, 1);
+        assert_eq!(outcome, Outcome::Record { used, lines });
+        assert_eq!((line.tags.len(), line.fields.len()), (0, 1));
+        assert_eq!((line.text.len(), line.time_ns), (0, None));
+    }
+
+    #[test]
+    fn a_reason_names_the_column() {
+        let reason = |input: &[u8]| match parse_all(input).0 {
+            Outcome::Rejected { reason, .. } => reason.to_string(),
+            other => format!("{other:?}"),
+        };
+        let one_line = reason(b"m,a=b field= 1");
+        assert_eq!(one_line, r#"column 13: no field value after "=""#);
+        let two_lines = reason(b"m f=\"a\nm f=\"b\n");
+        assert!(two_lines.starts_with("column 5: this quote runs over the end of the line"));
+        assert!(two_lines.ends_with("after the field value"));
+    }
+}

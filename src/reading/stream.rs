@@ -1,0 +1,350 @@
+//! A stream of line protocol: bytes in, whole lines out, in order, each accepted or rejected.
+//!
+//! It holds at most one line that is not whole and one read beyond it. Nothing is consumed before there
+//! is room for it, so that a full queue is felt by the sender. Of many streams only one is read at a time,
+//! so that they share the memory to read into, and each holds no more than what is not whole.
+
+use std::fmt::Display;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reason};
+use crate::reading::series::Interner;
+use crate::reading::{Batch, Client, Mark};
+use crate::record::queue::Room;
+
+const READ_BYTES: usize = 64 * 1024;
+
+/// Why `take` came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// All whole lines are taken.
+    All,
+    /// The next line waits for room.
+    NoRoom,
+    /// Who is told of rejected lines wants no more of them for now.
+    Held,
+}
+
+/// What a line that finds no room does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    Waits,
+    IsDropped,
+}
+
+/// Where lines go.
+pub struct Intake<'a> {
+    pub batch: &'a mut Batch,
+    pub interner: &'a mut Interner,
+    pub line: &'a mut Line,
+    pub room: Room,
+    pub rows_max: usize,
+    pub full: Full,
+}
+
+/// Told of each rejected line by its number. After a break no more lines are taken for now.
+pub type Reject<'a> = &'a mut dyn FnMut(u64, &dyn Display) -> ControlFlow<()>;
+
+/// What is to be said of a line that a cut connection left without its end.
+const CUT: &str = "the connection ended before the newline of this line";
+
+#[derive(Debug)]
+pub struct Stream {
+    id: u64,
+    precision: Precision,
+    /// Somebody wants to know when lines are settled.
+    awaited: bool,
+    /// Its length is never less than what was read into it, so that no read has to clear it first.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Whether there may be a whole line in the buffer.
+    fresh: bool,
+    /// Lines taken so far.
+    lines: u64,
+    /// Within a line that was too long and is told already.
+    skipping: bool,
+    ended: bool,
+    /// A line without its newline is none: a connection that is cut may leave `m v=12` of `m v=123`.
+    strict: bool,
+    /// All bytes that will ever come are in the buffer.
+    last: bool,
+    /// The input ended within a line, which is still to be told.
+    cut: bool,
+    /// A named client's input ended within a record of several lines, which is not settled.
+    is_torn: bool,
+    /// Lines in the batches so far.
+    marked: u64,
+    /// Whose lines these are, from the second on, and how many of it were settled before.
+    client: Option<Client>,
+}
+
+impl Stream {
+    pub fn new(id: u64, precision: Precision, awaited: bool) -> Self {
+        Stream {
+            id,
+            precision,
+            awaited,
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            fresh: false,
+            lines: 0,
+            skipping: false,
+            ended: false,
+            strict: false,
+            last: false,
+            cut: false,
+            is_torn: false,
+            marked: 0,
+            client: None,
+        }
+    }
+
+    /// A stream of a connection, which may be cut anywhere.
+    pub fn of_connection(id: u64, precision: Precision) -> Self {
+        Stream {
+            strict: true,
+            ..Self::new(id, precision, true)
+        }
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Lines that batches were told of.
+    pub fn marked(&self) -> u64 {
+        self.marked
+    }
+
+    /// What was read and not yet taken.
+    pub fn waiting(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// A quote was open when the input of a named client ended: from its line on nothing is settled.
+    pub fn is_torn(&self) -> bool {
+        self.is_torn
+    }
+
+    /// No line was taken yet.
+    pub fn is_new(&self) -> bool {
+        self.lines == 0
+    }
+
+    /// The first line was the client's name.
+    pub fn skip_hello(&mut self, used: usize) {
+        self.advance(used, 1);
+    }
+
+    /// What comes from here on are the client's lines, of which `settled` came before this connection.
+    pub fn resume(&mut self, name: Arc<str>, settled: u64) {
+        self.client = Some(Client {
+            name,
+            lines: settled,
+        });
+        self.fresh = true;
+    }
+
+    /// Reads into `memory` from here on.
+    pub fn borrow(&mut self, memory: &mut Vec<u8>) {
+        let held = self.waiting().len();
+        if memory.len() < held {
+            memory.resize(held, 0);
+        }
+        memory[..held].copy_from_slice(self.waiting());
+        (self.start, self.end) = (0, held);
+        self.buffer = std::mem::take(memory);
+    }
+
+    /// Nobody will take what is held.
+    pub fn forget(&mut self) {
+        self.buffer = Vec::new();
+        (self.start, self.end) = (0, 0);
+    }
+
+    /// Gives the memory back and keeps what is in it.
+    pub fn give_back(&mut self, memory: &mut Vec<u8>) {
+        let rest = self.waiting().to_vec();
+        (self.start, self.end) = (0, rest.len());
+        *memory = std::mem::replace(&mut self.buffer, rest);
+    }
+
+    /// Nothing more will come, whole or not.
+    pub fn end(&mut self) {
+        self.ended = true;
+        self.last |= !self.strict;
+        self.fresh = true;
+    }
+
+    /// The end of the input was seen.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Reads once. The caller knows that the source is ready.
+    pub fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<()> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        let (held, full) = (self.end, self.end + READ_BYTES);
+        if self.buffer.len() < full {
+            self.buffer.resize(full, 0);
+        }
+        let result = read(&mut self.buffer[held..full]);
+        self.end += result.as_ref().unwrap_or(&0);
+        if result? == 0 {
+            self.end();
+        }
+        // A sender of single bytes must not have the same line parsed again for each of them.
+        self.fresh |= self.ended
+            || self.skipping
+            || self.end > LINE_BYTES_MAX
+            || self.buffer[held..self.end].contains(&b'\n');
+        Ok(())
+    }
+
+    /// Moves whole lines into the batch while they fit. A record without a time gets `now_ns`.
+    pub fn take(&mut self, to: &mut Intake<'_>, now_ns: i64, reject: Reject<'_>) -> Taken {
+        let before = self.lines;
+        let taken = self.take_lines(to, now_ns, reject);
+        // A client that ends right behind its name waits for an ack of that.
+        let is_only_hello = self.ended && self.lines > self.marked;
+        if self.awaited && (self.lines > before || is_only_hello) {
+            let lines = self.lines;
+            self.marked = lines;
+            to.batch.awaited = true;
+            to.batch.mark(Mark {
+                stream: self.id,
+                lines,
+            });
+            if let Some(client) = &self.client
+                && self.lines > before
+            {
+                // The line that gave the name is not one of the client's.
+                to.batch.client(&client.name, client.lines + lines - 1);
+            }
+        }
+        taken
+    }
+
+    fn take_lines(&mut self, to: &mut Intake<'_>, now_ns: i64, reject: Reject<'_>) -> Taken {
+        if !std::mem::take(&mut self.fresh) {
+            return Taken::All;
+        }
+        loop {
+            if self.skipping {
+                self.skip_to_newline();
+            }
+            let input = &self.buffer[self.start..self.end];
+            if input.is_empty() {
+                if std::mem::take(&mut self.cut) {
+                    to.batch.counts.rejected += 1;
+                    let _ = reject(self.lines + 1, &CUT);
+                }
+                return Taken::All;
+            }
+            let mut flow = ControlFlow::Continue(());
+            let number = self.lines + 1;
+            match line::parse(input, self.last, self.precision, to.line) {
+                Outcome::Incomplete if self.ended && !self.last => self.cut_off(),
+                Outcome::Incomplete => return Taken::All,
+                Outcome::Nothing { used } => self.advance(used, 1),
+                Outcome::Rejected { used, reason } => {
+                    to.batch.counts.rejected += 1;
+                    flow = reject(number, &reason);
+                    self.advance(used, 1);
+                }
+                Outcome::TooLong { used } => {
+                    to.batch.counts.rejected += 1;
+                    flow = reject(number, &Reason::TOO_LONG);
+                    self.start += used;
+                    self.lines += 1;
+                    self.skipping = true;
+                }
+                Outcome::Record { used, lines } => {
+                    let fields = to.line.fields().len();
+                    let rows = to.batch.rows().len() + fields;
+                    let text_bytes = to.batch.text_bytes() + used;
+                    let rows_max = to.rows_max;
+                    if fields > rows_max {
+                        to.batch.counts.rejected += 1;
+                        flow = reject(
+                            number,
+                            &format_args!(
+                                "{fields} readings in one line, --queue-rows is {rows_max}"
+                            ),
+                        );
+                    } else if to.room.fits(rows, text_bytes) {
+                        self.accept(used, to, now_ns);
+                    } else if to.full == Full::IsDropped {
+                        to.batch.counts.dropped += fields as u64;
+                    } else {
+                        self.fresh = true;
+                        return Taken::NoRoom;
+                    }
+                    self.advance(used, lines);
+                }
+            }
+            if flow.is_break() {
+                self.fresh = true;
+                return Taken::Held;
+            }
+        }
+    }
+
+    /// The input ended and what is left of it is not whole.
+    fn cut_off(&mut self) {
+        self.last = true;
+        let whole = match &self.client {
+            // It sends on from what is settled, and this is not: the record may have been cut in its middle.
+            Some(_) => {
+                self.is_torn = self.waiting().contains(&b'\n');
+                0
+            }
+            None => {
+                let newline = self.waiting().iter().rposition(|&b| b == b'\n');
+                let whole = newline.map_or(0, |at| at + 1);
+                self.cut = !self.waiting()[whole..].trim_ascii().is_empty();
+                whole
+            }
+        };
+        self.end = self.start + whole;
+    }
+
+    fn accept(&self, used: usize, to: &mut Intake<'_>, now_ns: i64) {
+        let input = &self.buffer[self.start..self.start + used];
+        let (batch, interner, line) = (&mut *to.batch, &mut *to.interner, &*to.line);
+        let time_ns = line.time_ns().unwrap_or(now_ns);
+        let sensor = line.sensor(input);
+        for field in line.fields() {
+            let key = line.field_key(input, field);
+            let slot = interner.slot(batch, sensor, key, field.kind, || {
+                let name = line.field_name(input, field);
+                (line.canonical_sensor(input).into(), name.into())
+            });
+            batch.push(time_ns, slot, line.value(field));
+        }
+    }
+
+    fn advance(&mut self, used: usize, lines: u32) {
+        self.start += used;
+        self.lines += u64::from(lines);
+    }
+
+    /// The line was counted when it was found too long.
+    fn skip_to_newline(&mut self) {
+        let input = &self.buffer[self.start..self.end];
+        match input.iter().position(|&b| b == b'\n') {
+            Some(newline) => {
+                self.start += newline + 1;
+                self.skipping = false;
+            }
+            None => self.start = self.end,
+        }
+    }
+}
+
+const _: () = assert!(READ_BYTES >= LINE_BYTES_MAX);

@@ -1,0 +1,379 @@
+//! The one bounded queue between the thread that takes readings and the thread that commits them.
+//!
+//! It holds whole lines in order and gives all that waits to the writer at once, so that a line is never
+//! split over two commits. What the writer has in hand counts as held until it is committed.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::reading::Batch;
+use crate::record::stop::{Reason, Stop};
+
+/// Text of readings in memory, and names of series that are new in them; either can be as long as a line.
+pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
+/// A stream can wait, so no more is taken from it than keeps the writer busy: what is taken has to be
+/// committed before a stop is done.
+const STREAM_ROWS_AHEAD: usize = 8192;
+
+const _: () = assert!(TEXT_BYTES_MAX >= 2 * crate::reading::line::LINE_BYTES_MAX);
+
+/// When waiting readings are committed.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    pub interval: Duration,
+    pub rows: usize,
+}
+
+/// When a batch is due that has `rows` rows, the first since `oldest`. None: never, there is nothing.
+fn due(now: Instant, oldest: Option<Instant>, rows: usize, policy: Policy) -> Option<Instant> {
+    let oldest = oldest?;
+    if rows >= policy.rows {
+        return Some(now);
+    }
+    Some(oldest.checked_add(policy.interval).unwrap_or(now))
+}
+
+/// What the writer does next.
+#[derive(Debug)]
+pub enum Order {
+    /// The batch given to `next` was filled.
+    Commit,
+    /// Somebody asked for a checkpoint.
+    Checkpoint,
+    /// `wake` has passed.
+    Woken,
+    /// Nothing waits any more, and nothing will come.
+    Stop(Stop),
+}
+
+/// What still fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub rows: usize,
+    pub text_bytes: usize,
+}
+
+impl Room {
+    pub const UNBOUNDED: Room = Room {
+        rows: usize::MAX,
+        text_bytes: usize::MAX,
+    };
+
+    pub fn fits(self, rows: usize, text_bytes: usize) -> bool {
+        rows <= self.rows && text_bytes <= self.text_bytes
+    }
+
+    /// Whether something may fit that did not fit into `other`.
+    pub fn is_more_than(self, other: Room) -> bool {
+        self.rows > other.rows || self.text_bytes > other.text_bytes
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    pending: Batch,
+    oldest: Option<Instant>,
+    in_hand_rows: usize,
+    in_hand_text: usize,
+    room_wanted: bool,
+    /// The last order was not a commit, so that the next is one if it is due.
+    commit_is_next: bool,
+    checkpoint_wanted: bool,
+    stop: Option<Stop>,
+}
+
+impl Inner {
+    fn room(&self, rows_max: usize) -> Room {
+        let rows = self.pending.rows().len() + self.in_hand_rows;
+        let text = self.pending.text_bytes() + self.in_hand_text;
+        Room {
+            rows: rows_max.saturating_sub(rows),
+            text_bytes: TEXT_BYTES_MAX.saturating_sub(text),
+        }
+    }
+}
+
+pub struct Queue {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+    rows_max: usize,
+    policy: Policy,
+}
+
+impl Queue {
+    pub fn new(rows_max: usize, policy: Policy) -> Self {
+        Queue {
+            inner: Mutex::default(),
+            changed: Condvar::new(),
+            rows_max,
+            policy,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing below panics halfway through a change.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Readings in memory: waiting or being committed.
+    pub fn held(&self) -> usize {
+        let inner = self.lock();
+        inner.pending.rows().len() + inner.in_hand_rows
+    }
+
+    /// What waits of streams besides their readings.
+    pub fn streams(&self) -> usize {
+        self.lock().pending.streams()
+    }
+
+    /// Readings that can be held at all.
+    pub fn rows_max(&self) -> usize {
+        self.rows_max
+    }
+
+    /// Room for a source that cannot wait.
+    pub fn room(&self) -> Room {
+        self.lock().room(self.rows_max)
+    }
+
+    /// Room for a source that can.
+    pub fn stream_room(&self) -> Room {
+        let inner = self.lock();
+        let room = inner.room(self.rows_max);
+        let waiting = inner.pending.rows().len();
+        let ahead = STREAM_ROWS_AHEAD.max(2 * self.policy.rows);
+        Room {
+            // An empty queue takes any line that it can hold.
+            rows: if waiting == 0 {
+                room.rows
+            } else {
+                room.rows.min(ahead.saturating_sub(waiting))
+            },
+            ..room
+        }
+    }
+
+    /// A source waits for room: what waits is due now, and the other side rings when it is committed.
+    pub fn want_room(&self) {
+        self.lock().room_wanted = true;
+        self.changed.notify_one();
+    }
+
+    /// Takes everything out of `batch`; its memory stays with it.
+    pub fn push(&self, batch: &mut Batch, now: Instant) {
+        if batch.is_empty() && batch.definitions().is_empty() {
+            return;
+        }
+        let mut inner = self.lock();
+        let before = inner.pending.rows().len();
+        let was_idle = inner.oldest.is_none();
+        let is_urgent = !batch.hellos().is_empty();
+        inner.pending.append(batch);
+        if was_idle && !inner.pending.is_empty() {
+            inner.oldest = Some(now);
+        }
+        let after = inner.pending.rows().len();
+        if was_idle || is_urgent || (before < self.policy.rows && after >= self.policy.rows) {
+            self.changed.notify_one();
+        }
+    }
+
+    pub fn want_checkpoint(&self) {
+        self.lock().checkpoint_wanted = true;
+        self.changed.notify_one();
+    }
+
+    /// Nothing more will be pushed.
+    pub fn stop(&self, stop: Stop) {
+        self.lock().stop.get_or_insert(stop);
+        self.changed.notify_one();
+    }
+
+    /// Somebody is waiting for the process to end.
+    pub fn is_stopped_by_signal(&self) -> bool {
+        let inner = self.lock();
+        inner
+            .stop
+            .as_ref()
+            .is_some_and(|stop| matches!(stop.reason, Reason::Signal(_)))
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.lock().stop.is_some()
+    }
+
+    /// Waits for something to do. `batch` is empty and receives what is to be committed.
+    pub fn next(&self, batch: &mut Batch, wake: Option<Instant>) -> Order {
+        let mut inner = self.lock();
+        loop {
+            let now = Instant::now();
+            let stopping = inner.stop.is_some();
+            let rows = inner.pending.rows().len();
+            let due = due(now, inner.oldest, rows, self.policy);
+            // A client that says hello sends nothing before it is answered.
+            let is_urgent = stopping || inner.room_wanted || !inner.pending.hellos().is_empty();
+            let is_due = due.is_some_and(|due| due <= now || is_urgent);
+            // In turn: neither keeps the other waiting, however often it comes.
+            if !is_due || !inner.commit_is_next {
+                let wanted = std::mem::take(&mut inner.checkpoint_wanted);
+                let woken = !stopping && wake.is_some_and(|wake| wake <= now);
+                inner.commit_is_next = wanted || woken;
+                if wanted {
+                    return Order::Checkpoint;
+                }
+                if woken {
+                    return Order::Woken;
+                }
+            }
+            if is_due {
+                inner.commit_is_next = false;
+                std::mem::swap(&mut inner.pending, batch);
+                inner.oldest = None;
+                inner.in_hand_rows = batch.rows().len();
+                inner.in_hand_text = batch.text_bytes();
+                return Order::Commit;
+            }
+            if let Some(stop) = &inner.stop {
+                return Order::Stop(stop.clone());
+            }
+            let until = match (due, wake) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            inner = match until {
+                Some(until) => {
+                    let wait = until.saturating_duration_since(now);
+                    let waited = self.changed.wait_timeout(inner, wait);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let waited = self.changed.wait(inner);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+    }
+
+    /// What `next` gave is committed. Says whether somebody waits for the room.
+    pub fn done(&self) -> bool {
+        let mut inner = self.lock();
+        inner.in_hand_rows = 0;
+        inner.in_hand_text = 0;
+        std::mem::take(&mut inner.room_wanted)
+    }
+
+    /// Waits before another try; a stop shortens it.
+    pub fn pause(&self, wait: Duration) {
+        let inner = self.lock();
+        if inner.stop.is_none() {
+            drop(
+                self.changed
+                    .wait_timeout_while(inner, wait, |inner| inner.stop.is_none()),
+            );
+        } else {
+            drop(inner);
+            std::thread::sleep(wait.min(RETRY_WHILE_STOPPING));
+        }
+    }
+}
+
+/// How often a failed commit is tried again while the deadline of a stop runs.
+const RETRY_WHILE_STOPPING: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::{Mark, Value};
+
+    const POLICY: Policy = Policy {
+        interval: Duration::from_secs(1),
+        rows: 10,
+    };
+
+    fn rows(n: usize) -> Batch {
+        let mut batch = Batch::default();
+        for i in 0..n {
+            batch.push(i as i64, 0, Value::Real(0.0));
+        }
+        batch
+    }
+
+    #[test]
+    fn a_batch_is_due_when_it_is_full_or_old() {
+        let start = Instant::now();
+        let later = start + Duration::from_millis(400);
+        assert_eq!(due(later, None, 0, POLICY), None);
+        assert_eq!(
+            due(later, Some(start), 9, POLICY),
+            Some(start + POLICY.interval)
+        );
+        assert_eq!(due(later, Some(start), 10, POLICY), Some(later));
+    }
+
+    #[test]
+    fn readings_in_the_writers_hand_take_room_until_they_are_committed() {
+        let queue = Queue::new(20, POLICY);
+        queue.push(&mut rows(12), Instant::now());
+        assert_eq!(queue.room().rows, 8);
+        let mut batch = Batch::default();
+        assert!(matches!(queue.next(&mut batch, None), Order::Commit));
+        assert_eq!(
+            (batch.rows().len(), queue.room().rows, queue.held()),
+            (12, 8, 12)
+        );
+        queue.want_room();
+        assert!(queue.done());
+        assert_eq!((queue.room().rows, queue.held()), (20, 0));
+    }
+
+    #[test]
+    fn a_stop_comes_after_everything_that_waits() {
+        let queue = Queue::new(20, POLICY);
+        queue.push(&mut rows(1), Instant::now());
+        queue.stop(Stop::now_for_tests());
+        let mut batch = Batch::default();
+        assert!(matches!(queue.next(&mut batch, None), Order::Commit));
+        batch.clear();
+        assert!(matches!(queue.next(&mut batch, None), Order::Stop(_)));
+    }
+
+    #[test]
+    fn commits_and_checkpoints_take_turns() {
+        let queue = Queue::new(20, Policy { rows: 1, ..POLICY });
+        let past = Some(Instant::now());
+        let mut batch = Batch::default();
+        let mut orders = String::new();
+        for _ in 0..3 {
+            queue.push(&mut rows(1), Instant::now());
+            for _ in 0..2 {
+                match queue.next(&mut batch, past) {
+                    Order::Commit => {
+                        batch.clear();
+                        orders.push('c');
+                    }
+                    _ => orders.push('w'),
+                }
+            }
+        }
+        assert_eq!(orders, "wcwcwc");
+    }
+
+    #[test]
+    fn marks_without_readings_are_handed_on_too() {
+        let queue = Queue::new(
+            20,
+            Policy {
+                interval: Duration::ZERO,
+                ..POLICY
+            },
+        );
+        let mut batch = Batch::default();
+        batch.mark(Mark {
+            stream: 0,
+            lines: 3,
+        });
+        queue.push(&mut batch, Instant::now());
+        assert!(matches!(queue.next(&mut batch, None), Order::Commit));
+        assert_eq!(batch.marks().len(), 1);
+    }
+}

@@ -1,0 +1,199 @@
+//! From what the two threads know to what is said of it: the state, and whether it is healthy. Pure but for
+//! the time.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Report;
+use crate::reading::Counts;
+use crate::record::stop::Step;
+use crate::record::writer::News;
+use crate::store;
+
+/// A commit or a checkpoint that fails, or does not come back, for longer than this is no health.
+pub const HEALTH_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the input thread knows.
+pub struct Facts<'a> {
+    pub db: &'a Path,
+    pub names: Vec<&'a str>,
+    pub began: Instant,
+    pub is_stopping: bool,
+    pub sources: usize,
+    /// Sampled sources that see no sensor.
+    pub blind_sources: usize,
+    pub counts: Counts,
+    pub queued: usize,
+    pub queue_max: usize,
+    /// What the writer has told it.
+    pub news: &'a News,
+}
+
+/// How long nothing could be committed.
+fn waiting(news: &News, now: Instant) -> Duration {
+    let since = match (&news.trouble, news.busy_since) {
+        (Some(trouble), _) => Some(trouble.since),
+        (None, _) if news.is_shortening => None,
+        (None, busy) => busy,
+    };
+    since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+}
+
+fn reasons(facts: &Facts, now: Instant) -> Vec<String> {
+    let news = facts.news;
+    let waiting = waiting(news, now);
+    let seconds = waiting.as_secs();
+    let mut reasons = Vec::new();
+    match &news.trouble {
+        Some(trouble) if trouble.is_full => {
+            reasons.push(format!(
+                "the disk is full, for {seconds} s: {}",
+                trouble.reason
+            ));
+        }
+        Some(trouble) if waiting >= HEALTH_LIMIT => {
+            reasons.push(format!("it fails, for {seconds} s: {}", trouble.reason));
+        }
+        None if waiting >= HEALTH_LIMIT => {
+            let what = match news.step {
+                Step::Open => "the database is not open yet",
+                _ => "the disk has not answered",
+            };
+            reasons.push(format!("{what}, for {seconds} s"));
+        }
+        _ => {}
+    }
+    if news.set_aside > 0 {
+        reasons.push(format!(
+            "{} damaged and set aside: take away {}.damaged-* when it has been looked at",
+            news.set_aside,
+            facts.db.display()
+        ));
+    }
+    if facts.blind_sources > 0 {
+        reasons.push("sysfs finds no sensor that can be read".into());
+    }
+    reasons
+}
+
+pub fn report(facts: &Facts) -> Report {
+    report_at(facts, Instant::now())
+}
+
+fn report_at(facts: &Facts, now: Instant) -> Report {
+    let news = facts.news;
+    let waiting = waiting(news, now);
+    let state = if facts.is_stopping {
+        "stopping"
+    } else if news.trouble.is_some() || waiting >= HEALTH_LIMIT {
+        "waiting"
+    } else if news.is_shortening {
+        "shortening"
+    } else if news.step == Step::Open {
+        "starting"
+    } else {
+        "recording"
+    };
+    let mut report = Report::default();
+    report.put("state", state);
+    report.judge(&reasons(facts, now));
+    report.put("db", facts.db.display());
+    if !news.device.is_empty() {
+        report.put("device", &news.device);
+        report.put("run", news.run);
+    }
+    report.put("version", crate::VERSION);
+    for name in &facts.names {
+        report.put("name", name);
+    }
+    report.put("pid", std::process::id());
+    report.put("uptime_s", (now - facts.began).as_secs());
+    report.put("sources", facts.sources);
+    report.put("committed", news.committed);
+    report.put("queued", facts.queued);
+    report.put("queue_max", facts.queue_max);
+    report.put("dropped", facts.counts.dropped);
+    report.put("rejected", facts.counts.rejected);
+    report.put("errors", facts.counts.errors + news.errors);
+    report.put("expired", news.expired);
+    report.put("set_aside", news.set_aside);
+    let wal_bytes = store::wal_bytes(news.wal_frames, news.page_bytes);
+    report.put("wal_bytes", wal_bytes);
+    match news.free_bytes {
+        Some(bytes) => report.put("free_bytes", bytes),
+        None => report.put("free_bytes", "none"),
+    }
+    report.put_age("last_commit_ms", news.last_commit.map(|at| now - at));
+    report.put_age(
+        "last_checkpoint_ms",
+        news.last_checkpoint.map(|at| now - at),
+    );
+    report.put("waiting_s", waiting.as_secs());
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::writer::Trouble;
+
+    fn told(news: &News, blind_sources: usize, now: Instant) -> (bool, String) {
+        let facts = Facts {
+            db: Path::new("/x.db"),
+            names: Vec::new(),
+            began: now,
+            is_stopping: false,
+            sources: 1,
+            blind_sources,
+            counts: Counts::default(),
+            queued: 0,
+            queue_max: 1,
+            news,
+        };
+        let report = report_at(&facts, now);
+        (report.is_healthy(), report.text())
+    }
+
+    #[test]
+    fn it_is_healthy_until_there_is_a_reason_against_it() {
+        let start = Instant::now();
+        let late = start + HEALTH_LIMIT;
+        let mut news = News {
+            step: Step::Record,
+            ..News::default()
+        };
+        assert!(told(&news, 0, late).0);
+        news.busy_since = Some(start);
+        assert!(told(&news, 0, late - Duration::from_millis(1)).0);
+        let (healthy, text) = told(&news, 0, late);
+        assert!(!healthy && text.contains("state=waiting\n"), "{text}");
+        assert!(
+            text.contains("reason=the disk has not answered, for 10 s\n"),
+            "{text}"
+        );
+        news.is_shortening = true;
+        let (healthy, text) = told(&news, 0, late);
+        assert!(healthy && text.contains("state=shortening\n"), "{text}");
+        news.is_shortening = false;
+        news.trouble = Some(Trouble {
+            since: start,
+            reason: "locked".into(),
+            is_full: false,
+        });
+        assert!(told(&news, 0, start).0);
+        let (healthy, text) = told(&news, 0, late);
+        assert!(
+            !healthy && text.contains("reason=it fails, for 10 s: locked\n"),
+            "{text}"
+        );
+        // A full disk does not pass by waiting.
+        news.trouble.as_mut().unwrap().is_full = true;
+        assert!(!told(&news, 0, start).0);
+        news.trouble = None;
+        news.busy_since = None;
+        assert!(!told(&news, 1, start).0);
+        news.set_aside = 1;
+        let (healthy, text) = told(&news, 0, start);
+        assert!(!healthy && text.contains("/x.db.damaged-*"), "{text}");
+    }
+}

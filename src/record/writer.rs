@@ -1,0 +1,706 @@
+//! The writer: the thread that owns the database, from opening to closing it.
+//!
+//! It commits what the queue gives, checkpoints, and tells the input thread how far it is. An error that
+//! may pass is waited out with the batch in hand; after any other nothing is committed or synced again.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::cli::{CheckpointMode, OnDamage, Record, Synchronous};
+use crate::log;
+use crate::place::evidence::{self, Loss, Treatment};
+use crate::place::set_aside;
+use crate::place::{self, Identity, Lock};
+use crate::reading::Batch;
+use crate::record::expiry::{Retention, SizeLimit};
+use crate::record::queue::{Order, Queue};
+use crate::record::retry::{Pin, Retry, Threshold};
+use crate::record::stop::{Step, Stop};
+use crate::store::ack::{Ack, Resume};
+use crate::store::{
+    self, BringDown, BroughtDown, Checkpoint, Class, Committed, Db, Error, Start, Sync,
+};
+use crate::sys::{self, Bell, Clock};
+
+/// Between two tries of the stop's checkpoint.
+const CHECKPOINT_AGAIN: Duration = Duration::from_millis(100);
+/// How often an idle writer looks whether its files are still there.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// What keeps the writer from committing, and since when.
+pub struct Trouble {
+    pub since: Instant,
+    pub reason: String,
+    /// There is no room on the disk.
+    pub is_full: bool,
+}
+
+/// What the writer tells the input thread.
+#[derive(Default)]
+pub struct News {
+    pub step: Step,
+    pub device: String,
+    pub run: i64,
+    /// Readings of this run in the file.
+    pub committed: u64,
+    /// Frames in the WAL that are still needed there.
+    pub wal_frames: u32,
+    pub page_bytes: u64,
+    pub last_checkpoint: Option<Instant>,
+    pub last_commit: Option<Instant>,
+    /// Since when the writer has been at the disk without coming back.
+    pub busy_since: Option<Instant>,
+    pub trouble: Option<Trouble>,
+    /// A file over `--max-size` is being made shorter, which takes as long as it takes.
+    pub is_shortening: bool,
+    /// Commits and checkpoints that failed.
+    pub errors: u64,
+    /// Device and inode of the database.
+    pub file: Option<(u64, u64)>,
+    /// Databases that were set aside and are still there.
+    pub set_aside: usize,
+    pub free_bytes: Option<u64>,
+    /// Readings that retention has dropped since the start.
+    pub expired: u64,
+    /// For want of room or memory the file is not one file yet, though nothing is left in the WAL.
+    pub kept_wal: bool,
+    /// Newest ack of each stream since the last look, by stream.
+    pub acks: Vec<Ack>,
+    /// Of the streams that said hello.
+    pub resumes: Vec<Resume>,
+    /// Why the writer gave up.
+    pub failure: Option<Error>,
+}
+
+/// The writer's side of what both threads know.
+pub struct Progress {
+    news: Mutex<News>,
+    /// Rings when there is something that the input thread waits for.
+    pub bell: Bell,
+}
+
+impl Progress {
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Progress {
+            news: Mutex::default(),
+            bell: Bell::new()?,
+        })
+    }
+
+    pub fn look(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer turns to the disk.
+    fn busy(&self) {
+        self.look().busy_since = Some(Instant::now());
+    }
+
+    /// It has come back.
+    fn idle(&self) {
+        self.look().busy_since = None;
+    }
+
+    /// It has failed, and will try again.
+    fn trouble(&self, error: &Error) {
+        let mut news = self.look();
+        news.busy_since = None;
+        news.errors += 1;
+        let since = news.trouble.as_ref().map_or_else(Instant::now, |t| t.since);
+        news.trouble = Some(Trouble {
+            since,
+            reason: error.to_string(),
+            is_full: error.is_full(),
+        });
+    }
+}
+
+pub struct Writer {
+    pub path: PathBuf,
+    pub settings: Record,
+    pub start: Start,
+    pub queue: Arc<Queue>,
+    pub progress: Arc<Progress>,
+    /// The time of day, by which readings are old.
+    pub clock_ns: Box<dyn Fn() -> i64 + Send>,
+    pub lock: RefCell<Lock>,
+}
+
+/// What is looked after between commits.
+struct Tending {
+    threshold: Threshold,
+    pin: Pin,
+    retention: Retention,
+}
+
+impl Writer {
+    /// The whole life of the thread.
+    pub fn run(self) {
+        let end = self.open().and_then(|mut db| {
+            // After an error `db` is only dropped: that syncs nothing, so that a sync that failed is not
+            // tried again.
+            let stop = self.record(&mut db)?;
+            let wal_frames = self.finish(&mut db, &stop)?;
+            self.close(db, wal_frames)
+        });
+        if let Err(e) = end {
+            self.progress.look().failure = Some(e);
+        }
+        self.progress.bell.ring();
+    }
+
+    fn open(&self) -> Result<Db, Error> {
+        let settings = &self.settings;
+        let mut retry = Retry::begin();
+        let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
+        if let Err(e) = store::remove_copy(&self.path) {
+            log::warn("copy-not-removed", &[("error", &e)]);
+        }
+        let mut loss = self.look_at_wal()?;
+        loop {
+            self.progress.busy();
+            let opened = Db::open(
+                &self.path,
+                settings.busy_timeout,
+                settings.wal_autocheckpoint,
+                &self.start,
+                loss,
+            )
+            .and_then(|mut db| {
+                retry.over("open-resumed");
+                self.bring_down(&mut db)?;
+                Ok(db)
+            });
+            match opened {
+                Ok(db) => {
+                    let set_aside = self.tell_set_aside();
+                    let file = place::inode(&self.path).ok();
+                    let free_bytes = place::free_bytes(&self.path);
+                    tell_recovered(&db, loss);
+                    let mut news = self.progress.look();
+                    news.step = Step::Record;
+                    news.busy_since = None;
+                    news.trouble = None;
+                    news.set_aside = set_aside;
+                    news.file = file;
+                    news.free_bytes = free_bytes;
+                    news.device = db.device().to_owned();
+                    news.run = db.run();
+                    news.wal_frames = db.wal_frames();
+                    news.page_bytes = db.page_bytes();
+                    drop(news);
+                    self.progress.bell.ring();
+                    return Ok(db);
+                }
+                // Nothing was accepted yet, so that a signal need not wait for the file.
+                Err(e) if e.class() == Class::Retry && !self.queue.is_stopped_by_signal() => {
+                    self.progress.trouble(&e);
+                    retry.wait(&self.queue, "open-waiting", &e);
+                }
+                // Once: a new file that is damaged too means a device that cannot be recorded to.
+                Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
+                    self.set_aside(&e)?;
+                    // It went with the file that it was found of.
+                    loss = None;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// A file that is over `--max-size` is made shorter before anything is recorded. Damage where readings
+    /// will go is found, so that the start may set the file aside.
+    fn bring_down(&self, db: &mut Db) -> Result<(), Error> {
+        let settings = &self.settings;
+        if settings.retain.is_some() || settings.max_size_bytes.is_some() {
+            match db.try_expiry() {
+                Err(e) if e.class() != Class::Retry => return Err(e),
+                _ => {}
+            }
+        }
+        let Some(limit) = SizeLimit::of(settings, db.page_bytes()) else {
+            return Ok(());
+        };
+        let limit = limit.beside_names(db.names_bytes());
+        if settings.wal_autocheckpoint == 0 {
+            let reason = "with --wal-autocheckpoint 0 the -wal is another tool's to keep small";
+            log::warn("max-size-without-wal", &[("reason", &reason)]);
+        }
+        let queue = &*self.queue;
+        let should_end = || queue.is_stopped_by_signal();
+        let mut retry = Retry::begin();
+        let mut wait = |e: &Error| {
+            self.progress.trouble(e);
+            retry.wait(&self.queue, "open-waiting", e);
+            !should_end()
+        };
+        let begun = Instant::now();
+        self.progress.look().is_shortening = true;
+        let done = db.bring_down(&mut BringDown {
+            pages_max: limit.pages_max,
+            wal_autocheckpoint: settings.wal_autocheckpoint,
+            min_free_bytes: settings.min_free_bytes,
+            lock: &mut self.lock.borrow_mut(),
+            should_end: &should_end,
+            wait: &mut wait,
+        });
+        self.progress.look().is_shortening = false;
+        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = format_args!("{seconds:.1}");
+        let expired = match &done {
+            Ok(BroughtDown::Unneeded) => return Ok(()),
+            Ok(BroughtDown::Done { expired }) => {
+                log::info("shortened", &[("expired", expired), ("seconds", &seconds)]);
+                *expired
+            }
+            Ok(BroughtDown::NotShortened { expired, reason }) => {
+                log::warn(
+                    "over-max-size",
+                    &[
+                        ("expired", expired),
+                        ("reason", reason),
+                        ("retry", &"at the next start"),
+                    ],
+                );
+                *expired
+            }
+            Err(e) => return Err(e.clone()),
+        };
+        self.progress.look().expired += expired as u64;
+        Ok(())
+    }
+
+    /// Looks at what SQLite would clean away or replay, and takes care of it. Gives what is lost.
+    fn look_at_wal(&self) -> Result<Option<Loss>, Error> {
+        let boot_id = self.start.boot_id.as_deref();
+        let mut failed = None;
+        let look = evidence::look(&self.path, boot_id, || {
+            let asked = store::last_run(&self.path);
+            asked.unwrap_or_else(|e| {
+                failed = Some(e);
+                None
+            })
+        });
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        // Where the look cannot be taken, SQLite's own calls tell better why.
+        let found = look.unwrap_or_default();
+        let now_ns = sys::clock_ns(Clock::Real);
+        match found.wal {
+            Treatment::Leave => {}
+            Treatment::Copy => {
+                if let Err(e) = set_aside::copy_wal(&self.path, now_ns) {
+                    log::error("wal-not-copied", &[("error", &e)]);
+                }
+            }
+            Treatment::Clear => match std::fs::remove_file(place::wal_of(&self.path)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    let todo = format!("it cannot be removed: {e}");
+                    return Err(Error::foreign_wal(&self.path, &todo));
+                }
+                _ => {}
+            },
+            Treatment::Remove if self.settings.on_damage == OnDamage::Refuse => {
+                return Err(Error::foreign_wal(&self.path, "take the -wal away"));
+            }
+            Treatment::Remove => {
+                let aside = set_aside::set_wal_aside(&self.path, now_ns).map_err(|e| {
+                    Error::foreign_wal(&self.path, &format!("it cannot be set aside: {e}"))
+                })?;
+                let reason = "it does not belong to this database, and would have ruined it";
+                let path = place::wal_of(&aside);
+                log::error(
+                    "wal-foreign",
+                    &[("path", &path.display()), ("reason", &reason)],
+                );
+            }
+        }
+        Ok(found.loss)
+    }
+
+    /// Makes way for a new file, and takes its lock.
+    fn set_aside(&self, damage: &Error) -> Result<(), Error> {
+        log::error("database-damaged", &[("error", damage)]);
+        let failed = |message: String| Error {
+            message: format!("{}; and it cannot be set aside: {message}", damage.message),
+            ..damage.clone()
+        };
+        set_aside::set_aside(&self.path, sys::clock_ns(Clock::Real))
+            .map_err(|e| failed(e.to_string()))?;
+        let lock = place::lock(&self.path).map_err(failed)?;
+        self.lock.replace(lock);
+        Ok(())
+    }
+
+    /// Says which databases were set aside and wait for somebody. Gives how many.
+    fn tell_set_aside(&self) -> usize {
+        let paths = set_aside::still_aside(&self.path);
+        for path in &paths {
+            log::error(
+                "set-aside",
+                &[
+                    ("path", &path.display()),
+                    (
+                        "reason",
+                        &"it was found damaged; take it away to end this message",
+                    ),
+                ],
+            );
+        }
+        paths.len()
+    }
+
+    /// Looks at what the status tells of the disk.
+    fn look_around(&self) {
+        let free_bytes = place::free_bytes(&self.path);
+        let was_set_aside = self.progress.look().set_aside;
+        // Only a start sets one aside.
+        let set_aside = if was_set_aside > 0 {
+            set_aside::still_aside(&self.path).len()
+        } else {
+            0
+        };
+        let mut news = self.progress.look();
+        news.free_bytes = free_bytes;
+        news.set_aside = set_aside;
+    }
+
+    /// Commits and checkpoints until a stop.
+    fn record(&self, db: &mut Db) -> Result<Stop, Error> {
+        let mut batch = Batch::default();
+        let mut tending = Tending {
+            threshold: Threshold::new(self.checkpoint_frames(db.page_bytes())),
+            pin: Pin::default(),
+            retention: Retention::new(&self.settings, db.page_bytes()),
+        };
+        let identity = Identity::of(&self.path).map_err(|_| Error::files_gone(&self.path))?;
+        let period = self.settings.checkpoint_interval;
+        let mut next_checkpoint = period.map(|p| Instant::now() + p);
+        let mut is_surplus_left = false;
+        loop {
+            let now = Instant::now();
+            let next_look = if is_surplus_left {
+                now
+            } else {
+                now + LOOK_PERIOD
+            };
+            let wake = next_checkpoint.map_or(next_look, |at| at.min(next_look));
+            self.progress.idle();
+            let order = self.queue.next(&mut batch, Some(wake));
+            self.progress.busy();
+            match order {
+                Order::Commit => {
+                    let committed = self.commit(db, &batch, &mut tending)?;
+                    // Before anybody is told of the commit.
+                    identity
+                        .missing()
+                        .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
+                    self.settle(db, &mut batch, &committed);
+                    is_surplus_left = self.tend(db, &mut tending)?;
+                }
+                Order::Checkpoint => {
+                    let pin = &mut tending.pin;
+                    self.checkpoint(db, CheckpointMode::Passive, "signal", pin)?;
+                }
+                Order::Woken => {
+                    identity
+                        .missing()
+                        .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
+                    self.look_around();
+                    is_surplus_left = self.tend(db, &mut tending)?;
+                    let now = Instant::now();
+                    if next_checkpoint.is_none_or(|at| at > now) {
+                        continue;
+                    }
+                    // An idle recorder leaves the disk alone.
+                    if self.progress.look().wal_frames > 0 {
+                        let (mode, pin) = (self.settings.checkpoint_mode, &mut tending.pin);
+                        self.checkpoint(db, mode, "interval", pin)?;
+                    }
+                    next_checkpoint = period.map(|p| Instant::now() + p);
+                }
+                Order::Stop(stop) => {
+                    tending.retention.tell_rest();
+                    return Ok(stop);
+                }
+            }
+        }
+    }
+
+    /// Frames by which the WAL grows before it is copied.
+    fn checkpoint_frames(&self, page_bytes: u64) -> u32 {
+        let frames = self.settings.wal_autocheckpoint;
+        match SizeLimit::of(&self.settings, page_bytes) {
+            Some(limit) => frames.min(store::wal_frames_of(limit.checkpoint_bytes(), page_bytes)),
+            None => frames,
+        }
+    }
+
+    /// After a commit and while there is none: takes a step of retention and copies the WAL if it has
+    /// grown. Gives whether there are more steps to take.
+    fn tend(&self, db: &mut Db, tending: &mut Tending) -> Result<bool, Error> {
+        let more = tending.retention.step(db, (self.clock_ns)())?;
+        self.tell_expired(db, tending);
+        if tending.threshold.reached(db.wal_frames()) {
+            let pin = &mut tending.pin;
+            self.checkpoint(db, CheckpointMode::Passive, "autocheckpoint", pin)?;
+        }
+        Ok(more)
+    }
+
+    fn tell_expired(&self, db: &Db, tending: &mut Tending) {
+        let expired = std::mem::take(&mut tending.retention.expired);
+        if expired > 0 {
+            let mut news = self.progress.look();
+            news.expired += expired as u64;
+            news.wal_frames = db.wal_frames();
+            drop(news);
+            self.progress.bell.ring();
+        }
+    }
+
+    /// Commits the batch, however long that takes.
+    fn commit(
+        &self,
+        db: &mut Db,
+        batch: &Batch,
+        tending: &mut Tending,
+    ) -> Result<Committed, Error> {
+        let sync = match self.settings.synchronous {
+            Synchronous::Full => Sync::Full,
+            Synchronous::Normal => Sync::Normal,
+            Synchronous::Auto if batch.awaited => Sync::Full,
+            Synchronous::Auto => Sync::Normal,
+        };
+        let mut retry = Retry::begin();
+        loop {
+            let ready = self
+                .leave_room()
+                .and_then(|()| self.make_room(db, batch, tending));
+            match ready.and_then(|()| db.commit(batch, sync)) {
+                Ok(committed) => {
+                    retry.over("commit-resumed");
+                    return Ok(committed);
+                }
+                Err(e) if e.class() == Class::Retry => {
+                    db.count_error();
+                    self.progress.trouble(&e);
+                    retry.wait(&self.queue, "commit-waiting", &e);
+                    self.look_around();
+                    self.progress.busy();
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Keeps `--max-size`.
+    fn make_room(&self, db: &mut Db, batch: &Batch, tending: &mut Tending) -> Result<(), Error> {
+        let wal_is_long = tending.retention.make_room(db, batch)?;
+        self.tell_expired(db, tending);
+        if wal_is_long {
+            let pin = &mut tending.pin;
+            self.checkpoint(db, CheckpointMode::Passive, "max-size", pin)?;
+        }
+        Ok(())
+    }
+
+    /// An error when the disk is as full as `--min-free` lets it be. What is kept is for the last commit.
+    fn leave_room(&self) -> Result<(), Error> {
+        let keep_free_bytes = if self.queue.is_stopping() {
+            0
+        } else {
+            self.settings.min_free_bytes
+        };
+        store::look_for_room(&self.path, keep_free_bytes)
+    }
+
+    /// Tells of a commit, and empties the batch.
+    fn settle(&self, db: &Db, batch: &mut Batch, committed: &Committed) {
+        log::debug(
+            "commit",
+            &[
+                ("rows", &batch.rows().len()),
+                ("wal_frames", &db.wal_frames()),
+            ],
+        );
+        batch.clear();
+        let mut news = self.progress.look();
+        news.committed = db.committed() as u64;
+        news.last_commit = Some(Instant::now());
+        news.trouble = None;
+        news.wal_frames = db.wal_frames();
+        for ack in Ack::all(committed) {
+            let stream = ack.stream();
+            match news.acks.binary_search_by_key(&stream, Ack::stream) {
+                Ok(at) => news.acks[at] = ack,
+                Err(at) => news.acks.insert(at, ack),
+            }
+        }
+        news.resumes.extend(Resume::all(committed));
+        // Under the same lock, so that a batch is never both committed and held.
+        if self.queue.done() || !news.acks.is_empty() || !news.resumes.is_empty() {
+            self.progress.bell.ring();
+        }
+    }
+
+    /// One checkpoint, told in the log. One that could not be made is told and made again at its time.
+    fn checkpoint(
+        &self,
+        db: &mut Db,
+        mode: CheckpointMode,
+        cause: &str,
+        pin: &mut Pin,
+    ) -> Result<(), Error> {
+        // Waiting for a reader here would hold up the commits.
+        match db.checkpoint(mode, Duration::ZERO) {
+            Ok(done) => {
+                tell(&done, cause);
+                pin.look(&done, db.page_bytes(), Instant::now());
+                let mut news = self.progress.look();
+                news.last_checkpoint = Some(Instant::now());
+                news.wal_frames = done.log - done.copied.min(done.log);
+                Ok(())
+            }
+            Err(e) if e.class() == Class::Retry => {
+                db.count_error();
+                self.progress.look().errors += 1;
+                log::warn("checkpoint-failed", &[("cause", &cause), ("error", &e)]);
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Everything is committed: ends the run and brings the file together. Gives the frames that had to
+    /// stay in the WAL.
+    fn finish(&self, db: &mut Db, stop: &Stop) -> Result<u32, Error> {
+        self.progress.look().step = Step::EndRun;
+        let mut retry = Retry::begin();
+        while let Err(e) = db.end_run(sys::clock_ns(Clock::Real), stop.reason.name()) {
+            if e.class() != Class::Retry {
+                return Err(e);
+            }
+            retry.wait(&self.queue, "commit-waiting", &e);
+        }
+        let (committed, counts, checkpoints) = db.ledger();
+        log::info(
+            "run",
+            &[
+                ("run", &db.run()),
+                ("committed", &committed),
+                ("dropped", &counts.dropped),
+                ("rejected", &counts.rejected),
+                ("errors", &counts.errors),
+                ("checkpoints", &checkpoints),
+            ],
+        );
+        let mut news = self.progress.look();
+        news.step = Step::Checkpoint;
+        news.wal_frames = db.wal_frames();
+        drop(news);
+        self.progress.bell.ring();
+
+        let until = Instant::now() + stop.patience(Instant::now());
+        // First without waiting for anybody, so that what can be copied is, whatever a reader does.
+        let mut whole = self.last_checkpoint(db, CheckpointMode::Passive, Duration::ZERO)?;
+        loop {
+            let patience = until.saturating_duration_since(Instant::now());
+            let done = self.last_checkpoint(db, CheckpointMode::Truncate, patience)?;
+            whole = Checkpoint {
+                log: whole.log.max(done.log),
+                copied: whole.copied.max(done.copied),
+                took: whole.took + done.took,
+                ..done
+            };
+            let frames = if done.is_truncated() { 0 } else { whole.log };
+            self.progress.look().wal_frames = frames;
+            // SQLite waits for readers, but not for another process's checkpoint.
+            if frames == 0 || Instant::now() >= until {
+                tell(&whole, "stop");
+                return Ok(frames);
+            }
+            std::thread::sleep(CHECKPOINT_AGAIN);
+        }
+    }
+
+    /// One of the stop's checkpoints; one that found no room counts as one in which nothing was copied.
+    fn last_checkpoint(
+        &self,
+        db: &mut Db,
+        mode: CheckpointMode,
+        patience: Duration,
+    ) -> Result<Checkpoint, Error> {
+        match db.checkpoint(mode, patience) {
+            Err(e) if e.class() == Class::Retry => {
+                log::warn("checkpoint-failed", &[("cause", &"stop"), ("error", &e)]);
+                Ok(Checkpoint::not_made(mode, db.wal_frames()))
+            }
+            done => done,
+        }
+    }
+
+    fn close(&self, mut db: Db, wal_frames: u32) -> Result<(), Error> {
+        self.progress.look().step = Step::Close;
+        if wal_frames == 0 {
+            match db.leave_wal() {
+                Ok(true) => {}
+                Ok(false) => {
+                    let reason = "another process has the file open";
+                    log::info("kept-in-wal-mode", &[("reason", &reason)]);
+                }
+                // Not tried again: SQLite would take the mode for changed, whatever the file says.
+                Err(e) if e.class() == Class::Retry => {
+                    log::warn("kept-in-wal-mode", &[("reason", &e)]);
+                    self.progress.look().kept_wal = true;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        db.close()?;
+        self.progress.look().step = Step::Closed;
+        Ok(())
+    }
+}
+
+/// Says which runs were found unfinished, and what is lost of them.
+fn tell_recovered(db: &Db, loss: Option<Loss>) {
+    let advice: &dyn std::fmt::Display = match loss {
+        None => &"",
+        Some(Loss::Missing) => {
+            &"commits since its last checkpoint were in the -wal, which was taken away; it does not fit any more, do not bring it back"
+        }
+        Some(Loss::Damaged) => {
+            &"commits behind the damage in its -wal are lost; a copy of that is set aside"
+        }
+    };
+    for run in db.unclean() {
+        let fields: [log::Field; 4] = [
+            ("run", &run.run),
+            ("reason", &run.reason),
+            ("readings", &run.committed),
+            ("advice", advice),
+        ];
+        match loss {
+            None => log::warn("recovered", &fields[..3]),
+            Some(_) => log::error("recovered", &fields),
+        }
+    }
+}
+
+fn tell(done: &Checkpoint, cause: &str) {
+    log::info(
+        "checkpoint",
+        &[
+            ("mode", &done.mode),
+            ("cause", &cause),
+            ("busy", &u8::from(done.busy)),
+            ("log", &done.log),
+            ("checkpointed", &done.copied),
+            ("ms", &format_args!("{:.1}", done.took.as_secs_f64() * 1e3)),
+        ],
+    );
+}

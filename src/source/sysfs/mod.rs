@@ -1,0 +1,395 @@
+//! The kernel's own sensors (hwmon, thermal, iio, power_supply) as readings in SI units.
+//!
+//! Promises that a channel keeps its name over reboots, that two channels never share one, and that a
+//! sensor which fails costs nobody else a reading. Does not wait: no thread, no clock, no blocking open.
+//! A bus number in a name (`i2c/1-0048`) is as lasting as the kernel makes it. The recorder's input
+//! thread calls `rescan` at the start and then each minute, and `sample` at each tick.
+
+mod attribute;
+mod channel;
+mod scan;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use crate::log;
+use crate::reading::series;
+use crate::sort;
+use attribute::{Files, Miss, Pass};
+use channel::{Class, Spec};
+use scan::{Seen, Tags};
+
+pub use attribute::{DESCRIPTORS_KEPT_MAX, Reason};
+pub use channel::parse_number;
+
+/// What is worth one line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice<'a> {
+    /// A channel is there and will be read.
+    Found {
+        sensor: &'a str,
+        field: &'a str,
+        path: &'a Path,
+    },
+    /// A channel is no longer there.
+    Gone {
+        sensor: &'a str,
+        field: &'a str,
+        path: &'a Path,
+    },
+    /// A channel gives no readings from now on; `path` is the file in whose reading that showed.
+    Failing {
+        sensor: &'a str,
+        field: &'a str,
+        path: &'a Path,
+        reason: Reason,
+    },
+    /// A channel that was failing gives readings again.
+    Recovered {
+        sensor: &'a str,
+        field: &'a str,
+        path: &'a Path,
+    },
+    /// There is no sensor at all.
+    None,
+}
+
+#[derive(Debug)]
+struct Channel {
+    /// What it is called within its node; with the field, which channel it is.
+    name: String,
+    sensor: String,
+    field: &'static str,
+    files: Files,
+    failing: bool,
+}
+
+impl Channel {
+    fn found(&self) -> Notice<'_> {
+        Notice::Found {
+            sensor: &self.sensor,
+            field: self.field,
+            path: self.files.path(),
+        }
+    }
+
+    fn gone(&self) -> Notice<'_> {
+        Notice::Gone {
+            sensor: &self.sensor,
+            field: self.field,
+            path: self.files.path(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Node {
+    class: Class,
+    place: PathBuf,
+    tags: Tags,
+    dir: PathBuf,
+    channels: Vec<Channel>,
+    /// Something of it has gone: before a file is opened here again, look whether it is the same device.
+    doubtful: bool,
+}
+
+#[derive(Debug)]
+pub struct Sysfs {
+    root: PathBuf,
+    nodes: Vec<Node>,
+    told_none: bool,
+}
+
+impl Sysfs {
+    /// Reads nothing yet.
+    pub fn new(root: PathBuf) -> Self {
+        Sysfs {
+            root,
+            nodes: Vec::new(),
+            told_none: false,
+        }
+    }
+
+    pub fn channels(&self) -> usize {
+        self.nodes.iter().map(|node| node.channels.len()).sum()
+    }
+
+    /// Channels that gave a value when they were last read, or have not been read yet.
+    pub fn readable(&self) -> usize {
+        let channels = self.nodes.iter().flat_map(|node| &node.channels);
+        channels.filter(|channel| !channel.failing).count()
+    }
+
+    /// Takes up the channels that are new and drops those that have gone. The others keep their name and
+    /// their open descriptors.
+    pub fn rescan(&mut self, tell: &mut dyn FnMut(Notice<'_>)) {
+        let mut old = std::mem::take(&mut self.nodes);
+        let mut added: Vec<(usize, Spec, Option<String>)> = Vec::new();
+        let mut new: Vec<(Class, Seen, Vec<Option<String>>)> = Vec::new();
+        for class in Class::ALL {
+            let Ok(seen) = scan::nodes(&self.root, class) else {
+                // A list that fails for want of memory or descriptors does not say that all have gone.
+                self.nodes
+                    .extend(old.extract_if(.., |node| node.class == class));
+                continue;
+            };
+            for seen in seen {
+                let same = |node: &Node| {
+                    node.class == class && node.place == seen.place && node.tags == seen.tags
+                };
+                match old.iter().position(same) {
+                    Some(at) => {
+                        let mut node = old.swap_remove(at);
+                        let index = self.nodes.len();
+                        for spec in node.renew(seen, tell) {
+                            let label = label(&node.dir, &spec);
+                            added.push((index, spec, label));
+                        }
+                        self.nodes.push(node);
+                    }
+                    None => {
+                        let labels = seen.specs.iter().map(|spec| label(&seen.dir, spec));
+                        let labels = labels.collect();
+                        new.push((class, seen, labels));
+                    }
+                }
+            }
+        }
+        for channel in old.iter().flat_map(|node| &node.channels) {
+            tell(channel.gone());
+        }
+        // Nodes that tags and labels do not tell apart are numbered in this order: what they are decides
+        // it where it can, the kernel's numbering only where nothing else differs.
+        sort::short(&mut new, |(_, a, a_labels), (_, b, b_labels)| {
+            let a_channels = a.specs.iter().map(|spec| (&spec.channel, spec.field));
+            let b_channels = b.specs.iter().map(|spec| (&spec.channel, spec.field));
+            a.tags
+                .cmp(&b.tags)
+                .then_with(|| a_channels.cmp(b_channels))
+                .then_with(|| a_labels.cmp(b_labels))
+                .then_with(|| (a.number, &a.place).cmp(&(b.number, &b.place)))
+        });
+        for (class, seen, labels) in new {
+            let index = self.nodes.len();
+            let specs = seen.specs.into_iter().zip(labels);
+            added.extend(specs.map(|(spec, label)| (index, spec, label)));
+            self.nodes.push(Node {
+                class,
+                place: seen.place,
+                tags: seen.tags,
+                dir: seen.dir,
+                channels: Vec::new(),
+                doubtful: false,
+            });
+        }
+        self.add(added, tell);
+
+        let none = self.channels() == 0;
+        if none && !self.told_none {
+            tell(Notice::None);
+        }
+        self.told_none = none;
+    }
+
+    fn add(&mut self, added: Vec<(usize, Spec, Option<String>)>, tell: &mut dyn FnMut(Notice<'_>)) {
+        if added.is_empty() {
+            return;
+        }
+        let channels = self.nodes.iter().flat_map(|node| &node.channels);
+        let mut taken: HashSet<(String, &'static str)> = channels
+            .map(|channel| (channel.sensor.clone(), channel.field))
+            .collect();
+        for (index, spec, label) in added {
+            let node = &mut self.nodes[index];
+            let mut copy = 1;
+            let sensor = loop {
+                let sensor = sensor(
+                    node.class,
+                    &node.tags,
+                    &spec.channel,
+                    label.as_deref(),
+                    copy,
+                );
+                if taken.insert((sensor.clone(), spec.field)) {
+                    break sensor;
+                }
+                copy += 1;
+            };
+            let channel = Channel {
+                files: Files::new(&node.dir, &spec, None),
+                name: spec.channel,
+                sensor,
+                field: spec.field,
+                failing: false,
+            };
+            tell(channel.found());
+            node.channels.push(channel);
+        }
+    }
+
+    /// Reads one channel after another. `halt` is asked before each: when it says true the pass ends
+    /// there, because a stop must not wait for slow sensors.
+    pub fn sample(
+        &mut self,
+        emit: &mut dyn FnMut(&str, &str, f64),
+        halt: &dyn Fn() -> bool,
+        tell: &mut dyn FnMut(Notice<'_>),
+    ) {
+        let channels = self.nodes.iter().flat_map(|node| &node.channels);
+        let kept = channels.map(|channel| channel.files.open_count()).sum();
+        let mut pass = Pass::new(kept);
+        'nodes: for node in &mut self.nodes {
+            for channel in &mut node.channels {
+                if halt() {
+                    return;
+                }
+                let outcome = loop {
+                    if node.doubtful {
+                        if scan::tags(&self.root, node.class, &node.place) != node.tags {
+                            // Another device in its place; the next rescan sorts that out.
+                            continue 'nodes;
+                        }
+                        node.doubtful = false;
+                    }
+                    match channel.files.read(&mut pass) {
+                        // All of the channel's are then opened anew, so this comes once.
+                        Err((Miss::Stale, _)) => {
+                            node.doubtful = true;
+                            channel.files.close(&mut pass);
+                        }
+                        outcome => break outcome,
+                    }
+                };
+                match outcome {
+                    Ok(value) => {
+                        if std::mem::take(&mut channel.failing) {
+                            tell(Notice::Recovered {
+                                sensor: &channel.sensor,
+                                field: channel.field,
+                                path: channel.files.path(),
+                            });
+                        }
+                        emit(&channel.sensor, channel.field, value);
+                    }
+                    Err((Miss::Because(reason), path)) => {
+                        if !std::mem::replace(&mut channel.failing, true) {
+                            tell(Notice::Failing {
+                                sensor: &channel.sensor,
+                                field: channel.field,
+                                path,
+                                reason,
+                            });
+                        }
+                    }
+                    Err((Miss::Absent | Miss::Stale, _)) => node.doubtful = true,
+                    Err((Miss::Interrupted, _)) => {}
+                }
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Brings the channels to what was seen; gives back those that are new.
+    fn renew(&mut self, seen: Seen, tell: &mut dyn FnMut(Notice<'_>)) -> Vec<Spec> {
+        self.dir = seen.dir;
+        let mut old = std::mem::take(&mut self.channels);
+        let mut new = Vec::new();
+        for spec in seen.specs {
+            let same =
+                |channel: &Channel| channel.name == spec.channel && channel.field == spec.field;
+            match old.iter().position(same) {
+                Some(at) => {
+                    let channel = old.swap_remove(at);
+                    self.channels.push(Channel {
+                        files: Files::new(&self.dir, &spec, Some(channel.files)),
+                        ..channel
+                    });
+                }
+                None => new.push(spec),
+            }
+        }
+        for channel in &old {
+            tell(channel.gone());
+        }
+        new
+    }
+}
+
+/// Labels are read when a channel is taken up, and not again: its name holds for as long as it is there.
+fn label(dir: &Path, spec: &Spec) -> Option<String> {
+    scan::text(&dir.join(spec.label.as_ref()?))
+}
+
+/// The series' name; `copy` counts the nodes that nothing else tells apart, from 1.
+fn sensor(class: Class, tags: &Tags, channel: &str, label: Option<&str>, copy: usize) -> String {
+    let copy = copy.to_string();
+    let own = [
+        ("channel", channel),
+        ("label", label.unwrap_or("")),
+        ("node", if copy == "1" { "" } else { &copy }),
+    ];
+    let mut tags: Vec<(Cow<'_, str>, Cow<'_, str>)> = tags
+        .iter()
+        .map(|(key, value)| (*key, value.as_str()))
+        .chain(own)
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (key.into(), value.into()))
+        .collect();
+    series::canonical(class.name(), &mut tags)
+}
+
+/// Logs what happened to a sensor. Gives the errors to count.
+pub fn tell(notice: &Notice<'_>) -> u64 {
+    let source = ("source", &"sysfs" as &dyn std::fmt::Display);
+    let place = |event: &str,
+                 warn: bool,
+                 sensor: &str,
+                 field: &str,
+                 path: &Path,
+                 reason: &dyn std::fmt::Display| {
+        let fields: [log::Field; 5] = [
+            source,
+            ("sensor", &sensor),
+            ("field", &field),
+            ("path", &path.display()),
+            ("reason", reason),
+        ];
+        if warn {
+            log::warn(event, &fields);
+        } else {
+            log::info(event, &fields[..4]);
+        }
+    };
+    match *notice {
+        Notice::Found {
+            sensor,
+            field,
+            path,
+        } => place("sensor-found", false, sensor, field, path, &""),
+        Notice::Gone {
+            sensor,
+            field,
+            path,
+        } => place("sensor-gone", false, sensor, field, path, &""),
+        Notice::Recovered {
+            sensor,
+            field,
+            path,
+        } => {
+            place("sensor-recovered", false, sensor, field, path, &"");
+        }
+        Notice::Failing {
+            sensor,
+            field,
+            path,
+            reason,
+        } => {
+            place("sensor-failing", true, sensor, field, path, &reason);
+            return 1;
+        }
+        Notice::None => log::warn("no-sensors", &[source]),
+    }
+    0
+}

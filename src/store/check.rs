@@ -1,0 +1,362 @@
+//! `check`: what is damaged or missing in a file, in one snapshot, while recording may go on.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::spans::Examiner;
+use super::{Class, Error, UNCLEAN, code_in, identify, read, schema};
+use crate::db::error;
+use crate::db::raw::{Access, Connection};
+use crate::place::evidence::Loss;
+use crate::reading::fingerprint;
+use crate::reading::{Kind, Value};
+
+/// Findings past this many are counted and not listed.
+const FINDINGS_MAX: usize = 20;
+
+#[derive(Debug, Default)]
+pub struct Audit {
+    pub readings: i64,
+    pub runs: i64,
+    pub unclean: i64,
+    /// What cannot be as it was written, a line each.
+    pub damaged: Vec<String>,
+    /// What is not there, a line each.
+    pub missing: Vec<String>,
+    /// Findings that are not listed.
+    pub more: u64,
+}
+
+struct Run {
+    is_open: bool,
+    id: i64,
+    first_id: i64,
+    committed: i64,
+    fingerprint: i64,
+    /// What retention dropped, by the run's row.
+    expired: i64,
+    first_found: Option<i64>,
+    found: i64,
+    sum: u64,
+}
+
+struct Series {
+    fingerprint: u64,
+    kind: Option<Kind>,
+}
+
+impl Audit {
+    fn damage(&mut self, what: String) {
+        Self::add(&mut self.damaged, &mut self.more, what);
+    }
+
+    fn miss(&mut self, what: String) {
+        Self::add(&mut self.missing, &mut self.more, what);
+    }
+
+    fn add(list: &mut Vec<String>, more: &mut u64, what: String) {
+        if list.len() < FINDINGS_MAX {
+            list.push(what);
+        } else {
+            *more += 1;
+        }
+    }
+}
+
+/// Looks at everything. An error means that the look could not be taken; damage is a finding.
+pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, Error> {
+    let mut audit = Audit::default();
+    let verdict = read::verdict(path);
+    let lost = verdict.and_then(|verdict| verdict.loss);
+    if verdict.is_some() && lost.is_none() {
+        read::look_for_room_to_read(path)?;
+    }
+    // The next start has to find the -wal as it is.
+    let access = match lost {
+        Some(_) => Access::Immutable,
+        None => Access::ReadOnly,
+    };
+    let mut result = examine(path, full, busy_timeout, access, &mut audit);
+    if result.as_ref().is_err_and(Error::is_read_only) {
+        // What a kill left half done has to be rolled back before anybody can read, as a start would.
+        audit = Audit::default();
+        result = examine(path, full, busy_timeout, Access::ReadWrite, &mut audit);
+    }
+    match result {
+        Err(e) if e.class() == Class::Damaged => audit.damage(e.to_string()),
+        other => other?,
+    }
+    if let Some(loss) = lost {
+        let reason = loss.reason();
+        audit.miss(format!(
+            "what is in the -wal alone ({reason}): the next start of the recorder saves what can be saved of it, and what is counted here is without it"
+        ));
+    }
+    Ok(audit)
+}
+
+fn examine(
+    path: &Path,
+    full: bool,
+    busy_timeout: Duration,
+    access: Access,
+    audit: &mut Audit,
+) -> Result<(), Error> {
+    let operation = "check";
+    let mut raw = Connection::open(path, access)?;
+    raw.set_busy_timeout(busy_timeout);
+    // One snapshot, so that a recorder that goes on cannot look like damage.
+    raw.execute(operation, schema::BEGIN_READ)?;
+    if identify(&mut raw)? {
+        return Err(Error::new("check", path, error::NOT_SEAWALL, "it is empty"));
+    }
+
+    let sql = if full {
+        schema::INTEGRITY_CHECK
+    } else {
+        schema::QUICK_CHECK
+    };
+    let mut told = Vec::new();
+    raw.rows(operation, sql, |row| {
+        told.extend(row.text(0).lines().map(str::to_owned));
+        true
+    })?;
+    for line in told {
+        match code_in(&line) {
+            // The page could not be read, and may be sound.
+            Some(code) if Error::new(operation, path, code, "").class() != Class::Damaged => {
+                return Err(Error::new(operation, path, code, line));
+            }
+            _ if line == "ok" => {}
+            _ => audit.damage(line),
+        }
+    }
+
+    examine_schema(&mut raw, audit)?;
+    let mut runs: Vec<Run> = Vec::new();
+    raw.rows(operation, schema::LIST_RUNS, |row| {
+        runs.push(Run {
+            is_open: row.text(4).is_empty(),
+            id: row.integer(0),
+            first_id: row.integer(1),
+            committed: row.integer(2),
+            fingerprint: row.integer(3),
+            expired: row.integer(6),
+            first_found: None,
+            found: 0,
+            sum: 0,
+        });
+        let reason = row.text(5);
+        let lost = [Loss::Missing, Loss::Damaged]
+            .into_iter()
+            .find(|loss| loss.reason() == reason);
+        audit.unclean += i64::from(reason == UNCLEAN || lost.is_some());
+        if let Some(loss) = lost {
+            let what = match loss {
+                Loss::Missing => "the -wal of run {} was taken away after it was killed",
+                Loss::Damaged => "the -wal of run {} was found damaged inside after it was killed",
+            };
+            audit.miss(format!(
+                "{}: commits that were in it may be lost ({reason})",
+                what.replace("{}", &row.integer(0).to_string())
+            ));
+        }
+        true
+    })?;
+    audit.runs = runs.len() as i64;
+
+    let mut series = HashMap::new();
+    raw.rows(operation, schema::LIST_SERIES, |row| {
+        let (sensor, field, name) = (row.text(1), row.text(2), row.text(3));
+        let kind = Kind::ALL.into_iter().find(|k| k.name() == name);
+        if kind.is_none() {
+            audit.damage(format!(
+                "series {} has the unknown type {name:?}",
+                row.integer(0)
+            ));
+        }
+        let fingerprint = kind.map_or(0, |kind| fingerprint::series(&sensor, &field, kind));
+        series.insert(row.integer(0), Series { fingerprint, kind });
+        true
+    })?;
+
+    raw.rows(operation, schema::LIST_WRONG_CLIENTS, |row| {
+        let name = row.text(0);
+        audit.damage(format!("client {name:?} has a count of lines that is none"));
+        true
+    })?;
+    examine_readings(&mut raw, &mut runs, &series, audit)?;
+    examine_runs(&runs, audit);
+    Ok(())
+}
+
+/// Everything that the layout has is there, and as it was made; what others added is theirs.
+fn examine_schema(raw: &mut Connection, audit: &mut Audit) -> Result<(), Error> {
+    let operation = "check";
+    let mut pristine = Connection::in_memory()?;
+    pristine.execute("make a layout in", schema::CREATE)?;
+    let mut expected = Vec::new();
+    pristine.rows(operation, schema::LIST_SCHEMA, |row| {
+        expected.push((row.text(0).into_owned(), row.text(1).into_owned()));
+        true
+    })?;
+    let mut found = HashMap::new();
+    raw.rows(operation, schema::LIST_SCHEMA, |row| {
+        found.insert(row.text(0).into_owned(), row.text(1).into_owned());
+        true
+    })?;
+    for (name, sql) in expected {
+        match found.get(&name) {
+            None => audit.miss(format!("{name} of the layout")),
+            Some(have) if *have != sql => audit.damage(format!("{name} is not as it was made")),
+            Some(_) => {}
+        }
+    }
+    let mut devices = 0;
+    let mut is_good = true;
+    if found.contains_key("device") {
+        raw.rows(operation, schema::GET_DEVICE, |row| {
+            let id = row.text(0);
+            devices += 1;
+            is_good &= id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+            true
+        })?;
+        if devices != 1 || !is_good {
+            audit.damage("device does not hold one id of 32 hex digits".into());
+        }
+    }
+    Ok(())
+}
+
+fn examine_readings(
+    raw: &mut Connection,
+    runs: &mut [Run],
+    series: &HashMap<i64, Series>,
+    audit: &mut Audit,
+) -> Result<(), Error> {
+    let mut spans = Examiner::new(raw, &mut |what| audit.damage(what))?;
+    let mut last: Option<i64> = None;
+    // The run that a reading belongs to is the last that began at or before its id.
+    let mut current: Option<usize> = None;
+    raw.rows("check", schema::LIST_READINGS, |row| {
+        let id = row.integer(0);
+        audit.readings += 1;
+        if let Some(last) = last
+            && id != last.wrapping_add(1)
+        {
+            audit.miss(format!(
+                "readings {} to {}",
+                last.wrapping_add(1),
+                id.wrapping_sub(1)
+            ));
+        }
+        last = Some(id);
+        spans.look(id, row.integer(1), &mut |what| audit.damage(what));
+        let mut next = current.map_or(0, |n| n + 1);
+        while runs.get(next).is_some_and(|run| run.first_id <= id) {
+            current = Some(next);
+            next += 1;
+        }
+        let Some(run) = current.and_then(|n| runs.get_mut(n)) else {
+            audit.damage(format!("reading {id} belongs to no run"));
+            return true;
+        };
+        run.found += 1;
+        run.first_found.get_or_insert(id);
+        let Some(series) = series.get(&row.integer(2)) else {
+            audit.damage(format!(
+                "reading {id} is of series {}, which is not there",
+                row.integer(2)
+            ));
+            return true;
+        };
+        match row.value(3) {
+            Some(value) if series.kind.is_none_or(|kind| fits(kind, value)) => {
+                run.sum = run.sum.wrapping_add(fingerprint::fingerprint(
+                    id,
+                    row.integer(1),
+                    series.fingerprint,
+                    value,
+                ));
+            }
+            _ => audit.damage(format!(
+                "reading {id} has a value that is not of its series' type"
+            )),
+        }
+        true
+    })?;
+    spans.end(&mut |what| audit.damage(what));
+    Ok(())
+}
+
+fn examine_runs(runs: &[Run], audit: &mut Audit) {
+    let mut next_id = None;
+    let mut next_run = 1;
+    let mut any_found = false;
+    for run in runs {
+        if run.id != next_run {
+            audit.miss(format!("runs {next_run} to {}", run.id.wrapping_sub(1)));
+        }
+        next_run = run.id.wrapping_add(1);
+        if run.is_open && runs.last().is_some_and(|last| last.id != run.id) {
+            audit.damage(format!(
+                "run {} has not ended, and others came after it",
+                run.id
+            ));
+        }
+        if let Some(next) = next_id
+            && run.first_id != next
+        {
+            audit.damage(format!(
+                "run {} begins at reading {} where the runs before it end at {next}",
+                run.id, run.first_id
+            ));
+        }
+        next_id = Some(run.first_id.saturating_add(run.committed));
+        let left = run.committed.saturating_sub(run.expired);
+        let is_cut_right = run
+            .first_found
+            .is_none_or(|id| id == run.first_id.saturating_add(run.expired));
+        // Readings go from the old end only: behind one that is there none has gone.
+        let is_in_turn = run.expired == 0 || !any_found;
+        any_found |= run.found > 0;
+        if run.expired < 0 || left < 0 {
+            audit.damage(format!(
+                "run {} committed {} readings and says that {} of them have gone",
+                run.id, run.committed, run.expired
+            ));
+        } else if run.found < left {
+            audit.miss(format!(
+                "{} of the {left} readings of run {}",
+                left - run.found,
+                run.id
+            ));
+        } else if run.found > left {
+            audit.damage(format!(
+                "run {} has {} readings and says that it committed {left}",
+                run.id, run.found
+            ));
+        } else if !is_cut_right || !is_in_turn {
+            audit.miss(format!(
+                "readings of run {} that were not at the old end",
+                run.id
+            ));
+        } else if run.sum != run.fingerprint as u64 {
+            audit.damage(format!(
+                "a reading of run {} is not as it was recorded: its fingerprint does not match",
+                run.id
+            ));
+        }
+    }
+}
+
+fn fits(kind: Kind, value: Value<'_>) -> bool {
+    matches!(
+        (kind, value),
+        (Kind::Float, Value::Real(_))
+            | (Kind::Integer | Kind::Boolean, Value::Integer(_))
+            | (Kind::Unsigned, Value::Integer(_) | Value::Text(_))
+            | (Kind::String, Value::Text(_))
+    )
+}

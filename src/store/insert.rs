@@ -1,0 +1,167 @@
+//! The readings of a batch on their way into the tables: series by number, fingerprints, spans.
+
+use std::ops::Range;
+
+use libsqlite3_sys as ffi;
+
+use super::spans::{self, Span, Tail};
+use super::{Db, Error};
+use crate::db::error;
+use crate::db::raw::NewRow;
+use crate::reading::fingerprint;
+use crate::reading::{Batch, Definition, Value};
+
+/// What a name takes of the file: a row, and an entry of the index, whose pages are two thirds full, and which
+/// goes on in a page of its own where it is long.
+pub(super) fn name_bytes(bytes: u64, page_bytes: u64) -> u64 {
+    let beyond = if bytes > page_bytes / 5 {
+        page_bytes
+    } else {
+        0
+    };
+    bytes * 5 / 2 + 40 + beyond
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct KnownSeries {
+    id: i64,
+    fingerprint: u64,
+}
+
+/// What comes of the rows that were inserted.
+struct Inserted {
+    fingerprint: u64,
+    tail: Tail,
+    /// Those that were completed.
+    spans: Vec<Span>,
+}
+
+impl Inserted {
+    fn add(&mut self, id: i64, time_ns: i64, series: u64, value: Value<'_>) {
+        let fingerprint = fingerprint::fingerprint(id, time_ns, series, value);
+        self.fingerprint = self.fingerprint.wrapping_add(fingerprint);
+        self.spans.extend(self.tail.add(id, time_ns));
+    }
+}
+
+impl Db {
+    /// Inserts the rows; gives the run's new fingerprint, and the readings after the last span.
+    pub(super) fn insert(&mut self, batch: &Batch) -> Result<(u64, Tail), Error> {
+        let mut inserted = Inserted {
+            fingerprint: self.fingerprint,
+            tail: self.tail,
+            spans: Vec::new(),
+        };
+        let mut from = 0;
+        // In order of their rows. A slot may be given to another series within the batch.
+        for definition in batch.definitions() {
+            self.insert_rows(batch, from..definition.from, &mut inserted)?;
+            from = definition.from;
+            self.define(definition)?;
+        }
+        self.insert_rows(batch, from..batch.rows().len(), &mut inserted)?;
+        for span in &inserted.spans {
+            spans::write(&mut self.raw, self.statements.add_span, span)?;
+        }
+        for step in batch.clock_steps() {
+            let numbers = [self.run, self.next_id + step.from as i64 - 1, step.step_ns]
+                .map(|n| Some(Value::Integer(n)));
+            let statement = self.statements.add_clock_step;
+            self.raw.run("note a clock step in", statement, &numbers)?;
+        }
+        Ok((inserted.fingerprint, inserted.tail))
+    }
+
+    /// Rows of which every slot has its meaning. The first gets its id from us, as the table may be empty or
+    /// lack its end; the others the one after the last.
+    fn insert_rows(
+        &mut self,
+        batch: &Batch,
+        range: Range<usize>,
+        inserted: &mut Inserted,
+    ) -> Result<(), Error> {
+        let first_id = self.next_id + range.start as i64;
+        let last_id = self.next_id + range.end as i64 - 1;
+        let mut ids = first_id..=last_id;
+        let mut rows = batch.rows()[range].iter();
+        let series = &self.series;
+        let mut next = || {
+            let (row, id) = (rows.next()?, ids.next()?);
+            let series = series[row.slot as usize];
+            let value = batch.value(row);
+            inserted.add(id, row.time_ns, series.fingerprint, value);
+            Some(NewRow {
+                time_ns: row.time_ns,
+                series: series.id,
+                value,
+            })
+        };
+        let Some(first) = next() else {
+            return Ok(());
+        };
+        let statement = self.statements.insert_reading;
+        self.raw.insert(
+            statement,
+            first_id,
+            first.time_ns,
+            first.series,
+            first.value,
+        )?;
+        if first_id == last_id {
+            return Ok(());
+        }
+        let statement = self.statements.insert_readings;
+        let last = self.raw.insert_all(statement, &mut next)?;
+        if last != last_id {
+            let message = format!("the last reading got the id {last} in place of {last_id}");
+            return Err(error::corrupt(
+                "insert readings into",
+                self.raw.path(),
+                message,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Finds the series in the file or adds it, and remembers it under its slot.
+    fn define(&mut self, definition: &Definition) -> Result<(), Error> {
+        let series = &definition.series;
+        let names =
+            [&*series.sensor, &*series.field, series.kind.name()].map(|n| Some(Value::Text(n)));
+        let operation = "look up a series in";
+        let id = match self
+            .raw
+            .query(operation, self.statements.find_series, &names)?
+        {
+            Some(id) => id,
+            None => {
+                let operation = "add a series to";
+                let added = self
+                    .raw
+                    .query(operation, self.statements.add_series, &names)?;
+                let bytes = (series.sensor.len() + series.field.len()) as u64;
+                self.names_bytes += name_bytes(bytes, self.page_bytes);
+                added.ok_or_else(|| {
+                    Error::new(
+                        operation,
+                        self.raw.path(),
+                        ffi::SQLITE_ERROR,
+                        "no id returned",
+                    )
+                })?
+            }
+        };
+        let known = KnownSeries {
+            id,
+            fingerprint: fingerprint::series(&series.sensor, &series.field, series.kind),
+        };
+        let slot = definition.slot as usize;
+        // The interner gives slots in order from 0.
+        if slot < self.series.len() {
+            self.series[slot] = known;
+        } else {
+            self.series.push(known);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,546 @@
+//! Readings for those who look at them, in id order and a chunk at a time. Each chunk is one short snapshot,
+//! over when the call returns: a reader that then waits for its own consumer keeps no checkpoint waiting.
+//!
+//! Called by the commands `export` and `show`. The readings are taken from the bare table and joined to
+//! their series and runs here, because the view looks both up anew for each row.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::fs::File;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::io::Read;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Error, identify, look_for_room, schema, spans};
+use crate::db::raw::{Access, Connection, Statement};
+use crate::db::{error, pragma};
+use crate::place;
+use crate::place::evidence::{self, Treatment, Verdict};
+use crate::reading::{Kind, Value};
+use crate::sort;
+
+/// Ids that one snapshot goes through at most: some milliseconds.
+const CHUNK_IDS: i64 = 8192;
+/// Names of series held at one time; when there are more, they are all forgotten and looked up again.
+const NAMES_BYTES_MAX: usize = 1024 * 1024;
+/// What a series costs besides its names.
+const NAME_OVERHEAD_BYTES: usize = 256;
+/// Memory for pages: every page is needed once.
+const CACHE_KIB: i64 = 256;
+
+const NEXT_READING: &CStr = c"SELECT id FROM readings WHERE id > ?1 ORDER BY id LIMIT 1";
+const NEWEST_READING: &CStr = c"SELECT id, time_ns FROM readings ORDER BY id DESC LIMIT 1";
+/// From the spans, besides the first, of which retention may have taken a part, and what comes after the last.
+const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
+    SELECT oldest_ns AS oldest, newest_ns AS newest FROM spans
+      WHERE first_id > (SELECT first_id FROM spans ORDER BY first_id LIMIT 1)
+    UNION ALL SELECT time_ns, time_ns FROM readings
+      WHERE id <= (SELECT last_id FROM spans ORDER BY first_id LIMIT 1)
+    UNION ALL SELECT time_ns, time_ns FROM readings
+      WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1)
+  ) HAVING count(*) > 0";
+const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
+const RUNS_AFTER: &CStr = c"SELECT id, first_id FROM runs WHERE id > ?1 ORDER BY id";
+const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
+/// From an id on; the times are looked at here, which is quicker where most of them fit.
+const READINGS_FROM: &CStr =
+    c"SELECT id, time_ns, series, value FROM readings WHERE id >= ?1 ORDER BY id";
+/// All limits included; quicker where most times do not fit.
+const READINGS_BETWEEN: &CStr = c"SELECT id, time_ns, series, value FROM readings
+    WHERE id >= ?1 AND id <= ?2 AND time_ns >= ?3 AND time_ns <= ?4 ORDER BY id";
+
+const READ: &str = "read";
+
+/// Times that are looked for, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    pub from_ns: i64,
+    pub to_ns: i64,
+}
+
+impl Times {
+    pub const ALL: Times = Times {
+        from_ns: i64::MIN,
+        to_ns: i64::MAX,
+    };
+}
+
+/// The last reading that somebody has. The run belongs to it: where a power cut took readings that nobody
+/// had acknowledged, their ids are given again, to a later run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// None: the run to which the id belongs now.
+    pub run: Option<i64>,
+    pub id: i64,
+}
+
+/// One reading besides the names of its series.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    pub id: i64,
+    pub time_ns: i64,
+    pub value: Value<'a>,
+    pub run: i64,
+}
+
+/// Series are numbered from 1 on by the database itself: nobody chooses numbers that collide.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_i64(i64::from(*byte));
+        }
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        // The odd number next to 2^64 over the golden ratio: spreads over the high bits, which the map uses.
+        self.0 = (self.0 ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// What the caller made of each series' names; none for one that it does not want.
+pub struct Names<T> {
+    by_series: HashMap<i64, Option<T>, BuildHasherDefault<NumberHasher>>,
+    bytes: usize,
+}
+
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Names {
+            by_series: HashMap::default(),
+            bytes: 0,
+        }
+    }
+}
+
+/// The runs, by the first of their ids.
+#[derive(Default)]
+struct Runs {
+    /// First id and run, ascending.
+    by_first_id: Vec<(i64, i64)>,
+    newest: i64,
+    /// That of the last look, and the first id that is not of it.
+    current: i64,
+    until_id: i64,
+}
+
+impl Runs {
+    fn add(&mut self, run: i64, first_id: i64) {
+        self.by_first_id.push((first_id, run));
+        self.newest = self.newest.max(run);
+    }
+
+    /// The last run that began at or before the reading. For ids that grow.
+    fn of(&mut self, id: i64) -> Option<i64> {
+        if id >= self.until_id {
+            let next = self.by_first_id.partition_point(|(first, _)| *first <= id);
+            let (_, run) = self.by_first_id.get(next.checked_sub(1)?)?;
+            self.current = *run;
+            self.until_id = self.by_first_id.get(next).map_or(i64::MAX, |(id, _)| *id);
+        }
+        Some(self.current)
+    }
+
+    fn look_anew(&mut self) {
+        self.until_id = i64::MIN;
+    }
+}
+
+struct Statements {
+    next_reading: Statement,
+    newest_reading: Statement,
+    newest_run: Statement,
+    runs_after: Statement,
+    name_series: Statement,
+    readings_from: Statement,
+    readings_between: Statement,
+}
+
+/// A database, open for reading.
+pub struct Reader {
+    raw: Connection,
+    statements: Statements,
+    device: String,
+    runs: Runs,
+    /// Less than half of the times of the last chunk did not fit.
+    is_dense: bool,
+    /// Where these times can be.
+    places: Option<(Times, Vec<RangeInclusive<i64>>)>,
+}
+
+impl Reader {
+    pub fn open(path: &Path, busy_timeout: Duration) -> Result<Self, Error> {
+        let mut raw = open(path, busy_timeout)?;
+        let device = raw.answer(READ, schema::GET_DEVICE)?;
+        let statements = Statements {
+            next_reading: raw.prepare(NEXT_READING)?,
+            newest_reading: raw.prepare(NEWEST_READING)?,
+            newest_run: raw.prepare(NEWEST_RUN)?,
+            runs_after: raw.prepare(RUNS_AFTER)?,
+            name_series: raw.prepare(NAME_SERIES)?,
+            readings_from: raw.prepare(READINGS_FROM)?,
+            readings_between: raw.prepare(READINGS_BETWEEN)?,
+        };
+        Ok(Reader {
+            raw,
+            statements,
+            device,
+            runs: Runs::default(),
+            is_dense: true,
+            places: None,
+        })
+    }
+
+    /// 128 random bits in hex.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// Id and time of the newest reading.
+    pub fn newest(&mut self) -> Result<Option<(i64, i64)>, Error> {
+        self.first(self.statements.newest_reading, &[])
+    }
+
+    /// The oldest id that is still there.
+    pub fn oldest(&mut self) -> Result<Option<i64>, Error> {
+        let found = self.first(self.statements.next_reading, &[i64::MIN])?;
+        Ok(found.map(|(id, _)| id))
+    }
+
+    /// Of all readings.
+    pub fn oldest_and_newest_time(&mut self) -> Result<Option<(i64, i64)>, Error> {
+        let statement = self.raw.prepare(OLDEST_AND_NEWEST_TIME)?;
+        self.first(statement, &[])
+    }
+
+    /// The series by number, with sensor, field and type.
+    pub fn series(
+        &mut self,
+        mut each: impl FnMut(i64, &str, &str, Option<Kind>),
+    ) -> Result<(), Error> {
+        self.raw.rows(READ, schema::LIST_SERIES, |row| {
+            each(
+                row.integer(0),
+                &row.text(1),
+                &row.text(2),
+                kind(&row.text(3)),
+            );
+            true
+        })
+    }
+
+    /// Hands the next readings after `at` to `each`, until it returns false or the chunk ends, and moves
+    /// `at` behind them. False when there are no more for now.
+    pub fn chunk<T>(
+        &mut self,
+        at: &mut Position,
+        last_id: i64,
+        times: Times,
+        names: &mut Names<T>,
+        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
+        each: &mut impl FnMut(&Reading<'_>, &T) -> bool,
+    ) -> Result<bool, Error> {
+        self.raw.execute(READ, schema::BEGIN_READ)?;
+        let result = self.snapshot(at, last_id, times, names, name, each);
+        self.raw.end_rows(self.statements.readings_from);
+        self.raw.end_rows(self.statements.readings_between);
+        let ended = self.raw.execute(READ, schema::COMMIT);
+        result.and_then(|more| ended.map(|()| more))
+    }
+
+    fn snapshot<T>(
+        &mut self,
+        at: &mut Position,
+        last_id: i64,
+        times: Times,
+        names: &mut Names<T>,
+        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
+        each: &mut impl FnMut(&Reading<'_>, &T) -> bool,
+    ) -> Result<bool, Error> {
+        self.learn_runs()?;
+        self.go_back_to_a_later_run(at);
+        let Some(range) = self.next_range(at.id, last_id, times)? else {
+            self.pass_over(at, last_id)?;
+            return Ok(false);
+        };
+        if names.bytes > NAMES_BYTES_MAX {
+            *names = Names::default();
+        }
+        let (first, last) = (*range.start(), *range.end());
+        let statement = if self.is_dense {
+            let statement = self.statements.readings_from;
+            self.raw.begin_rows(READ, statement, &[first])?;
+            statement
+        } else {
+            let statement = self.statements.readings_between;
+            let limits = [first, last, times.from_ns, times.to_ns];
+            self.raw.begin_rows(READ, statement, &limits)?;
+            statement
+        };
+        let mut fit = 0;
+        while self.raw.step(READ, statement)? {
+            let row = self.raw.row(statement);
+            let (id, time_ns, series) = (row.integer(0), row.integer(1), row.integer(2));
+            if id > last {
+                break;
+            }
+            if time_ns < times.from_ns || time_ns > times.to_ns {
+                continue;
+            }
+            fit += 1;
+            let run = self.runs.of(id);
+            let run = run.ok_or_else(|| self.bad(format!("reading {id} belongs to no run")))?;
+            (at.id, at.run) = (id, Some(run));
+            let named = match names.by_series.get(&series) {
+                Some(named) => named,
+                None => {
+                    let named = self.name(series, id, name, &mut names.bytes)?;
+                    names.by_series.entry(series).or_insert(named)
+                }
+            };
+            let Some(named) = named else {
+                continue;
+            };
+            let row = self.raw.row(statement);
+            let Some(value) = row.value(3) else {
+                return Err(self.bad(format!("reading {id} has a value that no sensor sends")));
+            };
+            let reading = Reading {
+                id,
+                time_ns,
+                value,
+                run,
+            };
+            if !each(&reading, named) {
+                return Ok(true);
+            }
+        }
+        self.is_dense = fit * 2 >= last - first;
+        at.id = last;
+        at.run = self.runs.of(at.id);
+        Ok(true)
+    }
+
+    /// There is nothing of the times after the position.
+    fn pass_over(&mut self, at: &mut Position, last_id: i64) -> Result<(), Error> {
+        let newest = self.first(self.statements.newest_reading, &[])?;
+        if let Some(id) = newest
+            .map(|(id, _)| id.min(last_id))
+            .filter(|id| *id > at.id)
+        {
+            self.runs.look_anew();
+            (at.id, at.run) = (id, self.runs.of(id));
+        }
+        Ok(())
+    }
+
+    /// Runs that began since the last look.
+    fn learn_runs(&mut self) -> Result<(), Error> {
+        let newest = self.first(self.statements.newest_run, &[])?;
+        if newest.is_none_or(|(run, _)| run <= self.runs.newest) {
+            return Ok(());
+        }
+        let statement = self.statements.runs_after;
+        self.raw.begin_rows(READ, statement, &[self.runs.newest])?;
+        while self.raw.step(READ, statement)? {
+            let row = self.raw.row(statement);
+            self.runs.add(row.integer(0), row.integer(1));
+        }
+        self.raw.end_rows(statement);
+        sort::long(&mut self.runs.by_first_id, Ord::cmp);
+        Ok(())
+    }
+
+    /// To before the first reading of a run that is later than that of the position, where that run gave
+    /// ids again.
+    fn go_back_to_a_later_run(&mut self, at: &mut Position) {
+        self.runs.look_anew();
+        let run = at.run.or_else(|| self.runs.of(at.id));
+        self.runs.look_anew();
+        let later = self.runs.by_first_id.iter();
+        let later = later.filter(|(_, id)| run.is_some_and(|run| *id > run));
+        if let Some(first_id) = later.map(|(first_id, _)| *first_id).min() {
+            at.id = at.id.min(first_id.saturating_sub(1));
+        }
+    }
+
+    /// The next ids after `after` that may have readings of these times. Where that can be is asked once: what
+    /// is recorded later comes at the end, which is open.
+    fn next_range(
+        &mut self,
+        mut after: i64,
+        last_id: i64,
+        times: Times,
+    ) -> Result<Option<RangeInclusive<i64>>, Error> {
+        let newest = self.first(self.statements.newest_reading, &[])?;
+        let newest = newest.map_or(0, |(id, _)| id).min(last_id);
+        while after < newest {
+            let whole = after.saturating_add(1)..=newest;
+            let Some(place) = self.place_of_times(&whole, times)? else {
+                return Ok(None);
+            };
+            // Retention takes readings away at the old end.
+            let next = [place.start().saturating_sub(1)];
+            let Some((first, _)) = self.first(self.statements.next_reading, &next)? else {
+                return Ok(None);
+            };
+            let last = first.saturating_add(CHUNK_IDS - 1);
+            let last = last.min(newest).min(*place.end());
+            if first <= last {
+                return Ok(Some(first..=last));
+            }
+            after = first - 1;
+        }
+        Ok(None)
+    }
+
+    /// The first part of `ids` where these times can be.
+    fn place_of_times(
+        &mut self,
+        ids: &RangeInclusive<i64>,
+        times: Times,
+    ) -> Result<Option<RangeInclusive<i64>>, Error> {
+        if times == Times::ALL {
+            return Ok(Some(ids.clone()));
+        }
+        if self.places.as_ref().is_none_or(|(of, _)| *of != times) {
+            let places = spans::ranges(&mut self.raw, times.from_ns, times.to_ns)?;
+            self.places = Some((times, places));
+        }
+        let places = self.places.iter().flat_map(|(_, places)| places);
+        let place = places
+            .skip_while(|place| place.end() < ids.start())
+            .map(|place| *place.start().max(ids.start())..=*place.end().min(ids.end()))
+            .next();
+        Ok(place.filter(|place| !place.is_empty()))
+    }
+
+    /// The first two columns of the first row.
+    fn first(
+        &mut self,
+        statement: Statement,
+        numbers: &[i64],
+    ) -> Result<Option<(i64, i64)>, Error> {
+        self.raw.begin_rows(READ, statement, numbers)?;
+        let found = self.raw.step(READ, statement)?.then(|| {
+            let row = self.raw.row(statement);
+            (row.integer(0), row.integer(1))
+        });
+        self.raw.end_rows(statement);
+        Ok(found)
+    }
+
+    fn name<T>(
+        &mut self,
+        series: i64,
+        id: i64,
+        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
+        bytes: &mut usize,
+    ) -> Result<Option<T>, Error> {
+        let statement = self.statements.name_series;
+        self.raw.begin_rows(READ, statement, &[series])?;
+        if !self.raw.step(READ, statement)? {
+            return Err(self.bad(format!(
+                "reading {id} is of series {series}, which is not there"
+            )));
+        }
+        let row = self.raw.row(statement);
+        let (sensor, field) = (row.text(0), row.text(1));
+        let kind = kind(&row.text(2))
+            .ok_or_else(|| self.bad(format!("series {series} has an unknown type")))?;
+        *bytes += sensor.len() + field.len() + NAME_OVERHEAD_BYTES;
+        let named = name(&sensor, &field, kind);
+        drop((sensor, field));
+        self.raw.end_rows(statement);
+        Ok(named)
+    }
+
+    fn bad(&self, what: String) -> Error {
+        error::corrupt(READ, self.raw.path(), what)
+    }
+}
+
+fn kind(name: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|kind| kind.name() == name)
+}
+
+/// What the files of a database show; None where somebody records it, so that there is nothing to look after.
+/// To be asked before this process opens it: SQLite makes the -shm anew then, which tells how long the -wal
+/// was.
+pub fn verdict(path: &Path) -> Option<Verdict> {
+    // SQLite puts its files beside what a link points to.
+    let path = &place::follow_links(path);
+    if place::is_recorded(path) {
+        return None;
+    }
+    if !path.is_file() {
+        return Some(Verdict::default());
+    }
+    let boot_id = crate::sys::boot_id();
+    let look = evidence::look(path, boot_id.as_deref(), || {
+        super::last_run(path).ok().flatten()
+    });
+    // Where the look cannot be taken, SQLite's own calls tell better why.
+    Some(look.unwrap_or_default())
+}
+
+/// Before a command opens a database to read it, and while this process has it open nowhere: an error where
+/// that would wipe out what the next start of the recorder has to see, or needs room that is not there.
+pub fn look_before_reading(path: &Path) -> Result<(), Error> {
+    match verdict(path).map(|verdict| verdict.wal) {
+        None => Ok(()),
+        Some(Treatment::Copy | Treatment::Remove) => Err(Error::unread_wal(READ, path)),
+        Some(Treatment::Leave | Treatment::Clear) => look_for_room_to_read(path),
+    }
+}
+
+/// Of a database that nobody records: its log is read into a -shm first, whereas a file that is whole needs
+/// none.
+pub(super) fn look_for_room_to_read(path: &Path) -> Result<(), Error> {
+    let path = &place::follow_links(path);
+    if !place::wal_of(path).exists() && !is_in_wal_mode(path) {
+        return Ok(());
+    }
+    look_for_room(path, 0).map_err(|e| Error {
+        operation: READ,
+        ..e
+    })
+}
+
+fn is_in_wal_mode(path: &Path) -> bool {
+    let mut head = [0; 20];
+    if !path.is_file() {
+        return false;
+    }
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head[18..] != [1, 1]
+}
+
+/// Opens a seawall database that others may be recording into.
+pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Error> {
+    match open_with(path, busy_timeout, Access::ReadOnly) {
+        // What a kill left half done has to be rolled back before anybody can read, as a start would.
+        Err(e) if e.is_read_only() => open_with(path, busy_timeout, Access::ReadWrite),
+        other => other,
+    }
+}
+
+fn open_with(path: &Path, busy_timeout: Duration, access: Access) -> Result<Connection, Error> {
+    let mut raw = Connection::open(path, access)?;
+    raw.set_busy_timeout(busy_timeout);
+    match identify(&mut raw) {
+        Ok(false) => {}
+        Ok(true) => return Err(Error::empty(READ, path)),
+        Err(e) => return Err(raw.leave_as_found(e)),
+    }
+    pragma::set_for_reading(&mut raw, CACHE_KIB)?;
+    Ok(raw)
+}
