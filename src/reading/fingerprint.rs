@@ -5,7 +5,7 @@
 //! readings, and `check` adds it up again. The sum does not depend on order, so that a later version can
 //! take out what retention removes. It guards against accidents and not against a forger. Pure.
 
-use crate::reading::{Kind, Value};
+use crate::reading::batch::{Kind, Value};
 
 /// A permutation of 64 bits (the finalizer of splitmix64): every bit of the input reaches every bit of
 /// the output.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
-use crate::reading::{Batch, Kind, Series, Slot};
+use crate::reading::batch::{Batch, Kind, Series, Slot};
 use crate::sort;
 
 /// Series known at one time. When there are more, the interner forgets them all and starts again: that

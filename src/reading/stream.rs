@@ -9,9 +9,9 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::reading::batch::{Batch, Client, Mark};
 use crate::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reason};
 use crate::reading::series::Interner;
-use crate::reading::{Batch, Client, Mark};
 use crate::record::queue::Room;
 
 const READ_BYTES: usize = 64 * 1024;

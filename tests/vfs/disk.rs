@@ -1,7 +1,7 @@
 //! A device that holds on to what was synced and does as it likes with the rest, until the power goes.
 //!
 //! It is played from a volume's journal, so that one run of a workload can be cut at every call, many
-//! times. What it may do is what FAULTS.md leaves to a device: a sync that returned is true, and a sector
+//! times. What it may do is what docs/faults.md leaves to a device: a sync that returned is true, and a sector
 //! of 512 bytes is written whole or not at all. Between two syncs each sector may hold what it held at any
 //! time since the first, in any combination; entries of the folder come and go in any combination until it
 //! is synced; a file may have any length that it had, and where it grew without its bytes there is

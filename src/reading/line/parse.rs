@@ -1,21 +1,17 @@
-//! Line protocol, read and written as LINE-PROTOCOL.md says.
-//!
-//! `parse` takes one record off the front of a buffer in one pass and says how many bytes it took, a bad
-//! line being one line. It keeps no state, does no I/O and has no panic in it for any input; once `Line`
-//! is warm it allocates nothing. It does not repair what is wrong. Called by every source that is sent
-//! line protocol; `write_reading` is the way back, for export.
+//! One record, comment or empty line off the front of a buffer, taken apart into its fields.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
+use super::cursor::{
+    CONTROL, Cursor, KEY_END, KEY_SPECIAL, MEASUREMENT_END, MEASUREMENT_SPECIAL, Span,
+    TAG_VALUE_END, VALUE_END, is, unescape,
+};
+use super::reason::{Cause, Fault, LINE_BYTES_MAX, Reason};
+use crate::reading::batch::{Kind, Value};
 use crate::reading::number::{self, Number};
 use crate::reading::series;
-use crate::reading::{Kind, Value};
 use crate::sort;
-
-/// The longest record, its line ending not counted. A caller's buffer holds two bytes more than this, so
-/// that the line ending is seen: with so many bytes `parse` never asks for more.
-pub const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Up to this many tags are compared each with each; more are sorted.
 const TAGS_PAIRWISE_MAX: usize = 8;
@@ -56,124 +52,6 @@ pub enum Outcome {
     /// The line goes on past `LINE_BYTES_MAX`: the caller discards `used` bytes and then everything up to
     /// and with the next newline, which `used` never includes.
     TooLong { used: usize },
-}
-
-/// Why a line is no record, for the person who wrote it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reason {
-    pub cause: Cause,
-    /// The byte of the first physical line where it went wrong, counted from 1.
-    pub column: u32,
-    /// It went wrong further down, after the quote at `column` ran over the end of the line.
-    pub runs_over: bool,
-}
-
-impl Reason {
-    /// The reason that goes with `Outcome::TooLong`.
-    pub const TOO_LONG: Reason = Reason {
-        cause: Cause::TooLong,
-        column: LINE_BYTES_MAX as u32 + 1,
-        runs_over: false,
-    };
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "column {}: ", self.column)?;
-        if self.runs_over {
-            f.write_str("this quote runs over the end of the line, and then: ")?;
-        }
-        f.write_str(self.cause.words())
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    NoMeasurement,
-    NoTagKey,
-    NoTagEquals,
-    NoTagValue,
-    TagValueEquals,
-    TagTwice,
-    NoField,
-    NoFieldKey,
-    NoFieldEquals,
-    NoFieldValue,
-    FieldValue,
-    Number(number::Wrong),
-    AfterFieldValue,
-    OpenQuote,
-    Timestamp,
-    TimestampRange,
-    AfterTimestamp,
-    ControlByte,
-    Utf8,
-    TooLong,
-}
-
-impl Cause {
-    pub fn words(self) -> &'static str {
-        match self {
-            Cause::NoMeasurement => "no measurement",
-            Cause::NoTagKey => r#"no tag key after ",""#,
-            Cause::NoTagEquals => r#"no "=" after the tag key"#,
-            Cause::NoTagValue => r#"no tag value after "=""#,
-            Cause::TagValueEquals => r#"an "=" in a tag value needs a backslash before it"#,
-            Cause::TagTwice => "this tag key is there twice",
-            Cause::NoField => "no field (a line is: measurement,tag=value field=value timestamp)",
-            Cause::NoFieldKey => "no field key",
-            Cause::NoFieldEquals => r#"no "=" after the field key"#,
-            Cause::NoFieldValue => r#"no field value after "=""#,
-            Cause::FieldValue => r#"not a number, true, false or "string""#,
-            Cause::Number(wrong) => wrong.words(),
-            Cause::AfterFieldValue => r#"neither "," nor a space after the field value"#,
-            Cause::OpenQuote => "no closing quote",
-            Cause::Timestamp => "the timestamp is not a whole number",
-            Cause::TimestampRange => "the timestamp is out of the range of 64-bit nanoseconds",
-            Cause::AfterTimestamp => "something follows the timestamp",
-            Cause::ControlByte => "a control byte (0x00 to 0x1f, 0x7f)",
-            Cause::Utf8 => "not UTF-8",
-            Cause::TooLong => "longer than 64 KiB",
-        }
-    }
-
-    fn at(self, at: usize) -> Fault {
-        Fault { cause: self, at }
-    }
-}
-
-struct Fault {
-    cause: Cause,
-    at: usize,
-}
-
-/// Bytes by their offsets in the input, or in the text of a `Line`.
-#[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    // Offsets stay below LINE_BYTES_MAX + 2 and fit.
-    fn new(start: usize, end: usize) -> Span {
-        Span {
-            start: start as u32,
-            end: end as u32,
-        }
-    }
-
-    fn is_empty(self) -> bool {
-        self.start == self.end
-    }
-
-    fn range(self) -> std::ops::Range<usize> {
-        self.start as usize..self.end as usize
-    }
-
-    fn of(self, input: &[u8]) -> &[u8] {
-        input.get(self.range()).unwrap_or_default()
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -422,155 +300,6 @@ fn read_timestamp(c: &mut Cursor<'_>, precision: Precision) -> Result<i64, Fault
     time_ns.ok_or(Cause::TimestampRange.at(at))
 }
 
-// What a byte is in the places where it may stand; several at once.
-const CONTROL: u8 = 1;
-const MEASUREMENT_END: u8 = 1 << 1;
-const MEASUREMENT_SPECIAL: u8 = 1 << 2;
-const KEY_END: u8 = 1 << 3;
-const KEY_SPECIAL: u8 = 1 << 4;
-const TAG_VALUE_END: u8 = 1 << 5;
-const QUOTED_END: u8 = 1 << 6;
-const QUOTED_SPECIAL: u8 = 1 << 7;
-const VALUE_END: u8 = CONTROL | KEY_SPECIAL;
-
-/// The `…_END` classes hold the backslash too, so that the loops over plain bytes test one bit.
-const CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        classes[byte] = match byte as u8 {
-            b'\n' | b'\r' => CONTROL | MEASUREMENT_END | KEY_END | TAG_VALUE_END,
-            0x00..=0x1f | 0x7f => CONTROL | MEASUREMENT_END | KEY_END,
-            b',' | b' ' => {
-                MEASUREMENT_END | MEASUREMENT_SPECIAL | KEY_END | KEY_SPECIAL | TAG_VALUE_END
-            }
-            b'=' => KEY_END | KEY_SPECIAL | TAG_VALUE_END,
-            b'"' => QUOTED_END | QUOTED_SPECIAL,
-            b'\\' => MEASUREMENT_END | KEY_END | TAG_VALUE_END | QUOTED_END | QUOTED_SPECIAL,
-            _ => 0,
-        };
-        byte += 1;
-    }
-    classes[b'\n' as usize] |= QUOTED_END;
-    classes
-};
-
-fn is(byte: u8, classes: u8) -> bool {
-    CLASSES[byte as usize] & classes != 0
-}
-
-/// Undoes the escapes of a name: a backslash goes where a byte of `special` follows it.
-fn unescape(raw: &[u8], special: u8) -> Cow<'_, str> {
-    if !raw.contains(&b'\\') {
-        return String::from_utf8_lossy(raw);
-    }
-    let mut name = Vec::with_capacity(raw.len());
-    for (n, &byte) in raw.iter().enumerate() {
-        if byte != b'\\' || !raw.get(n + 1).is_some_and(|&next| is(next, special)) {
-            name.push(byte);
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&name).into_owned())
-}
-
-/// A place in the input, and what the way there has shown.
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    /// Nothing comes after `bytes`.
-    last: bool,
-    /// Physical lines begun.
-    lines: u32,
-    /// The opening quote of the string that holds the first newline.
-    runs_over: Option<usize>,
-}
-
-impl<'a> Cursor<'a> {
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    fn skip(&mut self, byte: u8) -> bool {
-        let found = self.peek() == Some(byte);
-        self.at += usize::from(found);
-        found
-    }
-
-    #[inline(always)]
-    fn skip_spaces(&mut self) -> bool {
-        let start = self.at;
-        while self.skip(b' ') {}
-        self.at > start
-    }
-
-    fn skip_until(&mut self, end: u8) {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        self.at += rest.iter().position(|&b| is(b, end)).unwrap_or(rest.len());
-    }
-
-    /// The bytes from here that end the line, if they do.
-    fn line_ending(&self) -> Option<usize> {
-        match self.bytes.get(self.at..).unwrap_or_default() {
-            [b'\n', ..] => Some(1),
-            [b'\r', b'\n', ..] => Some(2),
-            [b'\r'] if self.last => Some(1),
-            [] if self.last => Some(0),
-            _ => None,
-        }
-    }
-
-    /// No answer before more bytes have come.
-    fn is_starved(&self) -> bool {
-        !self.last && matches!(self.bytes.get(self.at..), None | Some([] | [b'\r']))
-    }
-
-    fn name(&mut self, end: u8, special: u8) -> Span {
-        let start = self.at;
-        loop {
-            self.skip_until(end);
-            if !self.skip(b'\\') {
-                return Span::new(start, self.at);
-            }
-            self.at += usize::from(self.peek().is_some_and(|b| is(b, special)));
-        }
-    }
-
-    /// What stands between the quote here and the next one that is not escaped.
-    fn quoted(&mut self) -> Result<Span, Fault> {
-        let quote = self.at;
-        self.at += 1;
-        loop {
-            self.skip_until(QUOTED_END);
-            let Some(byte) = self.peek() else {
-                return Err(Cause::OpenQuote.at(quote));
-            };
-            self.at += 1;
-            match byte {
-                b'"' => return Ok(Span::new(quote + 1, self.at - 1)),
-                b'\n' => {
-                    self.lines += 1;
-                    self.runs_over.get_or_insert(quote);
-                }
-                _ => {
-                    let escapes = self.peek().is_some_and(|b| is(b, QUOTED_SPECIAL));
-                    self.at += usize::from(escapes);
-                }
-            }
-        }
-    }
-
-    fn so_far_as_text(&self) -> Result<&'a str, Fault> {
-        let so_far = self.bytes.get(..self.at).unwrap_or_default();
-        str::from_utf8(so_far).map_err(|e| Cause::Utf8.at(e.valid_up_to()))
-    }
-
-    /// `cause` at this byte, unless the byte is one that may not stand here whatever was missing.
-    fn fault(&self, cause: Cause) -> Fault {
-        let stray = self.peek().is_some_and(|b| is(b, CONTROL)) && self.line_ending().is_none();
-        if stray { Cause::ControlByte } else { cause }.at(self.at)
-    }
-}
-
 /// Takes one record, comment or empty line off the front of `input`. `end` says that nothing comes after
 /// `input`, so that a last line needs no newline.
 pub fn parse(input: &[u8], end: bool, precision: Precision, line: &mut Line) -> Outcome {
@@ -624,46 +353,6 @@ fn refuse(input: &[u8], cursor: &Cursor<'_>, fault: Fault) -> Outcome {
             column: quote.unwrap_or(fault.at) as u32 + 1,
             runs_over: quote.is_some(),
         },
-    }
-}
-
-/// Writes one reading as a line that `parse` reads back as the same reading. Names are such as `parse` or
-/// `series::canonical` give, `sensor` in canonical form, `field` without escapes; a float is finite.
-pub fn write_reading(
-    out: &mut String,
-    sensor: &str,
-    field: &str,
-    kind: Kind,
-    value: Value<'_>,
-    time_ns: i64,
-) {
-    out.push_str(sensor);
-    out.push(' ');
-    push_escaped(out, field, KEY_SPECIAL);
-    out.push('=');
-    // Writing to a String does not fail.
-    let _ = match (value, kind) {
-        (Value::Real(v), _) => write!(out, "{v:?}"),
-        (Value::Integer(v), Kind::Float) => write!(out, "{v}"),
-        (Value::Integer(v), Kind::Unsigned) => write!(out, "{v}u"),
-        (Value::Integer(v), Kind::Boolean) => write!(out, "{}", v != 0),
-        (Value::Integer(v), Kind::Integer | Kind::String) => write!(out, "{v}i"),
-        (Value::Text(v), Kind::Unsigned) => write!(out, "{v}u"),
-        (Value::Text(v), _) => {
-            out.push('"');
-            push_escaped(out, v, QUOTED_SPECIAL);
-            out.write_str("\"")
-        }
-    };
-    let _ = writeln!(out, " {time_ns}");
-}
-
-fn push_escaped(out: &mut String, text: &str, special: u8) {
-    for c in text.chars() {
-        if u8::try_from(c).is_ok_and(|b| is(b, special)) {
-            out.push('\\');
-        }
-        out.push(c);
     }
 }
 

@@ -1,0 +1,98 @@
+//! Why a line was rejected, in words for the person who wrote it.
+
+use std::fmt;
+
+use crate::reading::number;
+
+/// The longest record, its line ending not counted. A caller's buffer holds two bytes more than this, so
+/// that the line ending is seen: with so many bytes `parse` never asks for more.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a line is no record, for the person who wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    pub cause: Cause,
+    /// The byte of the first physical line where it went wrong, counted from 1.
+    pub column: u32,
+    /// It went wrong further down, after the quote at `column` ran over the end of the line.
+    pub runs_over: bool,
+}
+
+impl Reason {
+    /// The reason that goes with `Outcome::TooLong`.
+    pub const TOO_LONG: Reason = Reason {
+        cause: Cause::TooLong,
+        column: LINE_BYTES_MAX as u32 + 1,
+        runs_over: false,
+    };
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column {}: ", self.column)?;
+        if self.runs_over {
+            f.write_str("this quote runs over the end of the line, and then: ")?;
+        }
+        f.write_str(self.cause.words())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    NoMeasurement,
+    NoTagKey,
+    NoTagEquals,
+    NoTagValue,
+    TagValueEquals,
+    TagTwice,
+    NoField,
+    NoFieldKey,
+    NoFieldEquals,
+    NoFieldValue,
+    FieldValue,
+    Number(number::Wrong),
+    AfterFieldValue,
+    OpenQuote,
+    Timestamp,
+    TimestampRange,
+    AfterTimestamp,
+    ControlByte,
+    Utf8,
+    TooLong,
+}
+
+impl Cause {
+    pub fn words(self) -> &'static str {
+        match self {
+            Cause::NoMeasurement => "no measurement",
+            Cause::NoTagKey => r#"no tag key after ",""#,
+            Cause::NoTagEquals => r#"no "=" after the tag key"#,
+            Cause::NoTagValue => r#"no tag value after "=""#,
+            Cause::TagValueEquals => r#"an "=" in a tag value needs a backslash before it"#,
+            Cause::TagTwice => "this tag key is there twice",
+            Cause::NoField => "no field (a line is: measurement,tag=value field=value timestamp)",
+            Cause::NoFieldKey => "no field key",
+            Cause::NoFieldEquals => r#"no "=" after the field key"#,
+            Cause::NoFieldValue => r#"no field value after "=""#,
+            Cause::FieldValue => r#"not a number, true, false or "string""#,
+            Cause::Number(wrong) => wrong.words(),
+            Cause::AfterFieldValue => r#"neither "," nor a space after the field value"#,
+            Cause::OpenQuote => "no closing quote",
+            Cause::Timestamp => "the timestamp is not a whole number",
+            Cause::TimestampRange => "the timestamp is out of the range of 64-bit nanoseconds",
+            Cause::AfterTimestamp => "something follows the timestamp",
+            Cause::ControlByte => "a control byte (0x00 to 0x1f, 0x7f)",
+            Cause::Utf8 => "not UTF-8",
+            Cause::TooLong => "longer than 64 KiB",
+        }
+    }
+
+    pub(super) fn at(self, at: usize) -> Fault {
+        Fault { cause: self, at }
+    }
+}
+
+pub(super) struct Fault {
+    pub(super) cause: Cause,
+    pub(super) at: usize,
+}
