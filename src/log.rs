@@ -8,10 +8,15 @@ use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use crate::cli::Level;
 use crate::output::Output;
 use crate::sys;
 use crate::time::timestamp;
+use crate::words::words;
+
+words!(
+    /// Ordered: an event of `Warn` is logged at `Info` too.
+    Level: Error = "error", Warn = "warn", Info = "info", Debug = "debug"
+);
 
 /// A line longer than a pipe takes at once could block halfway.
 const LINE_BYTES_MAX: usize = sys::PIPE_BUF_BYTES;

@@ -4,10 +4,10 @@ use std::io::Write;
 
 use seawall::VERSION;
 use seawall::cli::{self, Invocation};
-use seawall::commands;
+use seawall::commands::{answer, backup, check, checkpoint, export, show, status};
 use seawall::exit::Status;
+use seawall::log;
 use seawall::record::recorder;
-use seawall::record::status;
 use seawall::store;
 use seawall::sys;
 
@@ -32,19 +32,26 @@ fn main() -> std::process::ExitCode {
         return Status::Failed.into();
     }
     let status = match invocation {
-        Invocation::Help(text) => commands::print(text.trim_end()),
-        Invocation::Version => commands::print(format_args!(
+        Invocation::Help(text) => answer::print(text.trim_end()),
+        Invocation::Version => answer::print(format_args!(
             "seawall {VERSION} sqlite {}",
             store::version()
         )),
-        Invocation::Check(settings) => commands::check(&settings),
-        Invocation::Show(settings) => commands::show(&settings),
-        Invocation::Export(settings) => commands::export(&settings),
-        Invocation::Backup(settings) => commands::backup(&settings),
-        Invocation::Checkpoint(settings) => commands::checkpoint(&settings),
-        Invocation::Status(settings) => status::status(&settings),
-        // The writer may hang in a disk that stalls; nobody waits for it here.
-        Invocation::Record(settings) => sys::leave(recorder::record(settings) as u8),
+        Invocation::Check(settings) => check::run(&settings),
+        Invocation::Show(settings) => show::run(&settings),
+        Invocation::Export(settings) => export::run(&settings),
+        Invocation::Backup(settings) => backup::run(&settings),
+        Invocation::Checkpoint(settings) => checkpoint::run(&settings),
+        Invocation::Status(settings) => status::run(&settings),
+        Invocation::Record(settings) => {
+            log::set_level(settings.log_level);
+            let names = std::env::vars_os().map(|(name, _)| name);
+            for name in cli::unknown_variables(names) {
+                log::warn("unknown-variable", &[("name", &name)]);
+            }
+            // The writer may hang in a disk that stalls; nobody waits for it here.
+            sys::leave(recorder::record(settings) as u8)
+        }
     };
     status.into()
 }

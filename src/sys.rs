@@ -349,13 +349,6 @@ pub fn terminal_size(fd: RawFd) -> Option<(usize, usize)> {
         .then_some((usize::from(size.ws_col), usize::from(size.ws_row).max(2)))
 }
 
-/// Processors that are in use. The standard library also looks for the quota of a container, in 6 KB.
-pub fn processors() -> usize {
-    // SAFETY: it takes no pointer.
-    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
-    usize::try_from(count).unwrap_or(1).max(1)
-}
-
 /// The effective user and group.
 pub fn user_and_group() -> (u32, u32) {
     // SAFETY: no pointers, cannot fail.
@@ -463,36 +456,29 @@ pub fn datagrams_dropped(fd: RawFd) -> Option<u32> {
     is_told.then_some(info[libc::SK_MEMINFO_DROPS as usize])
 }
 
-/// Connects to a unix socket and lets go again; never waits. `WouldBlock` is told where somebody listens
-/// whose backlog is full.
-pub fn try_connect(path: &Path) -> io::Result<()> {
+/// Connects to a unix socket without waiting; a name that begins with NUL is one of the abstract namespace.
+/// `WouldBlock` says that somebody listens whose backlog is full.
+pub fn connect_now(name: &[u8]) -> io::Result<OwnedFd> {
     let mut address = libc::sockaddr_un {
         sun_family: libc::AF_UNIX as libc::sa_family_t,
         sun_path: [0; 108],
     };
-    let bytes = path.as_os_str().as_bytes();
     // The last byte stays zero.
-    if bytes.len() >= address.sun_path.len() {
+    if name.len() >= address.sun_path.len() {
         return Err(io::ErrorKind::InvalidFilename.into());
     }
-    for (to, &from) in address.sun_path.iter_mut().zip(bytes) {
+    for (to, &from) in address.sun_path.iter_mut().zip(name) {
         *to = from as libc::c_char;
     }
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let fd = check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
     // SAFETY: the descriptor is new and nobody else's.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    let length = std::mem::offset_of!(libc::sockaddr_un, sun_path) + name.len();
     // SAFETY: pointer and length describe `address`.
-    let result = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    check(unsafe { libc::connect(fd, (&raw const address).cast(), length as libc::socklen_t) })?;
+    Ok(socket)
 }
 
 /// The process at the other end of a unix socket.

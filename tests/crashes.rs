@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libsqlite3_sys as ffi;
-use seawall::cli::CheckpointMode;
+use seawall::db::checkpoint::CheckpointMode;
 use vfs::disk::{Fate, Image};
 use vfs::recording::PATIENCE;
 use vfs::story::{Lie, Promise, Story, Teller};

@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use seawall::cli::{
-    Check, Checkpoint, CheckpointMode, Invocation, Level, OnDamage, Record, Synchronous, Usage,
-    parse, unknown_variables,
-};
+use seawall::cli::{Invocation, Usage, parse, unknown_variables};
+use seawall::commands::{check, checkpoint};
+use seawall::db::checkpoint::CheckpointMode;
+use seawall::log::Level;
+use seawall::place::set_aside::OnDamage;
 use seawall::reading::line::Precision;
+use seawall::record::settings::{Settings as Record, Synchronous};
 use seawall::source::spec::{Port, Rate, SimSpec, SourceSpec, UNIX_PATH_BYTES_MAX};
 use seawall::units;
 
@@ -88,8 +90,8 @@ fn default_record() -> Record {
     }
 }
 
-fn default_check() -> Check {
-    Check {
+fn default_check() -> check::Settings {
+    check::Settings {
         db: "data/sensor_data.db".into(),
         full: false,
         at_least: None,
@@ -97,8 +99,8 @@ fn default_check() -> Check {
     }
 }
 
-fn default_checkpoint() -> Checkpoint {
-    Checkpoint {
+fn default_checkpoint() -> checkpoint::Settings {
+    checkpoint::Settings {
         db: "data/sensor_data.db".into(),
         mode: CheckpointMode::Passive,
         busy_timeout: Duration::from_secs(5),
@@ -199,12 +201,12 @@ fn every_option_of_record_is_heard_as_flag_and_as_variable() {
 /// Guards against an option of the other commands that is parsed and then dropped.
 #[test]
 fn every_option_of_check_and_checkpoint_is_heard_as_flag_and_as_variable() {
-    let check = |change: fn(&mut Check)| {
+    let check = |change: fn(&mut check::Settings)| {
         let mut expected = default_check();
         change(&mut expected);
         Invocation::Check(expected)
     };
-    let checkpoint = |change: fn(&mut Checkpoint)| {
+    let checkpoint = |change: fn(&mut checkpoint::Settings)| {
         let mut expected = default_checkpoint();
         change(&mut expected);
         Invocation::Checkpoint(expected)

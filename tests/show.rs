@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use support::stop::{record, record_at_once, text};
+use support::stop::{record, text};
 use support::*;
 
 fn ago(seconds: u64) -> u128 {
@@ -190,29 +190,4 @@ fn piped_it_is_plain_and_on_a_terminal_it_fits_and_may_be_coloured() {
             assert!(table.contains("20.5"), "{table}");
         }
     }
-}
-
-#[test]
-fn a_watch_draws_anew_and_ends_with_a_signal() {
-    let dir = Dir::new("show");
-    let db = dir.file("x.db");
-    let recorder = record_at_once(
-        &db,
-        "--source sim:sensors=1,rate=100 --commit-interval 10ms",
-    );
-    recorder.wait_for("ready");
-    let watch = Running::start(&["show", "--watch", "--db", text(&db)]);
-    let counts = |out: Vec<String>| -> Vec<u64> {
-        let lines = out.into_iter().filter(|line| line.starts_with("sim"));
-        lines
-            .map(|line| words(&line, "sim")[3].replace(',', "").parse().unwrap())
-            .collect()
-    };
-    until("it is drawn anew, with more readings", || {
-        let counts = counts(watch.out());
-        (counts.len() > 1 && counts.first() < counts.last()).then_some(())
-    });
-    let ended = watch.stop(libc::SIGINT);
-    assert_eq!((ended.code(), ended.log), (0, vec![]));
-    assert_eq!(recorder.stop(libc::SIGTERM).code(), 0);
 }

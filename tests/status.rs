@@ -106,6 +106,7 @@ fn it_is_found_by_any_path_to_its_file_and_by_no_other() {
     let pid_at = |db: &str| ask(db).1.get("pid").cloned();
     let folder = dir.path().to_str().unwrap();
     let link = dir.file("link.db");
+    fs::create_dir(dir.file("sub")).unwrap();
     std::os::unix::fs::symlink(&one, &link).unwrap();
     for path in [
         format!("{folder}/one.db"),
@@ -146,23 +147,20 @@ fn an_answer_that_is_not_the_recorders_is_not_believed() {
     fs::write(&db, "").unwrap();
     let file = {
         let metadata = fs::metadata(&db).unwrap();
-        format!("seawall-file-{:x}-{:x}", metadata.dev(), metadata.ino())
+        format!("seawall-{:x}-{:x}", metadata.dev(), metadata.ino())
     };
     let address = SocketAddr::from_abstract_name(file.as_bytes()).unwrap();
     let listener = UnixListener::bind_addr(&address).unwrap();
     let liar = std::thread::spawn(move || {
-        for text in [
-            "state=recording\nhealthy=yes\nname=seawall-other\n",
-            "hello\n",
-        ] {
+        for text in ["hello\n", "state=recording\n", ""] {
             let (mut stream, _) = listener.accept().unwrap();
             std::io::Write::write_all(&mut stream, text.as_bytes()).unwrap();
         }
     });
-    for reason in ["another program does", "what came is no report"] {
+    for _ in 0..3 {
         let (code, said) = of(&db);
         assert_eq!(code, 1);
-        let expected = format!("the recorder does not answer: {reason}");
+        let expected = "the recorder does not answer: what came is no report";
         assert_eq!(said["reason"], expected);
     }
     liar.join().unwrap();
@@ -174,7 +172,7 @@ fn an_answer_that_comes_a_byte_at_a_time_is_not_waited_for() {
     let db = dir.file("x.db");
     fs::write(&db, "").unwrap();
     let file = fs::metadata(&db).unwrap();
-    let name = format!("seawall-file-{:x}-{:x}", file.dev(), file.ino());
+    let name = format!("seawall-{:x}-{:x}", file.dev(), file.ino());
     let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
     let listener = UnixListener::bind_addr(&address).unwrap();
     let dribbler = std::thread::spawn(move || {
@@ -262,7 +260,7 @@ fn who_asks_and_never_reads_or_asks_all_the_time_costs_no_reading() {
     let name = {
         use std::os::unix::fs::MetadataExt;
         let metadata = fs::metadata(&db).unwrap();
-        format!("seawall-file-{:x}-{:x}", metadata.dev(), metadata.ino())
+        format!("seawall-{:x}-{:x}", metadata.dev(), metadata.ino())
     };
     let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
     let mut kept = Vec::new();

@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 
 use seawall::reading::line::{Line, Precision};
 use seawall::reading::series::Interner;
+use seawall::reading::stream::Room;
 use seawall::reading::stream::{Full, Intake, Stream, Taken};
 use seawall::reading::{Batch, Mark};
-use seawall::record::queue::Room;
 
 const ROWS_MAX: usize = 1000;
 

@@ -11,15 +11,16 @@ mod settings;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::commands::{backup, check, checkpoint, export, show, status};
+use crate::db::checkpoint::CheckpointMode;
+use crate::log::Level;
+use crate::place::set_aside::OnDamage;
 use crate::record::expiry::SizeLimit;
+use crate::record::settings::{Settings as Record, Synchronous};
 use crate::sort;
-use crate::source::spec::SourceSpec;
-use crate::store::Position;
-use crate::time::When;
-use settings::{Settings, or_none, position, size, switch, text, time, when, whole};
+use settings::{Settings, or_none, position, size, switch, text, time, when, whole, word};
 
 pub const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 pub const COMMIT_ROWS_MAX: u64 = 1_000_000;
@@ -48,12 +49,12 @@ pub enum Invocation {
     Help(String),
     Version,
     Record(Record),
-    Check(Check),
-    Show(Show),
-    Export(Export),
-    Backup(Backup),
-    Checkpoint(Checkpoint),
-    Status(StatusSettings),
+    Check(check::Settings),
+    Show(show::Settings),
+    Export(export::Settings),
+    Backup(backup::Settings),
+    Checkpoint(checkpoint::Settings),
+    Status(status::Settings),
 }
 
 impl Invocation {
@@ -63,88 +64,9 @@ impl Invocation {
             Invocation::Record(_) => true,
             Invocation::Backup(backup) => backup.dest.is_some(),
             Invocation::Export(export) => export.follow,
-            Invocation::Show(show) => show.watch,
             _ => false,
         }
     }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    pub db: PathBuf,
-    pub sources: Vec<SourceSpec>,
-    pub commit_interval: Duration,
-    pub commit_rows: usize,
-    pub queue_rows: usize,
-    pub synchronous: Synchronous,
-    /// `None`: another tool makes the checkpoints.
-    pub checkpoint_interval: Option<Duration>,
-    pub checkpoint_mode: CheckpointMode,
-    /// In pages of the WAL; 0 is off.
-    pub wal_autocheckpoint: u32,
-    pub busy_timeout: Duration,
-    pub stop_timeout: Duration,
-    /// `None`: readings are kept however old they are.
-    pub retain: Option<Duration>,
-    /// Of the database and its -wal.
-    pub max_size_bytes: Option<u64>,
-    pub min_free_bytes: u64,
-    pub on_damage: OnDamage,
-    pub ack: bool,
-    pub log_level: Level,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Check {
-    pub db: PathBuf,
-    pub full: bool,
-    pub at_least: Option<u64>,
-    pub busy_timeout: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Show {
-    pub db: PathBuf,
-    /// None: from the oldest reading on.
-    pub since: Option<When>,
-    pub sensor: String,
-    pub watch: bool,
-    pub busy_timeout: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Export {
-    pub db: PathBuf,
-    pub format: Format,
-    pub after: Position,
-    pub since: Option<When>,
-    pub until: Option<When>,
-    pub sensor: String,
-    pub limit: Option<u64>,
-    pub follow: bool,
-    pub busy_timeout: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Backup {
-    pub db: PathBuf,
-    /// None: stdout.
-    pub dest: Option<PathBuf>,
-    pub min_free_bytes: u64,
-    pub busy_timeout: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Checkpoint {
-    pub db: PathBuf,
-    pub mode: CheckpointMode,
-    pub busy_timeout: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct StatusSettings {
-    pub db: PathBuf,
-    pub format: StatusFormat,
 }
 
 /// A wrong command line or variable, told in one line. Exit status 2.
@@ -158,43 +80,6 @@ impl fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
-
-/// An enum of which each value is one word for the user.
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident: $($variant:ident = $word:literal),+) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum $name { $($variant),+ }
-
-        impl $name {
-            const NAMES: &[&str] = &[$($word),+];
-
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-
-            fn read(_: &Kind, text: &str) -> Option<Self> {
-                match text { $($word => Some(Self::$variant),)+ _ => None }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.name())
-            }
-        }
-    };
-}
-
-words!(CheckpointMode: Passive = "passive", Full = "full", Restart = "restart", Truncate = "truncate");
-words!(Format: Csv = "csv", Ndjson = "ndjson", Influx = "influx");
-words!(OnDamage: SetAside = "set-aside", Refuse = "refuse");
-words!(StatusFormat: Text = "text", Prometheus = "prometheus");
-words!(Synchronous: Auto = "auto", Normal = "normal", Full = "full");
-words!(
-    /// Ordered: what is logged at `Warn` is logged at `Info` too.
-    Level: Error = "error", Warn = "warn", Info = "info", Debug = "debug"
-);
 
 struct Command {
     name: &'static str,
@@ -276,7 +161,7 @@ const COMMANDS: &[Command] = &[
                 have been failing or blocked for 10 s, its disk is full, a damaged database was set \
                 aside, or a sampled source sees nothing; each is told as a reason.",
         operand: None,
-        build: status,
+        build: read_status,
     },
     Command {
         name: CHECK,
@@ -286,7 +171,7 @@ const COMMANDS: &[Command] = &[
                 gap, every reading's sensor known, every run's count right. The last line begins \
                 with sound (exit 0), or with damaged or missing (exit 1).",
         operand: None,
-        build: check,
+        build: read_check,
     },
     Command {
         name: SHOW,
@@ -296,7 +181,7 @@ const COMMANDS: &[Command] = &[
                 least, mean and greatest, and a sparkline of the means, over --since. Colours and \
                 the width are the terminal's; piped, it is plain and as wide as it needs.",
         operand: None,
-        build: show,
+        build: read_show,
     },
     Command {
         name: EXPORT,
@@ -307,7 +192,7 @@ const COMMANDS: &[Command] = &[
                 reading for ever by device, run and id; a consumer that was cut off goes on with \
                 --after RUN:ID of the last whole row that it has.",
         operand: None,
-        build: export,
+        build: read_export,
     },
     Command {
         name: BACKUP,
@@ -318,7 +203,7 @@ const COMMANDS: &[Command] = &[
                 it was; an older seawall database there is replaced. While it copies, the -wal \
                 cannot start again from its beginning and grows by what is recorded.",
         operand: Some("DEST"),
-        build: backup,
+        build: read_backup,
     },
     Command {
         name: CHECKPOINT,
@@ -327,7 +212,7 @@ const COMMANDS: &[Command] = &[
         about: "Runs one checkpoint and prints busy=0 log=N checkpointed=N. Exits 3 when frames \
                 remain in -wal.",
         operand: None,
-        build: checkpoint,
+        build: read_checkpoint,
     },
 ];
 
@@ -340,7 +225,7 @@ const RECORDING: Command = Command {
             ended. SIGTERM, SIGINT, SIGHUP and SIGQUIT commit all that was accepted, checkpoint \
             and stop; SIGUSR1 runs a passive checkpoint.",
     operand: None,
-    build: record,
+    build: read_record,
 };
 
 const OPTIONS: &[Opt] = &[
@@ -518,7 +403,7 @@ const OPTIONS: &[Opt] = &[
         name: "format",
         value: "FORMAT",
         default: "text",
-        kind: Kind::Word(StatusFormat::NAMES),
+        kind: Kind::Word(status::Format::NAMES),
         of: &[STATUS],
         help: "text, or prometheus, for an exporter's text file",
     },
@@ -542,7 +427,7 @@ const OPTIONS: &[Opt] = &[
         name: "format",
         value: "FORMAT",
         default: "csv",
-        kind: Kind::Word(Format::NAMES),
+        kind: Kind::Word(export::Format::NAMES),
         of: &[EXPORT],
         help: "csv: RFC 4180, with a header, text always in quotes; ndjson: an object a line; \
                influx: line protocol, which recorded again gives the same readings, but for \
@@ -607,36 +492,28 @@ const OPTIONS: &[Opt] = &[
         help: "at the end, go on as readings are committed, looking four times a second, until a \
                signal or a closed pipe; also when the recorder or the database comes anew",
     },
-    Opt {
-        name: "watch",
-        value: "",
-        default: "off",
-        kind: Kind::Switch,
-        of: &[SHOW],
-        help: "draw the table anew every two seconds, until a signal",
-    },
 ];
 
-fn record(given: &Settings) -> Result<Invocation, Usage> {
+fn read_record(given: &Settings) -> Result<Invocation, Usage> {
     let record = Record {
         db: given.path("db")?,
         sources: given.sources("source")?,
         commit_interval: given.read("commit-interval", time)?,
         commit_rows: given.read("commit-rows", whole)? as usize,
         queue_rows: given.read("queue-rows", whole)? as usize,
-        synchronous: given.read("synchronous", Synchronous::read)?,
+        synchronous: given.read("synchronous", word(Synchronous::parse))?,
         checkpoint_interval: Some(given.read("checkpoint-interval", time)?)
             .filter(|interval| !interval.is_zero()),
-        checkpoint_mode: given.read("checkpoint-mode", CheckpointMode::read)?,
+        checkpoint_mode: given.read("checkpoint-mode", word(CheckpointMode::parse))?,
         wal_autocheckpoint: given.read("wal-autocheckpoint", whole)? as u32,
         busy_timeout: given.read("busy-timeout", time)?,
         stop_timeout: given.read("stop-timeout", time)?,
         retain: given.read("retain", or_none(time))?,
         max_size_bytes: given.read("max-size", or_none(size))?,
         min_free_bytes: given.read("min-free", size)?,
-        on_damage: given.read("on-damage", OnDamage::read)?,
+        on_damage: given.read("on-damage", word(OnDamage::parse))?,
         ack: given.read("ack", switch)?,
-        log_level: given.read("log-level", Level::read)?,
+        log_level: given.read("log-level", word(Level::parse))?,
     };
     let least = SizeLimit::least_bytes(record.queue_rows).div_ceil(MIB);
     if record.max_size_bytes.is_some_and(|max| max < least * MIB) {
@@ -649,8 +526,8 @@ fn record(given: &Settings) -> Result<Invocation, Usage> {
     Ok(Invocation::Record(record))
 }
 
-fn check(given: &Settings) -> Result<Invocation, Usage> {
-    Ok(Invocation::Check(Check {
+fn read_check(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Check(check::Settings {
         db: given.path("db")?,
         full: given.read("full", switch)?,
         at_least: given.read("at-least", or_none(whole))?,
@@ -658,27 +535,26 @@ fn check(given: &Settings) -> Result<Invocation, Usage> {
     }))
 }
 
-fn status(given: &Settings) -> Result<Invocation, Usage> {
-    Ok(Invocation::Status(StatusSettings {
+fn read_status(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Status(status::Settings {
         db: given.path("db")?,
-        format: given.read("format", StatusFormat::read)?,
+        format: given.read("format", word(status::Format::parse))?,
     }))
 }
 
-fn show(given: &Settings) -> Result<Invocation, Usage> {
-    Ok(Invocation::Show(Show {
+fn read_show(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Show(show::Settings {
         db: given.path("db")?,
         since: given.read("since", or_none(when))?,
         sensor: given.read("sensor", text)?,
-        watch: given.read("watch", switch)?,
         busy_timeout: given.read("busy-timeout", time)?,
     }))
 }
 
-fn export(given: &Settings) -> Result<Invocation, Usage> {
-    Ok(Invocation::Export(Export {
+fn read_export(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Export(export::Settings {
         db: given.path("db")?,
-        format: given.read("format", Format::read)?,
+        format: given.read("format", word(export::Format::parse))?,
         after: given.read("after", position)?,
         since: given.read("since", or_none(when))?,
         until: given.read("until", or_none(when))?,
@@ -689,8 +565,8 @@ fn export(given: &Settings) -> Result<Invocation, Usage> {
     }))
 }
 
-fn backup(given: &Settings) -> Result<Invocation, Usage> {
-    Ok(Invocation::Backup(Backup {
+fn read_backup(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Backup(backup::Settings {
         db: given.path("db")?,
         dest: Some(given.operand()?).filter(|dest| dest.as_os_str() != "-"),
         min_free_bytes: given.read("min-free", size)?,
@@ -698,10 +574,10 @@ fn backup(given: &Settings) -> Result<Invocation, Usage> {
     }))
 }
 
-fn checkpoint(given: &Settings) -> Result<Invocation, Usage> {
-    Ok(Invocation::Checkpoint(Checkpoint {
+fn read_checkpoint(given: &Settings) -> Result<Invocation, Usage> {
+    Ok(Invocation::Checkpoint(checkpoint::Settings {
         db: given.path("db")?,
-        mode: given.read("mode", CheckpointMode::read)?,
+        mode: given.read("mode", word(CheckpointMode::parse))?,
         busy_timeout: given.read("busy-timeout", time)?,
     }))
 }

@@ -190,6 +190,11 @@ pub(super) fn when(kind: &Kind, text: &str) -> Option<When> {
     }
 }
 
+/// One of the words of an enum.
+pub(super) fn word<T>(parse: fn(&str) -> Option<T>) -> impl Fn(&Kind, &str) -> Option<T> {
+    move |_, text| parse(text)
+}
+
 /// `ID` or `RUN:ID`.
 pub(super) fn position(kind: &Kind, text: &str) -> Option<Position> {
     let number = |text: &str| text.parse().ok().filter(|n: &i64| *n >= 0);

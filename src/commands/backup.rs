@@ -8,8 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{complain, print, unwritten};
-use crate::cli::Backup;
+use super::answer::{complain, print, unwritten};
 use crate::exit::Status;
 use crate::place::{folder_of, follow_links, wal_of, with_end};
 use crate::record::terminal;
@@ -24,7 +23,16 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Bytes handed to stdout at a time.
 const STREAM_BYTES: usize = 64 * 1024;
 
-pub fn backup(settings: &Backup) -> Status {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub db: PathBuf,
+    /// None: stdout.
+    pub dest: Option<PathBuf>,
+    pub min_free_bytes: u64,
+    pub busy_timeout: Duration,
+}
+
+pub fn run(settings: &Settings) -> Status {
     let Some(dest) = &settings.dest else {
         return to_stdout(settings);
     };
@@ -34,7 +42,7 @@ pub fn backup(settings: &Backup) -> Status {
     }
 }
 
-fn to_stdout(settings: &Backup) -> Status {
+fn to_stdout(settings: &Settings) -> Status {
     if sys::is_terminal(sys::STDOUT) {
         return complain("cannot write a database to a terminal; send stdout to a file or a pipe");
     }
@@ -64,7 +72,7 @@ fn to_stdout(settings: &Backup) -> Status {
 }
 
 /// Gives the line that tells of the copy.
-fn to_file(settings: &Backup, dest: &Path) -> Result<String, String> {
+fn to_file(settings: &Settings, dest: &Path) -> Result<String, String> {
     let taken = store::look_before_reading(&settings.db)
         .and_then(|()| Snapshot::take(&settings.db, settings.busy_timeout));
     let mut snapshot = taken.map_err(|e| e.to_string())?;
@@ -126,7 +134,7 @@ fn cannot(verb: &str, path: &Path, error: &io::Error) -> String {
 }
 
 /// Refuses a DEST that would be a loss: the database itself, one that is in use, a file of somebody else.
-fn look_at(dest: &Path, settings: &Backup) -> Result<(), String> {
+fn look_at(dest: &Path, settings: &Settings) -> Result<(), String> {
     let refuse = |why: &str| {
         Err(format!(
             "cannot copy to {}: {why}; give another DEST",

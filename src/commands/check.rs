@@ -1,12 +1,22 @@
 //! `check`: what an audit of the database found, told line by line.
 
-use super::{complain, print};
-use crate::cli::Check;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::answer::{complain, print};
 use crate::exit::Status;
 use crate::place::set_aside;
 use crate::store;
 
-pub fn check(settings: &Check) -> Status {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub db: PathBuf,
+    pub full: bool,
+    pub at_least: Option<u64>,
+    pub busy_timeout: Duration,
+}
+
+pub fn run(settings: &Settings) -> Status {
     let audit = store::audit(&settings.db, settings.full, settings.busy_timeout);
     let mut audit = match audit {
         Ok(audit) => audit,

@@ -1,13 +1,21 @@
 //! `checkpoint`: one checkpoint, and what it did. It is refused where it would bring a wrong -wal into the
 //! file, or wipe out what tells the next recorder that the right one is lost.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::{complain, print};
-use crate::cli::Checkpoint;
+use super::answer::{complain, print};
+use crate::db::checkpoint::CheckpointMode;
 use crate::exit::Status;
 use crate::place::evidence::{Loss, Treatment, Verdict};
 use crate::store;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub db: PathBuf,
+    pub mode: CheckpointMode,
+    pub busy_timeout: Duration,
+}
 
 /// What stands against it, where no recorder has the file.
 fn objection(db: &Path) -> Option<&'static str> {
@@ -32,7 +40,7 @@ fn objection(db: &Path) -> Option<&'static str> {
     }
 }
 
-pub fn checkpoint(settings: &Checkpoint) -> Status {
+pub fn run(settings: &Settings) -> Status {
     if let Some(objection) = objection(&settings.db) {
         return complain(format_args!(
             "cannot checkpoint {}: {objection}; start the recorder, which records what is lost",

@@ -1,5 +1,6 @@
 //! SQLite: its C interface, its pragmas, its errors.
 
+pub mod checkpoint;
 pub mod error;
 pub mod pragma;
 pub mod raw;

@@ -12,8 +12,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::OnDamage;
 use crate::sys;
+use set_aside::OnDamage;
 
 /// A place that the recorder may have.
 #[derive(Debug)]

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::place::{folder_of, wal_of, with_end};
 use crate::sort;
 use crate::time::timestamp;
+use crate::words::words;
+
+words!(OnDamage: SetAside = "set-aside", Refuse = "refuse");
 
 const WORD: &str = ".damaged-";
 

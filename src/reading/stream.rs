@@ -12,7 +12,6 @@ use std::sync::Arc;
 use crate::reading::batch::{Batch, Client, Mark};
 use crate::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reason};
 use crate::reading::series::Interner;
-use crate::record::queue::Room;
 
 const READ_BYTES: usize = 64 * 1024;
 
@@ -32,6 +31,29 @@ pub enum Taken {
 pub enum Full {
     Waits,
     IsDropped,
+}
+
+/// What still fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub rows: usize,
+    pub text_bytes: usize,
+}
+
+impl Room {
+    pub const UNBOUNDED: Room = Room {
+        rows: usize::MAX,
+        text_bytes: usize::MAX,
+    };
+
+    pub fn fits(self, rows: usize, text_bytes: usize) -> bool {
+        rows <= self.rows && text_bytes <= self.text_bytes
+    }
+
+    /// Whether something may fit that did not fit into `other`.
+    pub fn is_more_than(self, other: Room) -> bool {
+        self.rows > other.rows || self.text_bytes > other.text_bytes
+    }
 }
 
 /// Where lines go.

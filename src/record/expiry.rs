@@ -6,10 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cli::{MAX_SIZE_BYTES_MIN, Record};
+use crate::cli::MAX_SIZE_BYTES_MIN;
 use crate::log;
 use crate::reading::Batch;
 use crate::record::queue::TEXT_BYTES_MAX;
+use crate::record::settings::Settings;
 use crate::store::{Class, Db, Error, PAGE_BYTES, Pages, Surplus, WAL_BYTES_KEPT};
 
 /// Of `--max-size`, what the -wal may take before it is copied; the largest commit may come to it.
@@ -41,7 +42,7 @@ pub struct SizeLimit {
 
 impl SizeLimit {
     /// Of the settings, which have been found to fit.
-    pub fn of(settings: &Record, page_bytes: u64) -> Option<Self> {
+    pub fn of(settings: &Settings, page_bytes: u64) -> Option<Self> {
         let max_bytes = settings.max_size_bytes?;
         Some(Self::share(max_bytes, settings.queue_rows, page_bytes))
     }
@@ -138,7 +139,7 @@ fn is_due(told: &mut Option<Instant>, now: Instant) -> bool {
 }
 
 impl Retention {
-    pub fn new(settings: &Record, page_bytes: u64) -> Self {
+    pub fn new(settings: &Settings, page_bytes: u64) -> Self {
         let slack = settings
             .retain
             .map(|retain| (retain / SLACK_PART).min(SLACK_MAX));

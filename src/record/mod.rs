@@ -5,6 +5,7 @@ pub mod expiry;
 pub mod queue;
 pub mod recorder;
 pub mod retry;
+pub mod settings;
 pub mod status;
 pub mod stop;
 pub mod terminal;

@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::reading::Batch;
+use crate::reading::stream::Room;
 use crate::record::stop::{Reason, Stop};
 
 /// Text of readings in memory, and names of series that are new in them; either can be as long as a line.
@@ -44,29 +45,6 @@ pub enum Order {
     Woken,
     /// Nothing waits any more, and nothing will come.
     Stop(Stop),
-}
-
-/// What still fits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    pub rows: usize,
-    pub text_bytes: usize,
-}
-
-impl Room {
-    pub const UNBOUNDED: Room = Room {
-        rows: usize::MAX,
-        text_bytes: usize::MAX,
-    };
-
-    pub fn fits(self, rows: usize, text_bytes: usize) -> bool {
-        rows <= self.rows && text_bytes <= self.text_bytes
-    }
-
-    /// Whether something may fit that did not fit into `other`.
-    pub fn is_more_than(self, other: Room) -> bool {
-        self.rows > other.rows || self.text_bytes > other.text_bytes
-    }
 }
 
 #[derive(Default)]

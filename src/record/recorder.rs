@@ -11,16 +11,18 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cli::Record;
 use crate::exit::Status;
 use crate::log::{self, Limit};
 use crate::place;
 use crate::reading::line::Line;
 use crate::reading::series::Interner;
-use crate::reading::stream::{Full, Intake};
+use crate::reading::stream::{Full, Intake, Room};
 use crate::reading::{Batch, Counts, Kind, Value};
-use crate::record::queue::{Policy, Queue, Room};
-use crate::record::status::{self, Report};
+use crate::record::queue::{Policy, Queue};
+use crate::record::settings::Settings;
+use crate::record::status::facts::{self, Facts};
+use crate::record::status::report::Report;
+use crate::record::status::server::Server;
 use crate::record::stop::{Outcome, Reason, Step, Stop};
 use crate::record::terminal;
 use crate::record::writer::{Progress, Writer};
@@ -43,8 +45,7 @@ const HURRY_PERIOD: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_millis(30);
 
 /// Records until a signal, or until every source has ended.
-pub fn record(settings: Record) -> Status {
-    log::set_level(settings.log_level);
+pub fn record(settings: Settings) -> Status {
     let began = Instant::now();
     match Recorder::start(settings) {
         Ok(mut recorder) => recorder.run(),
@@ -80,7 +81,7 @@ enum Phase {
 }
 
 struct Recorder {
-    settings: Record,
+    settings: Settings,
     queue: Arc<Queue>,
     progress: Arc<Progress>,
     sources: Vec<Source>,
@@ -106,23 +107,20 @@ struct Recorder {
     next_status: Instant,
     next_hurry: Instant,
     began: Instant,
-    status: status::Server,
+    status: Server,
     /// What the last wait was for: kept so that a wait allocates nothing.
     watches: Vec<Watch>,
 }
 
 impl Recorder {
-    fn start(mut settings: Record) -> Result<Self, String> {
-        let names = std::env::vars_os().map(|(name, _)| name);
-        for name in crate::cli::unknown_variables(names) {
-            log::warn("unknown-variable", &[("name", &name)]);
-        }
-        let mut status = status::Server::default();
-        let name = status::Name::of_path(&settings.db);
+    fn start(mut settings: Settings) -> Result<Self, String> {
+        let mut status = Server::default();
         let place = place::prepare(&settings.db, settings.on_damage)?;
-        // Not before the place is ours: the name may be another recorder's.
-        status.listen(name);
         settings.db.clone_from(&place.path);
+        // Not before the lock is taken: until then the name may be another recorder's.
+        if let Ok(file) = place::inode(&settings.db) {
+            status.listen(file);
+        }
         if let Some(warning) = place.warning {
             log::warn(
                 "not-lasting",
@@ -345,7 +343,7 @@ impl Recorder {
         self.sockets.announce();
         let news = self.progress.look();
         if let Some(file) = news.file {
-            self.status.listen(status::Name::of_file(file));
+            self.status.listen(file);
         }
         log::info(
             "ready",
@@ -667,9 +665,8 @@ impl Recorder {
     /// What `status` is answered.
     fn report(&self) -> Report {
         let blind = |source: &&Source| matches!(source, Source::Sysfs { sysfs, .. } if sysfs.readable() == 0);
-        status::report(&status::Facts {
+        facts::report(&Facts {
             db: &self.settings.db,
-            names: self.status.names().collect(),
             began: self.began,
             is_stopping: matches!(self.phase, Phase::Draining(_) | Phase::Stopping(_)),
             sources: self.sources.len() + self.sockets.sources(),

@@ -25,13 +25,13 @@ impl Status {
         };
         let mut line = format!(
             "{} readings  {:.0}/s  {} waiting  WAL {}  checkpoint {checkpoint}",
-            grouped(self.readings),
+            units::grouped(self.readings),
             self.rate,
             self.waiting,
             units::bytes_human(self.wal_bytes),
         );
         if self.dropped > 0 {
-            line += &format!("  {} dropped", grouped(self.dropped));
+            line += &format!("  {} dropped", units::grouped(self.dropped));
         }
         // All characters are one byte and one column.
         line.truncate(columns.saturating_sub(1));
@@ -52,19 +52,6 @@ pub fn progress(done: u64, all: u64, took: Duration, columns: usize) -> String {
     );
     line.truncate(columns.saturating_sub(1));
     line
-}
-
-/// `1234567` as `1,234,567`.
-pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// Readings a second over the last few looks.

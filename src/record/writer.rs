@@ -8,15 +8,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::cli::{CheckpointMode, OnDamage, Record, Synchronous};
+use crate::db::checkpoint::CheckpointMode;
 use crate::log;
 use crate::place::evidence::{self, Loss, Treatment};
 use crate::place::set_aside;
+use crate::place::set_aside::OnDamage;
 use crate::place::{self, Identity, Lock};
 use crate::reading::Batch;
 use crate::record::expiry::{Retention, SizeLimit};
 use crate::record::queue::{Order, Queue};
 use crate::record::retry::{Pin, Retry, Threshold};
+use crate::record::settings::{Settings, Synchronous};
 use crate::record::stop::{Step, Stop};
 use crate::store::ack::{Ack, Resume};
 use crate::store::{
@@ -119,7 +121,7 @@ impl Progress {
 
 pub struct Writer {
     pub path: PathBuf,
-    pub settings: Record,
+    pub settings: Settings,
     pub start: Start,
     pub queue: Arc<Queue>,
     pub progress: Arc<Progress>,

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -185,13 +186,13 @@ fn clear_way(path: &Path) -> Result<(), String> {
     if !found.file_type().is_socket() {
         return Err("there is something else of that name, which is not a socket".into());
     }
-    match sys::try_connect(path) {
+    match sys::connect_now(path.as_os_str().as_bytes()) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
             return Err("another process listens on it, and is slow to accept".into());
         }
         Err(e) => return Err(format!("there is a socket of that name: {e}")),
-        Ok(()) => return Err("another process listens on it".into()),
+        Ok(_) => return Err("another process listens on it".into()),
     }
     if inode(path).is_ok_and(|inode| inode == (found.dev(), found.ino())) {
         fs::remove_file(path).map_err(|e| format!("the stale socket cannot be removed: {e}"))?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::spans::{self, Tail};
 use super::{Class, Db, Error, Statements, Sync, ffi, schema};
-use crate::cli::CheckpointMode;
+use crate::db::checkpoint::CheckpointMode;
 use crate::db::pragma;
 use crate::db::raw::{Access, Connection};
 use crate::place::{self, Lock};

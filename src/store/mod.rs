@@ -33,7 +33,7 @@ pub use expiry::{BringDown, BroughtDown, Expired, Pages, Surplus, remove_copy};
 pub use read::{Names, Position, Reader, Reading, Times, look_before_reading, verdict};
 pub use seal::last_run;
 
-use crate::cli::CheckpointMode;
+use crate::db::checkpoint::CheckpointMode;
 use crate::db::raw::{Access, Connection, Statement};
 use crate::db::{error, pragma};
 use crate::place;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use libsqlite3_sys as ffi;
 
 use super::{Checkpoint, Class, Db, Error, Sync, identify, schema};
-use crate::cli::CheckpointMode;
+use crate::db::checkpoint::CheckpointMode;
 use crate::db::raw::{Access, Connection};
 use crate::place::evidence::{self, LastRun};
 use crate::reading::Value;

@@ -8,13 +8,14 @@ use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use seawall::cli::{self, Invocation, Record};
+use seawall::cli::{self, Invocation};
 use seawall::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision};
 use seawall::reading::number::{self, Number};
 use seawall::reading::series::Interner;
+use seawall::reading::stream::Room;
 use seawall::reading::stream::{Full, Intake, Stream, Taken};
 use seawall::reading::{Batch, Value};
-use seawall::record::queue::Room;
+use seawall::record::settings::Settings as Record;
 use seawall::source::spec::{Port, Rate, SourceSpec};
 use seawall::source::sysfs::parse_number;
 use seawall::units;

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use seawall::cli::{self, Invocation, Record};
+use seawall::cli::{self, Invocation};
 use seawall::log;
 use seawall::reading::{Batch, Kind, Mark, Series, Value};
 use seawall::record::queue::{Policy, Queue};
+use seawall::record::settings::Settings as Record;
 use seawall::record::stop::{Outcome, Reason, Step, Stop};
 use seawall::record::writer::{News, Progress, Writer};
 use seawall::store::ack::{Ack, Outbox};

@@ -9,16 +9,17 @@ mod sink;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{complain, unwritten};
-use crate::cli::{Export, Format};
+use super::answer::{complain, unwritten};
 use crate::exit::Status;
 use crate::place::wal_of;
 use crate::reading::glob;
 use crate::store::{self, Error, Names, Position, Reader, Times};
 use crate::sys::{self, Clock};
+use crate::time::When;
+pub use rows::Format;
 use rows::{HEADER, Named, Rows};
 use sink::{Sink, Written};
 
@@ -34,6 +35,19 @@ const PIPE_PATIENCE: Duration = Duration::from_millis(100);
 /// After a signal, what a consumer still takes within this time is given to it, so that it has whole rows.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub db: PathBuf,
+    pub format: Format,
+    pub after: Position,
+    pub since: Option<When>,
+    pub until: Option<When>,
+    pub sensor: String,
+    pub limit: Option<u64>,
+    pub follow: bool,
+    pub busy_timeout: Duration,
+}
+
 enum End {
     /// All that was asked for is written, or the consumer or a signal ended it.
     Done,
@@ -47,7 +61,7 @@ impl From<Error> for End {
     }
 }
 
-pub fn export(settings: &Export) -> Status {
+pub fn run(settings: &Settings) -> Status {
     if settings.follow
         && let Err(e) = sys::block_signals()
     {
@@ -62,7 +76,7 @@ pub fn export(settings: &Export) -> Status {
 }
 
 struct Exporter<'a> {
-    settings: &'a Export,
+    settings: &'a Settings,
     times: Times,
     at: Position,
     /// Rows that may still be written.
@@ -74,7 +88,7 @@ struct Exporter<'a> {
 }
 
 impl<'a> Exporter<'a> {
-    fn new(settings: &'a Export) -> Self {
+    fn new(settings: &'a Settings) -> Self {
         let now_ns = sys::clock_ns(Clock::Real);
         let times = Times {
             from_ns: settings.since.map_or(i64::MIN, |when| when.ns(now_ns)),

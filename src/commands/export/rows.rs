@@ -4,11 +4,13 @@
 
 use std::io::Write;
 
-use crate::cli::Format;
 use crate::reading::line;
 use crate::reading::{Kind, Value};
 use crate::store::Reading;
 use crate::time::Stamper;
+use crate::words::words;
+
+words!(Format: Csv = "csv", Ndjson = "ndjson", Influx = "influx");
 
 pub const HEADER: &str = "device,id,time_ns,timestamp,sensor,field,value,run\r\n";
 

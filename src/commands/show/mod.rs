@@ -1,21 +1,19 @@
-//! `show`: a table of the sensors, for people. Reads every reading of the time looked at, in short snapshots
-//! and on every processor.
+//! `show`: a table of the sensors, for people. Reads every reading of the time looked at once, in short
+//! snapshots, so that no checkpoint waits for it.
 
 mod table;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::{self, Write};
-use std::thread;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{complain, unwritten};
-use crate::cli::Show;
+use super::answer::{complain, print};
 use crate::exit::Status;
 use crate::reading::glob;
 use crate::reading::{Kind, Value};
 use crate::sort;
-use crate::store::{self, Error, Names, Position, Reader, Times};
+use crate::store::{self, Error, Names, Position, Reader, Reading, Times};
 use crate::sys::{self, Clock};
 use crate::time::{When, timestamp};
 use crate::units;
@@ -23,78 +21,22 @@ use table::{BUCKETS, Last, Line, Shown, Style};
 
 /// Series in the table at most, and so the memory that it takes.
 const SERIES_MAX: usize = 4096;
-const THREADS_MAX: usize = 4;
-/// Fewer ids are not worth another thread.
-const IDS_PER_THREAD_MIN: i64 = 200_000;
-/// `--help` tells.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
-/// Another screen without a cursor, so that what was on the terminal is there again afterwards.
-const ENTER: &str = "\x1b[?1049h\x1b[?25l";
-const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
-const HOME: &str = "\x1b[H";
-const CLEAR_LINE: &str = "\x1b[K";
-const CLEAR_BELOW: &str = "\x1b[J";
 
-pub fn show(settings: &Show) -> Status {
-    let size =
-        sys::is_terminal(sys::STDOUT).then(|| sys::terminal_size(sys::STDOUT).unwrap_or((80, 24)));
-    if !settings.watch {
-        return match look(settings, size) {
-            Ok(text) => write(&text),
-            Err(e) => complain(e),
-        };
-    }
-    if let Err(e) = sys::block_signals() {
-        return complain(format_args!("cannot block signals: {e}"));
-    }
-    let on_terminal = size.is_some();
-    if on_terminal {
-        write(ENTER);
-    }
-    let status = watch(settings, on_terminal);
-    if on_terminal {
-        write(LEAVE);
-    }
-    match status {
-        Ok(status) => status,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub db: PathBuf,
+    /// None: from the oldest reading on.
+    pub since: Option<When>,
+    pub sensor: String,
+    pub busy_timeout: Duration,
+}
+
+pub fn run(settings: &Settings) -> Status {
+    let columns =
+        sys::is_terminal(sys::STDOUT).then(|| sys::terminal_columns(sys::STDOUT).unwrap_or(80));
+    match look(settings, columns) {
+        Ok(text) => print(text.trim_end_matches('\n')),
         Err(e) => complain(e),
-    }
-}
-
-fn watch(settings: &Show, on_terminal: bool) -> Result<Status, Error> {
-    loop {
-        // The window may have another size by now.
-        let size = on_terminal.then(|| sys::terminal_size(sys::STDOUT).unwrap_or((80, 24)));
-        let text = look(settings, size)?;
-        let drawn = match size {
-            None => format!("{text}\n"),
-            Some((_, rows)) => {
-                let lines: Vec<&str> = text.lines().take(rows.saturating_sub(1)).collect();
-                let between = format!("{CLEAR_LINE}\r\n");
-                format!("{HOME}{}{CLEAR_LINE}{CLEAR_BELOW}", lines.join(&between))
-            }
-        };
-        if let Err(e) = put(&drawn) {
-            return Ok(unwritten(&e));
-        }
-        let mut gone = [sys::Watch::broken(sys::STDOUT)];
-        let waited = sys::wait(&mut gone, Some(WATCH_INTERVAL));
-        if waited.is_err() || gone[0].ready() || sys::stop_pending() {
-            return Ok(Status::Done);
-        }
-    }
-}
-
-fn put(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
-}
-
-fn write(text: &str) -> Status {
-    match put(text) {
-        Ok(()) => Status::Done,
-        Err(e) => unwritten(&e),
     }
 }
 
@@ -195,22 +137,6 @@ impl Sum {
         *count += 1;
     }
 
-    /// Joins what was found among later ids.
-    fn join(&mut self, later: Sum) {
-        self.readings += later.readings;
-        if later.time_ns >= self.time_ns {
-            self.time_ns = later.time_ns;
-            self.last = later.last;
-        }
-        self.least = self.least.min(later.least);
-        self.greatest = self.greatest.max(later.greatest);
-        self.sum += later.sum;
-        for (bucket, more) in self.buckets.iter_mut().zip(later.buckets) {
-            bucket.0 += more.0;
-            bucket.1 += more.1;
-        }
-    }
-
     fn line(self, sensor: String, field: String, now_ns: i64) -> Line {
         let age_ns = now_ns.saturating_sub(self.time_ns).max(0);
         let mean = self.sum / self.readings as f64;
@@ -258,34 +184,17 @@ impl Sums {
         self.sums.push(Sum::new(kind));
         Some(place)
     }
-
-    fn join(&mut self, later: Sums) {
-        self.left_out += later.left_out;
-        let mut sums: Vec<Option<Sum>> = later.sums.into_iter().map(Some).collect();
-        for ((sensor, field, kind), place) in later.by_name {
-            let sum = sums.get_mut(place).and_then(Option::take);
-            let Some(sum) = sum else { continue };
-            match self.place(&sensor, &field, kind) {
-                Some(place) => self.sums[place].join(sum),
-                None => self.left_out += sum.readings,
-            }
-        }
-    }
 }
 
 /// The table as it is now.
-fn look(settings: &Show, size: Option<(usize, usize)>) -> Result<String, Error> {
+fn look(settings: &Settings, columns: Option<usize>) -> Result<String, Error> {
     let now_ns = sys::clock_ns(Clock::Real);
     store::look_before_reading(&settings.db)?;
     let mut reader = Reader::open(&settings.db, settings.busy_timeout)?;
     let newest = reader.newest()?;
     let window = Window::new(settings.since, now_ns, &mut reader)?;
-    let mut sums = sum_up(
-        settings,
-        &window,
-        newest.map_or(0, |(id, _)| id),
-        &mut reader,
-    )?;
+    let newest_id = newest.map_or(0, |(id, _)| id);
+    let mut sums = sum_up(settings, &window, newest_id, &mut reader)?;
     // A sensor that fell silent is what one looks for.
     reader.series(|_, sensor, field, kind| {
         if let Some(kind) = kind
@@ -314,8 +223,8 @@ fn look(settings: &Show, size: Option<(usize, usize)>) -> Result<String, Error> 
         (&a.sensor, &a.field).cmp(&(&b.sensor, &b.field))
     });
     let style = Style {
-        columns: size.map(|(columns, _)| columns),
-        colours: size.is_some() && wants_colours(),
+        columns,
+        colours: columns.is_some() && wants_colours(),
     };
     let mut text = String::new();
     if !lines.is_empty() {
@@ -343,56 +252,18 @@ fn wants_colours() -> bool {
     set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
 }
 
-/// Reads the ids in as many parts as there are processors.
+/// Adds up every reading of the window.
 fn sum_up(
-    settings: &Show,
+    settings: &Settings,
     window: &Window,
-    newest: i64,
+    newest_id: i64,
     reader: &mut Reader,
-) -> Result<Sums, Error> {
-    let oldest = reader.oldest()?.unwrap_or(newest);
-    let ids = newest.saturating_sub(oldest) + 1;
-    let worth = (ids / IDS_PER_THREAD_MIN).max(1);
-    let parts = worth.min(sys::processors().min(THREADS_MAX) as i64);
-    let share = ids / parts + 1;
-    thread::scope(|scope| {
-        let others: Vec<_> = (1..parts)
-            .map(|n| {
-                let after = oldest + n * share - 1;
-                let last = (after + share).min(newest);
-                scope.spawn(move || {
-                    let mut reader = Reader::open(&settings.db, settings.busy_timeout)?;
-                    sum_part(settings, window, &mut reader, after, last)
-                })
-            })
-            .collect();
-        let last = (oldest + share - 1).min(newest);
-        let mut sums = sum_part(settings, window, reader, oldest - 1, last)?;
-        for other in others {
-            match other.join() {
-                Ok(part) => sums.join(part?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(sums)
-    })
-}
-
-fn sum_part(
-    settings: &Show,
-    window: &Window,
-    reader: &mut Reader,
-    after: i64,
-    last: i64,
 ) -> Result<Sums, Error> {
     let bucket_ns = window.bucket_ns();
     // Both closures need it, and never at once.
     let sums = RefCell::new(Sums::default());
     let mut names = Names::default();
-    let mut at = Position {
-        run: None,
-        id: after,
-    };
+    let mut at = Position::default();
     let times = Times {
         from_ns: window.from_ns,
         ..Times::ALL
@@ -401,28 +272,17 @@ fn sum_part(
         glob::matches(&settings.sensor, sensor)
             .then(|| sums.borrow_mut().place(sensor, field, kind))
     };
-    loop {
-        let more = reader.chunk(
-            &mut at,
-            last,
-            times,
-            &mut names,
-            &mut name,
-            &mut |reading, place: &Option<usize>| {
-                let sums = &mut *sums.borrow_mut();
-                match place.and_then(|place| sums.sums.get_mut(place)) {
-                    Some(sum) => {
-                        let bucket = window.bucket(bucket_ns, reading.time_ns);
-                        sum.add(reading.time_ns, reading.value, bucket);
-                    }
-                    None => sums.left_out += 1,
-                }
-                true
-            },
-        )?;
-        if !more {
-            break;
+    let mut each = |reading: &Reading<'_>, place: &Option<usize>| {
+        let sums = &mut *sums.borrow_mut();
+        match place.and_then(|place| sums.sums.get_mut(place)) {
+            Some(sum) => {
+                let bucket = window.bucket(bucket_ns, reading.time_ns);
+                sum.add(reading.time_ns, reading.value, bucket);
+            }
+            None => sums.left_out += 1,
         }
-    }
+        true
+    };
+    while reader.chunk(&mut at, newest_id, times, &mut names, &mut name, &mut each)? {}
     Ok(sums.into_inner())
 }

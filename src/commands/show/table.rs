@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::record::terminal::grouped;
+use crate::units::grouped;
 
 /// Parts of the time looked at, each a block of the sparkline.
 pub const BUCKETS: usize = 24;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::Report;
+use super::report::Report;
 use crate::reading::Counts;
 use crate::record::stop::Step;
 use crate::record::writer::News;
@@ -16,7 +16,6 @@ pub const HEALTH_LIMIT: Duration = Duration::from_secs(10);
 /// What the input thread knows.
 pub struct Facts<'a> {
     pub db: &'a Path,
-    pub names: Vec<&'a str>,
     pub began: Instant,
     pub is_stopping: bool,
     pub sources: usize,
@@ -103,9 +102,6 @@ fn report_at(facts: &Facts, now: Instant) -> Report {
         report.put("run", news.run);
     }
     report.put("version", crate::VERSION);
-    for name in &facts.names {
-        report.put("name", name);
-    }
     report.put("pid", std::process::id());
     report.put("uptime_s", (now - facts.began).as_secs());
     report.put("sources", facts.sources);
@@ -140,7 +136,6 @@ mod tests {
     fn told(news: &News, blind_sources: usize, now: Instant) -> (bool, String) {
         let facts = Facts {
             db: Path::new("/x.db"),
-            names: Vec::new(),
             began: now,
             is_stopping: false,
             sources: 1,

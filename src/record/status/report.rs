@@ -35,7 +35,6 @@ const KEYS: &[(&str, Metric, &str)] = &[
     ("db", Metric::None, "the database"),
     ("device", Metric::None, "its id"),
     ("version", Metric::None, "of the recorder"),
-    ("name", Metric::None, "what it answers to"),
     ("pid", Metric::None, "its process"),
     (
         "uptime_s",
@@ -169,15 +168,6 @@ impl Report {
 
     pub fn is_healthy(&self) -> bool {
         self.all("healthy").eq(["yes"])
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.all("name")
-    }
-
-    /// They are for the command and for nobody else.
-    pub fn forget_names(&mut self) {
-        self.0.retain(|(key, _)| *key != "name");
     }
 
     /// A line each, in the order of the table.

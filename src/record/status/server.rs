@@ -1,13 +1,15 @@
-//! The recorder's side: two listening sockets in the one `ppoll`, each answered at once and closed.
+//! The recorder's side of `status`: one listening socket in the one `ppoll`. Whoever connects reads the report,
+//! and the connection is closed.
 //!
-//! Nothing here is worth a reading: a socket that cannot be had is told and done without, and in one turn
-//! no more than a few are answered, however many ask.
+//! The report is worth no reading: a socket that cannot be had is logged and done without, and no more than a
+//! few connections are answered in one turn, however many wait.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
-use super::{Name, answer};
+use super::name::socket_name;
 use crate::log;
 use crate::sys::Watch;
 
@@ -16,55 +18,58 @@ const ANSWERS_EACH_TURN: usize = 4;
 
 #[derive(Default)]
 pub struct Server {
-    listeners: Vec<(Name, UnixListener)>,
-    /// Where in the list of the last wait they stand.
-    first_watch: usize,
+    listener: Option<UnixListener>,
+    /// Device and inode of the database that the socket is named after.
+    file: Option<(u64, u64)>,
+    /// Index of the socket in the list of the last wait.
+    watch: usize,
 }
 
 impl Server {
-    /// Answers to one more name.
-    pub fn listen(&mut self, name: Name) {
-        match bind(&name) {
-            Ok(listener) => self.listeners.push((name, listener)),
-            Err(e) => {
-                let reason = "it is recorded all the same, but `seawall status` may not find it";
-                log::warn("no-status", &[("error", &e), ("reason", &reason)]);
-            }
+    /// Listens under the name of this database. A start that sets a damaged file aside goes on with another.
+    pub fn listen(&mut self, file: (u64, u64)) {
+        if self.file == Some(file) {
+            return;
         }
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.listeners.iter().map(|(name, _)| name.0.as_str())
+        self.file = Some(file);
+        self.listener = match bind(file) {
+            Ok(listener) => Some(listener),
+            Err(e) => {
+                let reason = "recording goes on, but `seawall status` cannot ask";
+                log::warn("no-status", &[("error", &e), ("reason", &reason)]);
+                None
+            }
+        };
     }
 
     pub fn watch(&mut self, watches: &mut Vec<Watch>) {
-        self.first_watch = watches.len();
-        let listeners = self.listeners.iter();
-        watches.extend(listeners.map(|(_, listener)| Watch::readable(listener.as_raw_fd())));
+        self.watch = watches.len();
+        let listener = self.listener.iter();
+        watches.extend(listener.map(|listener| Watch::readable(listener.as_raw_fd())));
     }
 
-    /// Whether somebody asked, by what the wait said.
+    /// Whether somebody connected, as the wait reported.
     pub fn is_asked(&self, watches: &[Watch]) -> bool {
-        let end = self.first_watch + self.listeners.len();
-        let ours = watches.get(self.first_watch..end);
-        ours.is_some_and(|ours| ours.iter().any(Watch::ready))
+        self.listener.is_some() && watches.get(self.watch).is_some_and(Watch::ready)
     }
 
     pub fn answer(&self, text: &str) {
-        for (_, listener) in &self.listeners {
-            for _ in 0..ANSWERS_EACH_TURN {
-                let Ok((mut stream, _)) = listener.accept() else {
-                    break;
-                };
-                // One who does not want it any more has gone, and that is all.
-                let _ = answer(&mut stream, text);
-            }
+        for _ in 0..ANSWERS_EACH_TURN {
+            let accepted = self.listener.as_ref().map(UnixListener::accept);
+            let Some(Ok((mut stream, _))) = accepted else {
+                break;
+            };
+            // Writes what fits and never waits. A client that went away needs no answer.
+            let _ = stream
+                .set_nonblocking(true)
+                .and_then(|()| stream.write_all(text.as_bytes()));
         }
     }
 }
 
-fn bind(name: &Name) -> io::Result<UnixListener> {
-    let listener = UnixListener::bind_addr(&name.address()?)?;
+fn bind(file: (u64, u64)) -> io::Result<UnixListener> {
+    let name = socket_name(file);
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name[1..])?)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

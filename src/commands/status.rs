@@ -1,0 +1,98 @@
+//! `status`: asks the running recorder over a local socket and prints its report.
+
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::answer::print;
+use crate::exit::Status;
+use crate::place;
+use crate::record::status::name;
+use crate::record::status::report::Report;
+use crate::sys;
+use crate::words::words;
+
+/// The command waits no longer than this for a report. The recorder writes it between two looks at its sources.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// Between two tries to reach a recorder whose backlog is full.
+const CONNECT_AGAIN: Duration = Duration::from_millis(50);
+/// Upper bound on the length of a report.
+const REPORT_BYTES_MAX: usize = 64 * 1024;
+
+words!(Format: Text = "text", Prometheus = "prometheus");
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub db: PathBuf,
+    pub format: Format,
+}
+
+pub fn run(settings: &Settings) -> Status {
+    let report = match ask(&settings.db, Instant::now() + ANSWER_WAIT) {
+        Ok(report) => report,
+        Err(reason) => Report::none(&absolute(&settings.db), &reason),
+    };
+    let text = match settings.format {
+        Format::Text => report.text(),
+        Format::Prometheus => report.prometheus(),
+    };
+    match print(text.trim_end()) {
+        Status::Done if !report.is_healthy() => Status::Failed,
+        printed => printed,
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn ask(db: &Path, deadline: Instant) -> Result<Report, String> {
+    let nobody = || format!("nobody records {}", absolute(db).display());
+    let inode = place::inode(db).map_err(|e| format!("{}: {e}", nobody()))?;
+    let answer = match read_answer(&name::socket_name(inode), deadline) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Err(nobody()),
+        answer => answer,
+    };
+    let report = answer.map(|text| Report::parse(&text));
+    match report {
+        Ok(Some(report)) => Ok(report),
+        Ok(None) => Err("the recorder does not answer: what came is no report".into()),
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(format!(
+            "the recorder does not answer: no report within {ANSWER_WAIT:?}"
+        )),
+        Err(e) => Err(format!("the recorder does not answer: {e}")),
+    }
+}
+
+/// Whoever listens has until the deadline: it may be stopped, or send a byte at a time.
+fn read_answer(name: &[u8], deadline: Instant) -> io::Result<String> {
+    let left = || match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        left => Ok(left),
+    };
+    let mut stream = loop {
+        match sys::connect_now(name) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(CONNECT_AGAIN.min(left()?));
+            }
+            connected => break UnixStream::from(connected?),
+        }
+    };
+    stream.set_nonblocking(false)?;
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    while answer.len() < REPORT_BYTES_MAX {
+        stream.set_read_timeout(Some(left()?))?;
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(n) => answer.extend_from_slice(&part[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    String::from_utf8(answer).map_err(io::Error::other)
+}
