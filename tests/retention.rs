@@ -5,15 +5,14 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use support::{Dir, Holder, PAGE_BYTES, Running, assert_sound, python, seawall, sql, until};
+use support::{Dir, PAGE_BYTES, Running, assert_sound, python, seawall, sql, until};
 
 const MIB: u64 = 1024 * 1024;
 const S: i64 = 1_000_000_000;
@@ -175,7 +174,6 @@ fn where_names_fill_the_file_it_is_told_and_readings_keep_a_part_of_it() {
             recorder.close_stdin();
             let ended = recorder.wait();
             assert_eq!(ended.code(), 0);
-            assert!(!ended.has("event=shortened"), "{:#?}", ended.log);
             let kept = "SELECT count(*) FROM sensor_readings WHERE sensor = 'm,c=1' AND run > 1";
             assert_eq!(number(&db, kept), n);
         }
@@ -314,63 +312,35 @@ fn nothing_is_too_old_while_the_clock_is_behind_the_newest_reading() {
 }
 
 #[test]
-fn a_file_over_its_size_is_brought_down_at_the_start() {
+fn a_file_over_its_size_is_not_shortened_and_grows_no_more() {
     let dir = Dir::new("over-size");
-    let db = dir.file("x.db");
-    let mut recorder = start(&db, &["--source=stdin"]);
-    recorder.send(long_lines(110_000).as_bytes());
-    recorder.close_stdin();
-    assert_eq!(recorder.wait().code(), 0);
-    assert!(size(&db) > 22 * MIB);
-    // So that a reader is in nobody's way.
-    sql(&db, "PRAGMA journal_mode = WAL");
-    sql(&db, "CREATE TABLE theirs(x)");
-    sql(&db, "INSERT INTO theirs VALUES(42)");
-    let device = sql(&db, "SELECT id FROM device");
-
-    // While somebody reads it, it cannot be replaced; it is recorded to and grows no more.
+    let db = long_file(&dir);
     let before = size(&db);
-    let reader = Holder::start(&db, "BEGIN;SELECT count(*) FROM readings");
+    assert!(before > 22 * MIB);
+
+    // The oldest readings go, and their pages are used again.
     let mut recorder = from_stdin(&db, &["--max-size=32MiB"]);
-    recorder.wait_for("over-max-size");
-    recorder.send(lines(S, S, 10).as_bytes());
-    until_acked(&recorder, 10);
-    reader.release();
+    let warning = recorder.wait_for("over-max-size");
+    assert!(warning.contains("VACUUM"), "{warning}");
+    recorder.send(long_lines(20_000).as_bytes());
+    until_acked(&recorder, 20_000);
+    until("the oldest have gone", || {
+        (number(&db, "SELECT min(id) FROM readings") > 10_000).then_some(())
+    });
     stop(recorder);
-    assert!(size(&db) <= before);
+    assert_eq!(size(&db), before);
+    assert_eq!(number(&db, "SELECT max(id) FROM readings"), 130_000);
     is_counted_right(&db);
 
-    let mut recorder = from_stdin(&db, &["--max-size=32MiB"]);
+    // What the warning says to type shrinks it, and then there is no warning.
+    sql(&db, "VACUUM");
+    assert!(size(&db) < 21 * MIB, "{}", size(&db));
+    let recorder = from_stdin(&db, &["--max-size=32MiB"]);
     recorder.wait_for("ready");
-    assert!(size(&db) <= 32 * MIB, "{}", size(&db));
-    recorder.send(lines(S, S, 10).as_bytes());
-    until_acked(&recorder, 10);
-    // It is the file that has the name, and its lock holds.
-    let (code, _, err) = seawall(&[
-        "record",
-        "--db",
-        db.to_str().unwrap(),
-        "--source=sim:count=1",
-    ]);
-    assert_eq!(code, 1, "{err}");
-    assert!(
-        err.contains(&format!("process {} is recording", recorder.pid())),
-        "{err}"
-    );
-    recorder.kill();
-    assert_eq!(sql(&db, "SELECT x FROM theirs"), "42");
-    assert_eq!(sql(&db, "SELECT id FROM device"), device);
-    assert_eq!(number(&db, "SELECT max(id) FROM readings"), 110_020);
-    assert!(number(&db, "SELECT count(*) FROM readings") > 50_000);
+    let ended = recorder.stop(libc::SIGTERM);
+    assert_eq!(ended.code(), 0);
+    assert!(!ended.has("over-max-size"), "{:#?}", ended.log);
     is_counted_right(&db);
-    let files = fs::read_dir(dir.path()).unwrap();
-    let names: Vec<_> = files.map(|f| f.unwrap().file_name()).collect();
-    assert!(
-        names
-            .iter()
-            .all(|n| !n.to_str().unwrap().contains("shorter")),
-        "{names:?}"
-    );
 }
 
 /// A file that is over the least `--max-size`.
@@ -393,84 +363,12 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_is_in_the_way_of_a_shorter_copy_is_told_and_nothing_acked_is_lost() {
-    let dir = Dir::new("not-shortened");
-    let long = long_file(&dir);
-    let path = dir.file("x.db");
-    let db = path.to_str().unwrap();
-
-    // A folder that may be written and not be read: what is in it cannot be synced.
-    let folder = std::env::temp_dir().join(format!("seawall-blind-{}", std::process::id()));
-    fs::create_dir(&folder).unwrap();
-    let blind = folder.join("x.db");
-    fs::copy(&long, &blind).unwrap();
-    let binary = folder.join("seawall");
-    fs::copy(&*support::BINARY, &binary).unwrap();
-    let mut command = std::process::Command::new(&binary);
-    if fs::metadata("/proc/self").unwrap().uid() == 0 {
-        for path in [&folder, &blind] {
-            chown(path, Some(1000), Some(1000)).unwrap();
-        }
-        command.uid(1000).gid(1000);
-    }
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o300)).unwrap();
-    command.args(["record", "--ack", "--source=stdin", "--commit-interval=0"]);
-    command.args(["--max-size=32MiB", "--db", blind.to_str().unwrap()]);
-    let mut recorder = Running::spawn(&mut command);
-    let told = recorder.wait_for("over-max-size");
-    assert!(told.contains("cannot open the folder"), "{told}");
-    recorder.send(lines(S, S, 10).as_bytes());
-    until_acked(&recorder, 10);
-    stop(recorder);
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
-    assert_eq!(number(&blind, "SELECT max(id) FROM readings"), 110_010);
-    is_counted_right(&blind);
-    fs::remove_dir_all(&folder).unwrap();
-
-    // What is to stay free is no room for a copy; nor does a copy of before stay.
-    fs::copy(&long, &path).unwrap();
-    for end in ["", "-journal"] {
-        fs::write(dir.file(&format!("x.db.shorter{end}")), [1; 4096]).unwrap();
-    }
-    let recorder = from_stdin(&path, &["--max-size=32MiB", "--min-free=1000000GiB"]);
-    let told = recorder.wait_for("over-max-size");
-    assert!(told.contains("--min-free keeps"), "{told}");
-    stop(recorder);
-    assert_eq!(names(dir.path()), ["long.db", "x.db"]);
-    assert!(size(&path) > 22 * MIB);
-
-    // And then it is made; of the long file nothing is left on the disk, though its lock was held.
-    let mut recorder = from_stdin(&path, &["--max-size=32MiB"]);
-    recorder.wait_for("ready");
-    assert!(recorder.log().iter().any(|l| l.contains("event=shortened")));
-    assert!(size(&path) <= 21 * MIB, "{}", size(&path));
-    let open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", recorder.pid()))
-        .unwrap()
-        .filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
-        .map(|target| target.to_string_lossy().into_owned())
-        .collect();
-    assert!(open.iter().any(|f| f.ends_with("x.db")), "{open:?}");
-    assert!(!open.iter().any(|f| f.contains("deleted")), "{open:?}");
-    let (code, _, err) = seawall(&["record", "--db", db, "--source=sim:count=1"]);
-    assert_eq!(code, 1, "{err}");
-    recorder.send(lines(S, S, 10).as_bytes());
-    until_acked(&recorder, 10);
-    recorder.kill();
-    assert_eq!(number(&path, "SELECT max(id) FROM readings"), 110_010);
-    is_counted_right(&path);
-}
-
-#[test]
 fn damage_that_is_met_while_readings_go_sets_the_file_aside_at_the_start() {
     let dir = Dir::new("over-size-damaged");
     let long = long_file(&dir);
-    // At the old end, where readings go, and behind what goes, where only the copy comes.
+    // At the old end, where readings go.
     let bytes = fs::read(&long).unwrap();
-    for (n, flags) in [
-        (160, &["--retain=1h"][..]),
-        (160, &["--max-size=32MiB"]),
-        (23_200, &["--max-size=32MiB"]),
-    ] {
+    for (n, flags) in [(160, &["--retain=1h"][..]), (160, &["--max-size=32MiB"])] {
         // A leaf with some rows.
         let is_leaf = |page: &&[u8]| page[0] == 0x0D && page[4] > 1;
         let mut pages = bytes.chunks(PAGE_BYTES).skip(n);
@@ -504,24 +402,6 @@ fn damage_that_is_met_while_readings_go_sets_the_file_aside_at_the_start() {
         );
         fs::remove_dir_all(&folder).unwrap();
     }
-}
-
-#[test]
-fn a_stop_while_a_file_is_made_shorter_ends_the_run_and_leaves_nothing_behind() {
-    let dir = Dir::new("shortening-stopped");
-    let db = long_file(&dir);
-    let copy = dir.file("long.db.shorter");
-    let recorder = from_stdin(&db, &["--max-size=32MiB"]);
-    until("the copy is begun, or made already", || {
-        let is_over = recorder.log().iter().any(|l| l.contains("event=shortened"));
-        (copy.exists() || is_over).then_some(())
-    });
-    let ended = recorder.stop(libc::SIGTERM);
-    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
-    assert_eq!(names(dir.path()), ["long.db"]);
-    let unended = "SELECT count(*) FROM runs WHERE reason IS NOT 'eof' AND reason IS NOT 'SIGTERM'";
-    assert_eq!(number(&db, unended), 0);
-    is_counted_right(&db);
 }
 
 #[test]

@@ -9,8 +9,6 @@ use std::ffi::{CStr, CString, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use libsqlite3_sys as ffi;
@@ -67,19 +65,6 @@ extern "C" fn note_frames(
     let counter = unsafe { &*target.cast::<AtomicU32>() };
     counter.store(frames.max(0) as u32, Ordering::Relaxed);
     ffi::SQLITE_OK
-}
-
-/// A connection of which the call that it is in can be ended.
-struct Target(*mut ffi::sqlite3);
-
-// SAFETY: the one call that is made with it may come from any thread.
-unsafe impl Send for Target {}
-
-impl Target {
-    fn interrupt(&self) {
-        // SAFETY: `run_unless` borrows the connection until the thread that calls this has ended.
-        unsafe { ffi::sqlite3_interrupt(self.0) };
-    }
 }
 
 fn immutable_uri(path: &[u8]) -> Vec<u8> {
@@ -273,31 +258,6 @@ impl Connection {
         let row = self.query(operation, statement, values)?;
         debug_assert!(row.is_none());
         Ok(())
-    }
-
-    /// As `run`, and fails as interrupted once `should_end` says so, which is asked now and then.
-    pub fn run_unless(
-        &mut self,
-        operation: &'static str,
-        statement: Statement,
-        values: &[Option<Value<'_>>],
-        should_end: &(dyn Fn() -> bool + Sync),
-    ) -> Result<(), Error> {
-        const BETWEEN: Duration = Duration::from_millis(10);
-        let target = Target(self.db);
-        let (done, is_done) = mpsc::channel::<()>();
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                while is_done.recv_timeout(BETWEEN) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    if should_end() {
-                        target.interrupt();
-                    }
-                }
-            });
-            let result = self.run(operation, statement, values);
-            drop(done);
-            result
-        })
     }
 
     /// As `run`, and gives the first column of the first row, if there is one.

@@ -33,20 +33,8 @@ const LOCK_AGAIN: Duration = Duration::from_millis(20);
 /// Never closed while SQLite has the file open: closing any descriptor of a file drops the process's POSIX
 /// locks on it, and SQLite's are of that kind.
 #[derive(Debug, Default)]
-pub struct Lock(ManuallyDrop<Vec<File>>);
-
-impl Lock {
-    /// Held from here on as well: the lock of a file that takes the place of the one before.
-    pub fn add(&mut self, file: File) {
-        self.0.push(file);
-    }
-
-    /// Lets go of all but the last, so that files without a name are gone from the disk. Nothing may have
-    /// those open any more.
-    pub fn keep_last(&mut self) {
-        let others = self.0.len().saturating_sub(1);
-        self.0.drain(..others);
-    }
+pub struct Lock {
+    _file: Option<ManuallyDrop<File>>,
 }
 
 /// What a filesystem means for a recording.
@@ -293,7 +281,9 @@ pub fn lock(db: &Path) -> Result<Lock, String> {
         locked = sys::try_lock(&file);
     }
     match locked {
-        Ok(true) => Ok(Lock(ManuallyDrop::new(vec![file]))),
+        Ok(true) => Ok(Lock {
+            _file: Some(ManuallyDrop::new(file)),
+        }),
         Ok(false) => {
             let holder = fs::read_to_string("/proc/locks")
                 .ok()

@@ -21,9 +21,7 @@ use crate::record::retry::{Pin, Retry, Threshold};
 use crate::record::settings::{Settings, Synchronous};
 use crate::record::stop::{Step, Stop};
 use crate::store::ack::{Ack, Resume};
-use crate::store::{
-    self, BringDown, BroughtDown, Checkpoint, Class, Committed, Db, Error, Start, Sync,
-};
+use crate::store::{self, Checkpoint, Class, Committed, Db, Error, Start, Sync};
 use crate::sys::{self, Bell, Clock};
 
 /// Between two tries of the stop's checkpoint.
@@ -55,8 +53,6 @@ pub struct News {
     /// Since when the writer has been at the disk without coming back.
     pub busy_since: Option<Instant>,
     pub trouble: Option<Trouble>,
-    /// A file over `--max-size` is being made shorter, which takes as long as it takes.
-    pub is_shortening: bool,
     /// Commits and checkpoints that failed.
     pub errors: u64,
     /// Device and inode of the database.
@@ -157,9 +153,6 @@ impl Writer {
         let settings = &self.settings;
         let mut retry = Retry::begin();
         let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
-        if let Err(e) = store::remove_copy(&self.path) {
-            log::warn("copy-not-removed", &[("error", &e)]);
-        }
         let mut loss = self.look_at_wal()?;
         loop {
             self.progress.busy();
@@ -172,7 +165,7 @@ impl Writer {
             )
             .and_then(|mut db| {
                 retry.over("open-resumed");
-                self.bring_down(&mut db)?;
+                self.prepare_expiry(&mut db)?;
                 Ok(db)
             });
             match opened {
@@ -212,9 +205,9 @@ impl Writer {
         }
     }
 
-    /// A file that is over `--max-size` is made shorter before anything is recorded. Damage where readings
-    /// will go is found, so that the start may set the file aside.
-    fn bring_down(&self, db: &mut Db) -> Result<(), Error> {
+    /// Finds damage where readings will be dropped, so that the start may set the file aside, and logs what
+    /// `--max-size` cannot do.
+    fn prepare_expiry(&self, db: &mut Db) -> Result<(), Error> {
         let settings = &self.settings;
         if settings.retain.is_some() || settings.max_size_bytes.is_some() {
             match db.try_expiry() {
@@ -225,52 +218,18 @@ impl Writer {
         let Some(limit) = SizeLimit::of(settings, db.page_bytes()) else {
             return Ok(());
         };
-        let limit = limit.beside_names(db.names_bytes());
         if settings.wal_autocheckpoint == 0 {
             let reason = "with --wal-autocheckpoint 0 the -wal is another tool's to keep small";
             log::warn("max-size-without-wal", &[("reason", &reason)]);
         }
-        let queue = &*self.queue;
-        let should_end = || queue.is_stopped_by_signal();
-        let mut retry = Retry::begin();
-        let mut wait = |e: &Error| {
-            self.progress.trouble(e);
-            retry.wait(&self.queue, "open-waiting", e);
-            !should_end()
-        };
-        let begun = Instant::now();
-        self.progress.look().is_shortening = true;
-        let done = db.bring_down(&mut BringDown {
-            pages_max: limit.pages_max,
-            wal_autocheckpoint: settings.wal_autocheckpoint,
-            min_free_bytes: settings.min_free_bytes,
-            lock: &mut self.lock.borrow_mut(),
-            should_end: &should_end,
-            wait: &mut wait,
-        });
-        self.progress.look().is_shortening = false;
-        let seconds = begun.elapsed().as_secs_f64();
-        let seconds = format_args!("{seconds:.1}");
-        let expired = match &done {
-            Ok(BroughtDown::Unneeded) => return Ok(()),
-            Ok(BroughtDown::Done { expired }) => {
-                log::info("shortened", &[("expired", expired), ("seconds", &seconds)]);
-                *expired
-            }
-            Ok(BroughtDown::NotShortened { expired, reason }) => {
-                log::warn(
-                    "over-max-size",
-                    &[
-                        ("expired", expired),
-                        ("reason", reason),
-                        ("retry", &"at the next start"),
-                    ],
-                );
-                *expired
-            }
-            Err(e) => return Err(e.clone()),
-        };
-        self.progress.look().expired += expired as u64;
+        let pages = db.pages()?.all;
+        if pages > limit.pages_max {
+            let reason = "the file is longer already and is not shortened: the oldest readings go and their pages are used again; to shrink it, stop the recorder and run: sqlite3 FILE VACUUM";
+            log::warn(
+                "over-max-size",
+                &[("bytes", &(pages * db.page_bytes())), ("reason", &reason)],
+            );
+        }
         Ok(())
     }
 

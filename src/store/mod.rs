@@ -29,7 +29,7 @@ pub use crate::db::raw::version;
 pub use crate::db::{Class, Error};
 pub use backup::{HEADER_BYTES, Snapshot, is_seawall};
 pub use check::{Audit, audit};
-pub use expiry::{BringDown, BroughtDown, Expired, Pages, Surplus, remove_copy};
+pub use expiry::{Expired, Pages, Surplus};
 pub use read::{Names, Position, Reader, Reading, Times, look_before_reading, verdict};
 pub use seal::last_run;
 

@@ -155,7 +155,6 @@ pub const EXPIRE_RUN: &CStr =
     c"UPDATE runs SET expired = expired + ?2, fingerprint = ?3 WHERE id = ?1";
 pub const PAGE_COUNT: &CStr = c"PRAGMA page_count";
 pub const FREELIST_COUNT: &CStr = c"PRAGMA freelist_count";
-pub const COPY_INTO: &CStr = c"VACUUM INTO ?1";
 
 pub const LIST_RUNS: &CStr =
     c"SELECT id, first_id, committed, fingerprint, ended_ns, reason, expired FROM runs ORDER BY id";

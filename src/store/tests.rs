@@ -521,65 +521,6 @@ fn open_beside(path: &Path) -> Connection {
     raw
 }
 
-/// Outside of WAL mode a commit would be neither what is promised of it nor known by its -wal.
-#[test]
-fn what_ends_a_copy_leaves_a_file_in_wal_mode_however_long_a_reader_is_in_the_way() {
-    let dir = Dir::new();
-    let path = dir.db();
-    let patience = Duration::from_millis(10);
-    let mut db = Db::open(&path, patience, PAGES, &start(), None).unwrap();
-    let text = "x".repeat(4000);
-    for _ in 0..12 {
-        let mut rows = batch(0);
-        for n in 0..1000 {
-            rows.push(n, 0, Value::Text(&text));
-        }
-        db.commit(&rows, Sync::Normal).unwrap();
-    }
-    let copy = place::with_end(&path, ".shorter");
-    let reader = Mutex::new(None);
-    // While the copy is made, outside of WAL mode, a reader comes.
-    let should_end = || {
-        let mut reader = reader.lock().unwrap();
-        if copy.exists() && reader.is_none() {
-            let mut raw = Connection::open(&path, Access::ReadOnly).unwrap();
-            raw.execute("begin", c"BEGIN").unwrap();
-            raw.answer("read", c"SELECT count(*) FROM runs").unwrap();
-            *reader = Some(raw);
-        }
-        reader.is_some()
-    };
-    let mut waits = 0;
-    let mut wait = |e: &Error| {
-        assert!(e.is_busy(), "{e}");
-        waits += 1;
-        if waits == 3 {
-            *reader.lock().unwrap() = None;
-        }
-        true
-    };
-    let all = db.pages().unwrap().all;
-    let done = db.bring_down(&mut BringDown {
-        pages_max: all - 1,
-        wal_autocheckpoint: PAGES,
-        min_free_bytes: 0,
-        lock: &mut place::Lock::default(),
-        should_end: &should_end,
-        wait: &mut wait,
-    });
-    let Ok(BroughtDown::NotShortened { expired, reason }) = done else {
-        panic!("{done:?}");
-    };
-    assert_eq!(
-        (&*reason, waits, copy.exists()),
-        ("it was asked to stop", 3, false)
-    );
-    assert_eq!(std::fs::read(&path).unwrap()[18..20], [2, 2]);
-    db.commit(&batch(10), Sync::Full).unwrap();
-    let left = answer(&path, "SELECT count(*) FROM readings");
-    assert_eq!(left, (12_010 - expired).to_string());
-}
-
 #[test]
 fn a_file_that_is_being_made_is_empty_or_whole_to_a_reader() {
     for _ in 0..50 {

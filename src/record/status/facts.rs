@@ -32,7 +32,6 @@ pub struct Facts<'a> {
 fn waiting(news: &News, now: Instant) -> Duration {
     let since = match (&news.trouble, news.busy_since) {
         (Some(trouble), _) => Some(trouble.since),
-        (None, _) if news.is_shortening => None,
         (None, busy) => busy,
     };
     since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
@@ -86,8 +85,6 @@ fn report_at(facts: &Facts, now: Instant) -> Report {
         "stopping"
     } else if news.trouble.is_some() || waiting >= HEALTH_LIMIT {
         "waiting"
-    } else if news.is_shortening {
-        "shortening"
     } else if news.step == Step::Open {
         "starting"
     } else {
@@ -166,10 +163,6 @@ mod tests {
             text.contains("reason=the disk has not answered, for 10 s\n"),
             "{text}"
         );
-        news.is_shortening = true;
-        let (healthy, text) = told(&news, 0, late);
-        assert!(healthy && text.contains("state=shortening\n"), "{text}");
-        news.is_shortening = false;
         news.trouble = Some(Trouble {
             since: start,
             reason: "locked".into(),

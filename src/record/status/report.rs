@@ -24,7 +24,7 @@ const KEYS: &[(&str, Metric, &str)] = &[
     (
         "state",
         Metric::None,
-        "starting, shortening, recording, waiting, stopping, or none",
+        "starting, recording, waiting, stopping, or none",
     ),
     (
         "healthy",
