@@ -17,8 +17,8 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use crate::place::wal::{self, Frames, Header, Index};
-use crate::place::{wal_of, with_end};
+use super::paths::{wal_of, with_end};
+use super::wal::{self, Frames, Header, Index};
 
 /// The last run, as the database file has it without its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::place::{folder_of, wal_of, with_end};
+use super::paths::{folder_of, wal_of, with_end};
 use crate::sort;
 use crate::time::timestamp;
 use crate::words::words;
