@@ -59,9 +59,12 @@ pub fn take_signal(signal: Signal) -> bool {
     ARRIVED[signal as usize].swap(false, Ordering::SeqCst)
 }
 
-/// For the commands that can be cut off anywhere; process 1 would not die of a signal by itself.
+/// For the commands that can be cut off anywhere; process 1 would not die of a signal by itself. It may have
+/// interrupted a write to the same full pipe, so that it does not write where it would have to wait.
 extern "C" fn give_up(_signal: libc::c_int) {
-    let _ = write(STDERR, b"seawall: interrupted\n");
+    if is_writable(STDERR, Duration::ZERO) {
+        let _ = write(STDERR, b"seawall: interrupted\n");
+    }
     leave(crate::exit::Status::Failed as u8);
 }
 
@@ -98,7 +101,7 @@ fn handle(number: libc::c_int, handler: extern "C" fn(libc::c_int)) -> io::Resul
     // No half-done write is disturbed, and SQLite does not retry fdatasync after EINTR.
     action.sa_flags = libc::SA_RESTART;
     // SAFETY: `action` is initialised; both handlers do only what is async-signal-safe: `note` stores an
-    // atomic, `give_up` calls write(2) and _exit(2).
+    // atomic, `give_up` calls poll(2), write(2) and _exit(2).
     check(unsafe { libc::sigaction(number, &action, std::ptr::null_mut()) }).map(drop)
 }
 

@@ -388,3 +388,53 @@ fn a_name_that_sqlite_takes_for_a_part_of_the_database_is_no_dest() {
         assert!(!dir.file(&format!("x.db{end}")).exists());
     }
 }
+
+#[test]
+fn a_copy_is_for_the_users_of_the_database_and_nobody_else_from_its_first_byte_on() {
+    let dir = Dir::new("backup-mode");
+    let db = database(&dir, 60_000);
+    let (dest, temporary) = (dir.file("copy.db"), dir.file("copy.db.seawall-backup"));
+    for mode in [0o600, 0o640, 0o444, 0o666] {
+        fs::set_permissions(&db, fs::Permissions::from_mode(mode)).unwrap();
+        // Left behind by a backup that was killed, of a database that all could read.
+        fs::write(&temporary, "").unwrap();
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o666)).unwrap();
+        let mut copying = Command::new(BINARY)
+            .args(["backup", text(&dest), "--db", text(&db), "--min-free", "0"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut seen = Vec::new();
+        let status = until("the copy is made", || {
+            let there = fs::metadata(&temporary);
+            seen.extend(there.ok().filter(|file| file.len() > 0));
+            copying.try_wait().unwrap()
+        });
+        assert!(status.success());
+        assert!(!seen.is_empty(), "the copy was over before it was seen");
+        for file in seen {
+            let is_closed = [0o600, mode].contains(&(file.mode() & 0o777));
+            assert!(is_closed, "{:o} of {mode:o}", file.mode());
+        }
+        let copy = fs::metadata(&dest).unwrap();
+        assert_eq!(copy.mode() & 0o777, mode);
+        let source = fs::metadata(&db).unwrap();
+        assert_eq!((copy.uid(), copy.gid()), (source.uid(), source.gid()));
+    }
+}
+
+#[test]
+fn a_copy_that_root_makes_belongs_to_the_owner_of_the_database() {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return skip("only root may give files away");
+    }
+    let dir = Dir::new("backup-owner");
+    let db = database(&dir, 10);
+    fs::set_permissions(&db, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::chown(&db, Some(NOBODY), Some(NOBODY)).unwrap();
+    let dest = dir.file("copy.db");
+    assert_eq!(backup(&db, text(&dest)).0, 0);
+    let copy = fs::metadata(&dest).unwrap();
+    let found = (copy.uid(), copy.gid(), copy.mode() & 0o777);
+    assert_eq!(found, (NOBODY, NOBODY, 0o640));
+}

@@ -5,10 +5,13 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use support::stop::{NOBODY, PublicDir, beside, record, text};
 use support::*;
@@ -147,6 +150,153 @@ fn where_the_database_was_stopped_and_where_it_is_being_recorded() {
     recorder.kill();
     // What a kill left.
     all_work(Path::new(&*BINARY), &db, dir.path(), None);
+}
+
+/// The names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A link to a file in another folder: what belongs to the database lies beside the file.
+fn link_to(db: &Path, folder: &Path) -> std::path::PathBuf {
+    fs::create_dir(folder).unwrap();
+    let link = folder.join("link.db");
+    std::os::unix::fs::symlink(db, &link).unwrap();
+    link
+}
+
+#[test]
+fn where_a_link_leads_to_the_database() {
+    let dir = Dir::new("every-link");
+    let db = dir.file("x.db");
+    fs::write(&db, "no database\n".repeat(500)).unwrap();
+    let recorder = record(&db, "--source sim:count=3,rate=max --source stdin");
+    until("all three are committed", || {
+        (count(&db) == 3).then_some(())
+    });
+    let links = dir.file("links");
+    let link = link_to(&db, &links);
+    for is_killed in [false, true] {
+        for (command, begins) in COMMANDS {
+            if command == "check" {
+                continue;
+            }
+            let (code, out, err) = run(Path::new(&*BINARY), command, &link, dir.path(), None);
+            assert_eq!((code, err.as_str()), (0, ""), "{command}, {is_killed}");
+            assert!(out.starts_with(begins), "{command}: {out}");
+        }
+        // What was set aside lies beside the file.
+        let (code, out, _) = run(Path::new(&*BINARY), "check", &link, dir.path(), None);
+        assert!(code == 1 && out.contains("set aside"), "{out}");
+        assert_eq!(names(&links), ["link.db"]);
+        if !is_killed {
+            recorder.signal(libc::SIGKILL);
+            until("nobody records", || {
+                (seawall(&["status", "--db", text(&db)]).0 == 1).then_some(())
+            });
+        }
+    }
+    drop(recorder);
+}
+
+/// What an SQLite program that was killed left: a `.db` and a `-wal` that is not yet in it.
+#[test]
+fn where_a_link_leads_to_the_database_of_another_program_that_was_killed() {
+    let dir = Dir::new("every-foreign");
+    let db = dir.file("x.db");
+    python(
+        &db,
+        "c.execute('PRAGMA journal_mode=wal')\n\
+         c.execute('CREATE TABLE t(x)')\n\
+         c.execute('INSERT INTO t VALUES (1)')\n\
+         os._exit(0)",
+    );
+    let files = || [db.clone(), beside(&db, "-wal")].map(|file| fs::read(file).unwrap());
+    let before = files();
+    assert!(!before[1].is_empty());
+    let links = dir.file("links");
+    let link = link_to(&db, &links);
+    for (command, _) in COMMANDS {
+        let (code, _, err) = run(Path::new(&*BINARY), command, &link, dir.path(), None);
+        assert_eq!(code, 1, "{command}: {err}");
+        assert!(err.contains("not a seawall database"), "{command}: {err}");
+        assert!(files() == before, "{command} wrote to it");
+    }
+    assert_eq!(names(&links), ["link.db"]);
+}
+
+/// stdout and stderr are one pipe that nobody reads: no write to it may keep a signal from ending the command.
+#[test]
+fn where_nobody_reads_the_pipe_that_is_stdout_and_stderr() {
+    let dir = Dir::new("every-stuck");
+    let db = dir.file("x.db");
+    let run = record(&db, "--source sim:count=5000,rate=max");
+    assert_eq!(run.wait().code(), 0);
+    let absent = dir.file("absent.db");
+    let copy = dir.file("copy.db");
+    let with_dest = format!("backup {} --min-free 0", text(&copy));
+    let commands = [
+        ("check", &db),
+        ("show --since none", &db),
+        ("status", &db),
+        ("export", &db),
+        ("export --follow", &db),
+        ("backup - ", &db),
+        (&*with_dest, &db),
+        ("checkpoint", &db),
+        // Those that have an error to print.
+        ("check", &absent),
+        ("export --follow", &absent),
+        (&*with_dest, &absent),
+    ];
+    for (command, db) in commands {
+        for signal in [libc::SIGTERM, libc::SIGINT] {
+            let (_reader, mut writer) = std::io::pipe().unwrap();
+            fill(&mut writer);
+            let mut child = Command::new(BINARY)
+                .args(command.split_whitespace())
+                .args(["--db", text(db)])
+                .stdin(Stdio::null())
+                .stdout(writer.try_clone().unwrap())
+                .stderr(writer)
+                .spawn()
+                .unwrap();
+            until("it waits for somebody to read", || {
+                is_waiting(child.id()).then_some(())
+            });
+            // SAFETY: no pointers; the child was not waited for, so that its number is its own.
+            assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, signal) }, 0);
+            let began = Instant::now();
+            until(&format!("{command} ends"), || child.try_wait().unwrap());
+            assert!(began.elapsed() < Duration::from_secs(3), "{command}");
+        }
+    }
+}
+
+/// Writes to a pipe until it takes no byte more.
+fn fill(writer: &mut std::io::PipeWriter) {
+    let own = format!("/proc/self/fd/{}", writer.as_raw_fd());
+    // A description of its own, so that the child's is not made non-blocking.
+    let mut own = fs::File::options()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(own)
+        .unwrap();
+    for size in [4096, 1] {
+        while own.write(&vec![b'x'; size]).is_ok() {}
+    }
+}
+
+/// Whether a process is in a call that waits for a pipe.
+fn is_waiting(pid: u32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let number = call.split(' ').next().and_then(|n| n.parse().ok());
+    number.is_some_and(|n: libc::c_long| [libc::SYS_write, libc::SYS_ppoll].contains(&n))
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn the_table_is_of_the_time_asked_for_whatever_order_readings_came_in() {
 }
 
 #[test]
-fn every_reading_is_counted_though_several_threads_read() {
+fn every_reading_of_a_large_file_is_counted() {
     let dir = Dir::new("show");
     let db = dir.file("x.db");
     assert_eq!(
@@ -189,5 +189,62 @@ fn piped_it_is_plain_and_on_a_terminal_it_fits_and_may_be_coloured() {
             assert!(widest <= Some(columns as usize), "{table}");
             assert!(table.contains("20.5"), "{table}");
         }
+    }
+}
+
+#[test]
+fn ids_and_times_at_both_ends_of_what_64_bits_hold_are_shown() {
+    let dir = Dir::new("show-ends");
+    let db = dir.file("x.db");
+    const READINGS: usize = 12;
+    record_lines(&db, &"m f=1 1\n".repeat(READINGS));
+    let seed = support::stop::seed();
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut near = |end: i64, steps: u64| end.saturating_add(rng.u64(0..=steps) as i64);
+    for round in 0..8 {
+        let mut ids = vec![1, i64::MAX];
+        while ids.len() < READINGS {
+            let id = match ids.len() % 3 {
+                0 => near(1, 20_000),
+                1 => near(i64::MAX - 20_000, 19_999),
+                _ => near(1, i64::MAX as u64 - 2),
+            };
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        ids.sort_unstable();
+        let mut rows = String::new();
+        for id in &ids {
+            let time_ns = match id % 4 {
+                0 => near(i64::MIN, 3),
+                1 => near(i64::MAX - 3, 3),
+                2 => near(-2, 4),
+                _ => near(i64::MIN, i64::MAX as u64),
+            };
+            rows += &format!(",({id},{time_ns},1,0.5)");
+        }
+        sql(&db, "DELETE FROM readings");
+        let columns = "id, time_ns, series, value";
+        let rows = rows.trim_start_matches(',');
+        sql(
+            &db,
+            &format!("INSERT INTO readings ({columns}) VALUES {rows}"),
+        );
+        for options in [
+            "--since none",
+            "",
+            "--since 1677-09-21T00:12:44Z",
+            "--since 2262-04-11T23:47:16.8Z",
+        ] {
+            let table = show(&db, options);
+            if options == "--since none" {
+                let found = words(&table, "m");
+                assert_eq!(found[2], "12", "seed {seed}, round {round}: {table}");
+            }
+        }
+        let (code, out, err) = seawall(&["export", "--db", text(&db)]);
+        assert_eq!((code, err.as_str()), (0, ""), "seed {seed}, round {round}");
+        assert_eq!(out.lines().count(), READINGS + 1, "seed {seed}");
     }
 }

@@ -1,27 +1,37 @@
 //! What a command prints to stdout, its one line on stderr when it fails, and the exit status of both.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind};
+use std::os::fd::RawFd;
 
+use super::sink::{Sink, Written};
 use crate::exit::Status;
+use crate::sys::{STDERR, STDOUT};
 
-/// Prints to stdout. A reader that went away is no error; a report that is lost is.
+/// Prints a line to stdout. A reader that went away is no error; a report that is lost is.
 pub fn print(text: impl Display) -> Status {
-    match writeln!(std::io::stdout(), "{text}") {
+    match put(STDOUT, &format!("{text}\n")) {
+        Ok(Written::Whole) => Status::Done,
+        Ok(_) => Status::Failed,
         Err(e) => unwritten(&e),
-        Ok(()) => Status::Done,
     }
 }
 
-/// What a write to stdout that failed means.
-pub fn unwritten(error: &std::io::Error) -> Status {
+/// The exit status after a write to stdout that failed.
+pub fn unwritten(error: &io::Error) -> Status {
     match error.kind() {
         ErrorKind::BrokenPipe => Status::Done,
         _ => complain(format_args!("cannot write to stdout: {error}")),
     }
 }
 
+/// Prints an error to stderr.
 pub fn complain(error: impl Display) -> Status {
-    let _ = writeln!(std::io::stderr(), "seawall: {error}");
+    // There is nowhere left to report that stderr takes nothing.
+    let _ = put(STDERR, &format!("seawall: {error}\n"));
     Status::Failed
+}
+
+fn put(fd: RawFd, text: &str) -> io::Result<Written> {
+    Sink::new(fd).write(text.as_bytes(), &mut 0, None)
 }

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ const TEMPORARY: &str = ".seawall-backup";
 /// What SQLite may have put beside it.
 const BESIDE: [&str; 3] = ["-journal", "-wal", "-shm"];
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// Permissions of the temporary file until it has those of the database.
+const OWNER_ALONE: u32 = 0o600;
 /// Bytes handed to stdout at a time.
 const STREAM_BYTES: usize = 64 * 1024;
 
@@ -33,21 +35,26 @@ pub struct Settings {
 }
 
 pub fn run(settings: &Settings) -> Status {
+    let db = follow_links(&settings.db);
     let Some(dest) = &settings.dest else {
-        return to_stdout(settings);
+        return to_stdout(&db, settings);
     };
-    match to_file(settings, &follow_links(dest)) {
-        Ok(told) => print(told),
+    // They are looked for between two steps, and let in where stdout or stderr takes nothing.
+    if let Err(e) = sys::block_signals() {
+        return complain(format_args!("cannot block signals: {e}"));
+    }
+    match to_file(&db, settings, &follow_links(dest)) {
+        Ok(line) => print(line),
         Err(words) => complain(words),
     }
 }
 
-fn to_stdout(settings: &Settings) -> Status {
+fn to_stdout(db: &Path, settings: &Settings) -> Status {
     if sys::is_terminal(sys::STDOUT) {
         return complain("cannot write a database to a terminal; send stdout to a file or a pipe");
     }
-    let taken = store::look_before_reading(&settings.db)
-        .and_then(|()| Snapshot::take(&settings.db, settings.busy_timeout));
+    let taken =
+        store::look_before_reading(db).and_then(|()| Snapshot::take(db, settings.busy_timeout));
     let mut snapshot = match taken {
         Ok(snapshot) => snapshot,
         Err(e) => return complain(e),
@@ -71,12 +78,12 @@ fn to_stdout(settings: &Settings) -> Status {
     }
 }
 
-/// Gives the line that tells of the copy.
-fn to_file(settings: &Settings, dest: &Path) -> Result<String, String> {
-    let taken = store::look_before_reading(&settings.db)
-        .and_then(|()| Snapshot::take(&settings.db, settings.busy_timeout));
+/// Returns the line to print about the copy.
+fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String> {
+    let taken =
+        store::look_before_reading(db).and_then(|()| Snapshot::take(db, settings.busy_timeout));
     let mut snapshot = taken.map_err(|e| e.to_string())?;
-    look_at(dest, settings)?;
+    refuse_dest(dest, db)?;
     let bytes = snapshot.bytes();
     let temporary = Temporary::make(dest)?;
     // Now that what a backup that was killed had taken is free again.
@@ -107,13 +114,14 @@ fn to_file(settings: &Settings, dest: &Path) -> Result<String, String> {
     if let Some(finding) = audit.damaged.iter().chain(&audit.missing).next() {
         return Err(format!(
             "cannot copy {} to {}: the copy is not sound ({finding}); see `seawall check`, and copy .db and -wal together while nobody records, to keep them as they are",
-            settings.db.display(),
+            db.display(),
             dest.display()
         ));
     }
     if sys::stop_pending() {
         return Err(interrupted(dest));
     }
+    temporary.take_access_from(db)?;
     temporary.become_dest(dest)?;
     Ok(format!(
         "copied readings={} runs={} bytes={bytes}",
@@ -134,7 +142,7 @@ fn cannot(verb: &str, path: &Path, error: &io::Error) -> String {
 }
 
 /// Refuses a DEST that would be a loss: the database itself, one that is in use, a file of somebody else.
-fn look_at(dest: &Path, settings: &Settings) -> Result<(), String> {
+fn refuse_dest(dest: &Path, db: &Path) -> Result<(), String> {
     let refuse = |why: &str| {
         Err(format!(
             "cannot copy to {}: {why}; give another DEST",
@@ -149,12 +157,11 @@ fn look_at(dest: &Path, settings: &Settings) -> Result<(), String> {
             ));
         }
     }
-    let db = follow_links(&settings.db);
     let is_companion = dest.file_name().is_some_and(|name| {
         BESIDE
             .iter()
-            .any(|end| with_end(&db, end).file_name() == Some(name))
-    }) && is_same_folder(&folder_of(dest), &folder_of(&db));
+            .any(|end| with_end(db, end).file_name() == Some(name))
+    }) && is_same_folder(&folder_of(dest), &folder_of(db));
     if is_companion {
         return refuse("SQLite takes a file of this name for a part of the database itself");
     }
@@ -169,11 +176,9 @@ fn look_at(dest: &Path, settings: &Settings) -> Result<(), String> {
     if !there.is_file() {
         return refuse("it is not a file");
     }
-    let is_itself = [settings.db.clone(), wal_of(&settings.db)]
-        .iter()
-        .any(|own| {
-            fs::metadata(own).is_ok_and(|own| (own.dev(), own.ino()) == (there.dev(), there.ino()))
-        });
+    let is_itself = [db.to_owned(), wal_of(db)].iter().any(|own| {
+        fs::metadata(own).is_ok_and(|own| (own.dev(), own.ino()) == (there.dev(), there.ino()))
+    });
     if is_itself {
         return refuse("it is the database itself");
     }
@@ -215,6 +220,7 @@ impl Temporary {
                 .write(true)
                 .create(true)
                 .truncate(false)
+                .mode(OWNER_ALONE)
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(&path)
                 .map_err(|e| cannot("make", &path, &e))?;
@@ -244,8 +250,31 @@ impl Temporary {
             }
             let emptied = temporary.file.set_len(0);
             emptied.map_err(|e| cannot("empty", path, &e))?;
+            // One that was left behind may have had other permissions.
+            let alone = fs::Permissions::from_mode(OWNER_ALONE);
+            let closed = temporary.file.set_permissions(alone);
+            closed.map_err(|e| cannot("set the permissions of", path, &e))?;
             return Ok(temporary);
         }
+    }
+
+    /// Lets the same users read the copy as the database, and nobody else.
+    fn take_access_from(&self, db: &Path) -> Result<(), String> {
+        let of = fs::metadata(db).map_err(|e| cannot("look at", db, &e))?;
+        // Only root may give the file away; anybody may give it to a group of their own.
+        if fchown(&self.file, Some(of.uid()), Some(of.gid())).is_err() {
+            let _ = fchown(&self.file, None, Some(of.gid()));
+        }
+        let ours = self.file.metadata();
+        let ours = ours.map_err(|e| cannot("look at", &self.path, &e))?;
+        let mut mode = of.mode() & 0o777;
+        if ours.gid() != of.gid() {
+            // Another group gets no more than everybody.
+            mode &= !0o070 | (mode & 0o007) << 3;
+        }
+        self.file
+            .set_permissions(fs::Permissions::from_mode(mode))
+            .map_err(|e| cannot("set the permissions of", &self.path, &e))
     }
 
     fn become_dest(mut self, dest: &Path) -> Result<(), String> {
@@ -305,14 +334,21 @@ impl Progress {
         }
         self.told = Some(Instant::now());
         let line = terminal::progress(done, self.all, self.began.elapsed(), columns);
-        let _ = write!(io::stderr(), "\r{line}\x1b[K");
+        show_progress(&line);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.told.is_some() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+            show_progress("");
         }
+    }
+}
+
+/// A terminal that is stopped shows nothing: it must not stop the copy.
+fn show_progress(line: &str) {
+    if sys::is_writable(sys::STDERR, Duration::ZERO) {
+        let _ = write!(io::stderr(), "\r{line}\x1b[K");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::answer::{complain, print};
 use crate::exit::Status;
-use crate::place::set_aside;
+use crate::place::{follow_links, set_aside};
 use crate::store;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -17,12 +17,13 @@ pub struct Settings {
 }
 
 pub fn run(settings: &Settings) -> Status {
-    let audit = store::audit(&settings.db, settings.full, settings.busy_timeout);
+    let db = follow_links(&settings.db);
+    let audit = store::audit(&db, settings.full, settings.busy_timeout);
     let mut audit = match audit {
         Ok(audit) => audit,
         Err(e) => return complain(e),
     };
-    for path in set_aside::still_aside(&settings.db) {
+    for path in set_aside::still_aside(&db) {
         let path = path.display();
         audit.damaged.push(format!(
             "{path} was found damaged and set aside; take it away when it has been looked at"

@@ -8,6 +8,7 @@ use super::answer::{complain, print};
 use crate::db::checkpoint::CheckpointMode;
 use crate::exit::Status;
 use crate::place::evidence::{Loss, Treatment, Verdict};
+use crate::place::follow_links;
 use crate::store;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -41,13 +42,15 @@ fn objection(db: &Path) -> Option<&'static str> {
 }
 
 pub fn run(settings: &Settings) -> Status {
-    if let Some(objection) = objection(&settings.db) {
+    // Everything beside a database lies beside the file itself, not beside a link to it.
+    let db = follow_links(&settings.db);
+    if let Some(objection) = objection(&db) {
         return complain(format_args!(
             "cannot checkpoint {}: {objection}; start the recorder, which records what is lost",
-            settings.db.display()
+            db.display()
         ));
     }
-    match store::checkpoint_file(&settings.db, settings.mode, settings.busy_timeout) {
+    match store::checkpoint_file(&db, settings.mode, settings.busy_timeout) {
         Ok(done) => {
             let told = print(format_args!(
                 "busy={} log={} checkpointed={}",

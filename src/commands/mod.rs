@@ -6,4 +6,5 @@ pub mod check;
 pub mod checkpoint;
 pub mod export;
 pub mod show;
+pub mod sink;
 pub mod status;

@@ -323,7 +323,7 @@ impl Reader {
                 return Ok(true);
             }
         }
-        self.is_dense = fit * 2 >= last - first;
+        self.is_dense = fit >= (last - first) / 2;
         at.id = last;
         at.run = self.runs.of(at.id);
         Ok(true)
@@ -397,7 +397,7 @@ impl Reader {
             if first <= last {
                 return Ok(Some(first..=last));
             }
-            after = first - 1;
+            after = first.saturating_sub(1);
         }
         Ok(None)
     }

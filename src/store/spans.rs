@@ -63,7 +63,7 @@ impl Tail {
             oldest_ns: self.oldest_ns,
             newest_ns: self.newest_ns,
         };
-        *self = Tail::new(id + 1);
+        *self = Tail::new(id.saturating_add(1));
         Some(span)
     }
 }
@@ -106,7 +106,9 @@ pub fn ranges(
             return true;
         }
         match ranges.last_mut() {
-            Some(last) if *last.end() == first_id - 1 => *last = *last.start()..=last_id,
+            Some(last) if first_id.checked_sub(1) == Some(*last.end()) => {
+                *last = *last.start()..=last_id
+            }
             _ => ranges.push(first_id..=last_id),
         }
         true

@@ -4,7 +4,6 @@
 //! keep neither a checkpoint waiting nor the recorder from leaving one file behind when it stops.
 
 mod rows;
-mod sink;
 
 use std::fs;
 use std::io;
@@ -12,16 +11,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::answer::{complain, unwritten};
+use crate::commands::answer::{complain, unwritten};
+use crate::commands::sink::{Sink, Written};
 use crate::exit::Status;
-use crate::place::wal_of;
+use crate::place::{follow_links, wal_of};
 use crate::reading::glob;
 use crate::store::{self, Error, Names, Position, Reader, Times};
 use crate::sys::{self, Clock};
 use crate::time::When;
 pub use rows::Format;
 use rows::{HEADER, Named, Rows};
-use sink::{Sink, Written};
 
 /// Rows are handed on when they come to this much.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -77,6 +76,8 @@ pub fn run(settings: &Settings) -> Status {
 
 struct Exporter<'a> {
     settings: &'a Settings,
+    /// Where `settings.db` leads: it may be a link, and be changed to lead elsewhere.
+    db: PathBuf,
     times: Times,
     at: Position,
     /// Rows that may still be written.
@@ -98,11 +99,12 @@ impl<'a> Exporter<'a> {
         };
         Exporter {
             settings,
+            db: follow_links(&settings.db),
             times,
             at: settings.after,
             left: settings.limit.unwrap_or(u64::MAX),
             device: String::new(),
-            sink: Sink::new(),
+            sink: Sink::new(sys::STDOUT),
             buffer: Vec::with_capacity(BUFFER_BYTES * 2),
         }
     }
@@ -117,7 +119,7 @@ impl<'a> Exporter<'a> {
             self.buffer.extend_from_slice(HEADER.as_bytes());
         }
         loop {
-            let before = Stamp::of(&self.settings.db);
+            let before = Stamp::of(&self.db);
             if let Err(end) = self.catch_up(reader.take()) {
                 return end;
             }
@@ -139,8 +141,9 @@ impl<'a> Exporter<'a> {
 
     /// Opens the database; one that is another than before is read from its beginning.
     fn open(&mut self) -> Result<Reader, Error> {
-        store::look_before_reading(&self.settings.db)?;
-        let reader = Reader::open(&self.settings.db, self.settings.busy_timeout)?;
+        self.db = follow_links(&self.settings.db);
+        store::look_before_reading(&self.db)?;
+        let reader = Reader::open(&self.db, self.settings.busy_timeout)?;
         if self.device != reader.device() {
             if !self.device.is_empty() {
                 complain(format_args!(
@@ -266,7 +269,7 @@ impl<'a> Exporter<'a> {
             if !self.sink.idle(FOLLOW_INTERVAL).map_err(End::Output)? {
                 return Err(End::Done);
             }
-            if Stamp::of(&self.settings.db) != before {
+            if Stamp::of(&follow_links(&self.settings.db)) != before {
                 break;
             }
         }

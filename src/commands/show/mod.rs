@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::answer::{complain, print};
 use crate::exit::Status;
+use crate::place::follow_links;
 use crate::reading::glob;
 use crate::reading::{Kind, Value};
 use crate::sort;
@@ -93,7 +94,7 @@ struct Sum {
     least: f64,
     greatest: f64,
     sum: f64,
-    buckets: [(f64, u32); BUCKETS],
+    buckets: [(f64, u64); BUCKETS],
 }
 
 impl Sum {
@@ -148,7 +149,7 @@ impl Sum {
             means: self
                 .buckets
                 .iter()
-                .map(|(sum, count)| (*count > 0).then(|| sum / f64::from(*count)))
+                .map(|(sum, count)| (*count > 0).then(|| sum / *count as f64))
                 .collect(),
             last: (self.readings > 0).then(|| Last {
                 value: self.last,
@@ -189,8 +190,9 @@ impl Sums {
 /// The table as it is now.
 fn look(settings: &Settings, columns: Option<usize>) -> Result<String, Error> {
     let now_ns = sys::clock_ns(Clock::Real);
-    store::look_before_reading(&settings.db)?;
-    let mut reader = Reader::open(&settings.db, settings.busy_timeout)?;
+    let db = follow_links(&settings.db);
+    store::look_before_reading(&db)?;
+    let mut reader = Reader::open(&db, settings.busy_timeout)?;
     let newest = reader.newest()?;
     let window = Window::new(settings.since, now_ns, &mut reader)?;
     let newest_id = newest.map_or(0, |(id, _)| id);

@@ -1,11 +1,12 @@
-//! stdout for as much as a consumer will take: written to for as long as that needs, but a signal that
-//! stops is heard while waiting. Called by the commands that stream.
+//! stdout or stderr of a command: waits for a consumer as long as it takes, but ends at once on a signal that
+//! stops. A blocking write to a full pipe would not: a handler that only notes the signal is followed by the
+//! same write again.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use crate::sys::{self, STDOUT, Watch};
+use crate::sys::{self, Watch};
 
 /// What came of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,8 @@ pub enum Written {
 }
 
 pub struct Sink {
-    /// A description that may be made non-blocking without doing so to those who share stdout.
+    fd: RawFd,
+    /// A description that may be made non-blocking without doing so to those who share the descriptor.
     own: Option<OwnedFd>,
     /// A file takes any number of bytes; anything else that cannot be opened anew, no more than it says that
     /// it has room for.
@@ -26,12 +28,13 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Signals have to be blocked: they are let in while it waits.
-    pub fn new() -> Self {
-        let stdout = std::fs::metadata(format!("/proc/self/fd/{STDOUT}"));
+    /// Signals that the process handles by noting them have to be blocked: they are let in while it waits.
+    pub fn new(fd: RawFd) -> Self {
+        let to = std::fs::metadata(format!("/proc/self/fd/{fd}"));
         Sink {
-            own: sys::reopen_nonblocking(STDOUT),
-            is_file: stdout.is_ok_and(|stdout| stdout.is_file()),
+            fd,
+            own: sys::reopen_nonblocking(fd),
+            is_file: to.is_ok_and(|to| to.is_file()),
         }
     }
 
@@ -58,7 +61,7 @@ impl Sink {
                     if wait.is_some_and(|wait| wait.is_zero()) {
                         return Ok(Written::Waiting);
                     }
-                    sys::wait(&mut [Watch::writable(STDOUT)], wait)?;
+                    sys::wait(&mut [Watch::writable(self.fd)], wait)?;
                     if sys::stop_pending() {
                         return Ok(Written::Stopped);
                     }
@@ -71,7 +74,7 @@ impl Sink {
 
     /// Waits with nothing to write. False when the consumer has gone, or a signal that stops has come.
     pub fn idle(&self, time: Duration) -> io::Result<bool> {
-        let mut watch = [Watch::broken(STDOUT)];
+        let mut watch = [Watch::broken(self.fd)];
         sys::wait(&mut watch, Some(time))?;
         Ok(!watch[0].ready() && !sys::stop_pending())
     }
@@ -79,25 +82,19 @@ impl Sink {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.own {
             Some(own) => sys::write(own.as_raw_fd(), bytes),
-            None if self.is_file => sys::write(STDOUT, bytes),
-            None if sys::is_writable(STDOUT, Duration::ZERO) => {
-                sys::write(STDOUT, &bytes[..bytes.len().min(sys::PIPE_BUF_BYTES)])
+            None if self.is_file => sys::write(self.fd, bytes),
+            None if sys::is_writable(self.fd, Duration::ZERO) => {
+                sys::write(self.fd, &bytes[..bytes.len().min(sys::PIPE_BUF_BYTES)])
             }
             None => {
                 // What is broken is not writable either, and says what it is only to a write.
-                let mut watch = [Watch::broken(STDOUT)];
+                let mut watch = [Watch::broken(self.fd)];
                 sys::wait(&mut watch, Some(Duration::ZERO))?;
                 if watch[0].ready() {
-                    return sys::write(STDOUT, &bytes[..1]);
+                    return sys::write(self.fd, &bytes[..1]);
                 }
                 Err(ErrorKind::WouldBlock.into())
             }
         }
-    }
-}
-
-impl Default for Sink {
-    fn default() -> Self {
-        Self::new()
     }
 }
