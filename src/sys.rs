@@ -558,19 +558,6 @@ pub fn may_write(folder: &Path) -> io::Result<()> {
     .map(drop)
 }
 
-/// Gives a file a time of its last change; only its owner may.
-pub fn set_modified(path: &Path, unix_ns: i64) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let time = |tv_sec, tv_nsec| libc::timespec { tv_sec, tv_nsec };
-    let changed = time(
-        unix_ns.div_euclid(1_000_000_000),
-        unix_ns.rem_euclid(1_000_000_000),
-    );
-    let times = [time(0, libc::UTIME_OMIT), changed];
-    // SAFETY: the path ends in NUL, and `times` are the two that are read.
-    check(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), 0) }).map(drop)
-}
-
 /// A description of our own of a terminal or a pipe, which may be made non-blocking without doing so to the
 /// processes that share it. None where there is no way to one.
 pub fn reopen_nonblocking(fd: RawFd) -> Option<OwnedFd> {

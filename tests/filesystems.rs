@@ -58,7 +58,7 @@ fn lose_wal(at: &Path) {
     }
     let run = recorder(&db);
     let told = run.wait_for("recovered");
-    assert!(told.contains(" reason=wal-missing "), "{told}");
+    assert!(told.contains(" reason=lost "), "{told}");
     assert_eq!(run.stop(libc::SIGTERM).code(), 0);
     let (code, out, _) = seawall(&["check", "--db", db.to_str().unwrap()]);
     assert_eq!((code, out.lines().count()), (1, 2), "{out}");

@@ -1,13 +1,11 @@
-//! Guards against a loss that nobody hears of: SQLite takes a database whose -wal was deleted or damaged for
-//! a whole one, and replays a -wal that is another's. And against crying wolf: whoever opens a database after
-//! a kill and closes it again brings all of the -wal in and deletes it, and nothing is lost.
+//! Guards against a loss that is not reported: SQLite takes a database whose -wal was deleted or damaged for
+//! a whole one, and replays a -wal that is another's. And against false alarms: a tool that opens a database
+//! after a kill and closes it again brings all of the -wal in and deletes it, and nothing is lost.
 
 mod support;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use support::{Dir, Ended, PAGE_BYTES, Running, count, fields, python, seawall, sql, until};
 
@@ -129,16 +127,18 @@ fn assert_unclean(db: &Path, ended: &Ended, readings: u64) {
 
 /// What `check` says of a loss, from now on and for ever: this alone, as the file is sound otherwise.
 #[track_caller]
-fn assert_told(db: &Path, run: u64, reason: &str) {
+fn assert_lost(db: &Path, run: u64, ids: std::ops::RangeInclusive<u64>) {
+    let (from, to) = (ids.start(), ids.end());
+    let row = format!("SELECT reason, lost_from_id, lost_to_id FROM runs WHERE id = {run}");
+    assert_eq!(sql(db, &row), format!("lost|{from}|{to}"));
+    let told = format!("readings {from} to {to} ({}) of run {run}:", to - from + 1);
     for _ in 0..2 {
         let (code, out) = check(db);
         assert_eq!(code, 1, "{out}");
         let lines: Vec<_> = out.lines().collect();
         assert_eq!(lines.len(), 2, "{out}");
         assert!(
-            lines[0].starts_with("gone: ")
-                && lines[0].contains(&format!(" run {run} "))
-                && lines[0].contains(reason),
+            lines[0].starts_with("gone: ") && lines[0].contains(&told),
             "{out}"
         );
         assert!(lines[1].starts_with("missing readings="), "{out}");
@@ -148,31 +148,36 @@ fn assert_told(db: &Path, run: u64, reason: &str) {
 }
 
 #[test]
-fn a_wal_taken_away_after_a_kill_is_told_and_kept_in_the_runs_row() {
+fn a_wal_taken_away_after_a_kill_is_reported_with_the_ids_that_are_missing() {
     for ends in [&["-wal"][..], &["-wal", "-shm"]] {
         let dir = Dir::new("wal");
         let db = killed(&dir, 10);
         for end in ends {
             remove(&db, end);
         }
+        // `check` says so before the next start too, and changes nothing.
+        let (code, out) = check(&db);
+        assert_eq!(code, 1, "{out}");
+        assert!(out.contains("readings 8 to 10 (3) of run 1:"), "{out}");
         let ended = next(&db);
-        assert_eq!(recovered(&ended), ("wal-missing".into(), 7), "{ends:?}");
-        assert_eq!(count(&db), 8);
-        assert_eq!(
-            sql(&db, "SELECT reason FROM runs WHERE id = 1"),
-            "wal-missing"
+        assert_eq!(recovered(&ended), ("lost".into(), 7), "{ends:?}");
+        assert!(
+            ended.has(" missing=3 from_id=8 to_id=10 "),
+            "{:#?}",
+            ended.log
         );
-        assert_told(&db, 1, "wal-missing");
+        assert_eq!(count(&db), 8);
+        assert_lost(&db, 1, 8..=10);
     }
 }
 
 #[test]
-fn a_wal_cut_to_nothing_is_told() {
+fn a_wal_cut_to_nothing_is_reported() {
     let dir = Dir::new("wal");
     let db = killed(&dir, 10);
     fs::write(beside(&db, "-wal"), "").unwrap();
-    assert_eq!(recovered(&next(&db)), ("wal-missing".into(), 7));
-    assert_told(&db, 1, "wal-missing");
+    assert_eq!(recovered(&next(&db)), ("lost".into(), 7));
+    assert_lost(&db, 1, 8..=10);
 }
 
 #[test]
@@ -184,24 +189,216 @@ fn a_new_database_knows_of_its_run_from_the_first_reading_on() {
     recorder.kill();
     remove(&db, "-wal");
     remove(&db, "-shm");
-    assert_eq!(recovered(&next(&db)), ("wal-missing".into(), 0));
-    assert_told(&db, 1, "wal-missing");
+    assert_eq!(recovered(&next(&db)), ("lost".into(), 0));
+    assert_lost(&db, 1, 1..=1);
 }
 
 #[test]
-fn a_copy_of_the_database_alone_is_told() {
+fn a_copy_of_the_database_alone_is_not_sound_and_raises_no_alarm_at_a_start() {
     let dir = Dir::new("wal");
     let db = dir.file("x.db");
     let mut recorder = Recorder::start(&db, &["--wal-autocheckpoint=20"]);
     // Through several checkpoints of its own.
     recorder.record(40);
     let copy = dir.file("copy.db");
-    let status = Command::new("cp").arg("-p").arg(&db).arg(&copy).status();
-    assert!(status.unwrap().success());
+    fs::copy(&db, &copy).unwrap();
     recorder.record(1);
     recorder.kill();
-    assert_eq!(recovered(&next(&copy)).0, "wal-missing");
+    let (code, out) = check(&copy);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("gone: the end of run 1:"), "{out}");
+    // Nothing shows what a copy lacks.
+    assert_eq!(recovered(&next(&copy)).0, "unclean");
     assert_unclean(&db, &next(&db), 41);
+}
+
+#[test]
+fn a_restored_backup_raises_no_alarm() {
+    let dir = Dir::new("wal");
+    let db = dir.file("x.db");
+    assert_eq!(next(&db).code(), 0);
+    let backup = fs::read(&db).unwrap();
+    let mut recorder = Recorder::start(&db, &[]);
+    recorder.record(5);
+    recorder.kill();
+    for end in ["-wal", "-shm"] {
+        remove(&db, end);
+    }
+    fs::write(&db, backup).unwrap();
+    let ended = next(&db);
+    assert_eq!(ended.code(), 0);
+    assert!(!ended.has(" event=recovered "), "{:#?}", ended.log);
+    assert_eq!(
+        check(&db),
+        (0, "sound readings=2 runs=2 unclean=0\n".into())
+    );
+}
+
+#[test]
+fn a_clean_stop_leaves_no_mark() {
+    let dir = Dir::new("wal");
+    let db = dir.file("x.db");
+    let mut recorder = Recorder::start(&db, &[]);
+    recorder.record(2);
+    assert!(beside(&db, "-mark").exists());
+    assert_eq!(recorder.running.stop(libc::SIGTERM).code(), 0);
+    let files = fs::read_dir(dir.path()).unwrap();
+    let names: Vec<_> = files.map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(names, ["x.db"]);
+}
+
+/// The mark is evidence and no data.
+#[test]
+fn a_mark_that_cannot_be_made_or_read_costs_nothing_else() {
+    let dir = Dir::new("wal");
+    let db = dir.file("x.db");
+    fs::create_dir(beside(&db, "-mark")).unwrap();
+    let mut recorder = Recorder::start(&db, &[]);
+    assert!(
+        recorder
+            .running
+            .log()
+            .iter()
+            .any(|l| l.contains(" event=no-mark "))
+    );
+    recorder.record(3);
+    recorder.kill();
+    assert_unclean(&db, &next(&db), 3);
+
+    for garbage in [&b""[..], b"seawall device=x", &[0xff; 4096]] {
+        let dir = Dir::new("wal");
+        let db = killed(&dir, 4);
+        fs::write(beside(&db, "-mark"), garbage).unwrap();
+        assert_unclean(&db, &next(&db), 4);
+    }
+
+    // A link is neither read nor written through.
+    let dir = Dir::new("wal");
+    let db = dir.file("x.db");
+    let target = dir.file("target");
+    fs::write(&target, "theirs").unwrap();
+    std::os::unix::fs::symlink(&target, beside(&db, "-mark")).unwrap();
+    let mut recorder = Recorder::start(&db, &[]);
+    recorder.record(1);
+    recorder.kill();
+    assert_eq!(fs::read(&target).unwrap(), b"theirs");
+    assert_unclean(&db, &next(&db), 1);
+}
+
+/// A power cut may take commits that were not synced, and never one that was.
+#[test]
+fn after_a_power_cut_only_synced_readings_are_reported() {
+    let mark_of_another_boot = |db: &Path| {
+        let mark = beside(db, "-mark");
+        let text = fs::read_to_string(&mark).unwrap();
+        let words = text.trim_end().rsplit_once(" sum=").unwrap().0;
+        let boot = words
+            .split("boot=")
+            .nth(1)
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap();
+        let words = words.replace(boot, "another");
+        let sum = words.bytes().fold(0xcbf2_9ce4_8422_2325u64, |sum, byte| {
+            (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        fs::write(&mark, format!("{words} sum={sum:016x}")).unwrap();
+    };
+    // Acknowledged, so synced.
+    let dir = Dir::new("wal");
+    let db = killed(&dir, 10);
+    mark_of_another_boot(&db);
+    remove(&db, "-wal");
+    assert_eq!(recovered(&next(&db)), ("lost".into(), 7));
+    assert_lost(&db, 1, 8..=10);
+    // Committed and not synced.
+    let dir = Dir::new("wal");
+    let db = dir.file("x.db");
+    let source = ["--db", db.to_str().unwrap(), "--source", "sim:rate=100"];
+    let running = Running::start(&[&source[..], &["--commit-interval", "0"]].concat());
+    running.wait_for("ready");
+    until("something is committed", || (count(&db) > 20).then_some(()));
+    running.kill();
+    mark_of_another_boot(&db);
+    remove(&db, "-wal");
+    assert_eq!(recovered(&next(&db)), ("unclean".into(), 0));
+}
+
+#[test]
+fn a_wal_damaged_or_cut_short_within_its_commits_is_reported() {
+    type Damage = fn(&mut Vec<u8>);
+    const FRAME: usize = 24 + PAGE_BYTES;
+    let damages: [Damage; 7] = [
+        |wal| wal.fill(0),
+        |wal| wal.fill(0xa5),
+        |wal| wal.truncate(20),
+        |wal| wal.truncate(32 + 3 * FRAME + 100),
+        |wal| wal[17] ^= 4,
+        |wal| wal[32 + 24] ^= 4,
+        |wal| wal[32 + 2 * FRAME + 500] ^= 4,
+    ];
+    for (n, damage) in damages.iter().enumerate() {
+        let dir = Dir::new("wal");
+        let db = killed(&dir, 10);
+        let mut wal = fs::read(beside(&db, "-wal")).unwrap();
+        damage(&mut wal);
+        fs::write(beside(&db, "-wal"), &wal).unwrap();
+        let (reason, readings) = recovered(&next(&db));
+        assert_eq!(reason, "lost", "{n}");
+        assert!((7..10).contains(&readings), "{n}: {readings}");
+        assert_lost(&db, 1, readings + 1..=10);
+    }
+}
+
+#[test]
+fn an_older_wal_of_the_same_database_is_reported() {
+    let dir = Dir::new("wal");
+    let db = dir.file("x.db");
+    let mut recorder = Recorder::start(&db, &[]);
+    recorder.record(2);
+    let old = fs::read(beside(&db, "-wal")).unwrap();
+    for _ in 0..2 {
+        recorder.checkpoint();
+        recorder.record(3);
+    }
+    recorder.kill();
+    fs::write(beside(&db, "-wal"), old).unwrap();
+    remove(&db, "-shm");
+    let ended = next(&db);
+    // Its frames may make the file older, or a mixture that the start finds damaged.
+    assert!(
+        ended.has(" reason=lost ") || ended.has(" event=database-damaged "),
+        "{:#?}",
+        ended.log
+    );
+    assert_eq!(check(&db).0, 1);
+}
+
+/// A checkpoint by hand, or a look, takes nothing away from what the next start has to know.
+#[test]
+fn what_is_missing_is_reported_whoever_opens_the_file_before_the_next_start() {
+    for name in ["check", "show", "export", "backup", "checkpoint"] {
+        let dir = Dir::new("looked-first");
+        let db = killed(&dir, 8);
+        remove(&db, "-wal");
+        let path = db.to_str().unwrap();
+        let dest = dir.file("copy.db");
+        let args: &[&str] = match name {
+            "backup" => &["backup", dest.to_str().unwrap(), "--min-free", "0"],
+            _ => &[name],
+        };
+        let (code, out, err) = seawall(&[args, &["--db", path]].concat());
+        assert_eq!(code, i32::from(name == "check"), "{name}: {out}{err}");
+        assert_eq!(recovered(&next(&db)), ("lost".into(), 5), "after {name}");
+        assert_lost(&db, 1, 6..=8);
+    }
+    // Of one that was killed and lacks nothing all is brought in.
+    let dir = Dir::new("wal");
+    let db = killed(&dir, 10);
+    let (code, _, err) = seawall(&["checkpoint", "--db", db.to_str().unwrap()]);
+    assert_eq!(code, 0, "{err}");
+    assert_unclean(&db, &next(&db), 10);
 }
 
 #[test]
@@ -291,106 +488,6 @@ fn kills_at_full_rate_and_tools_in_between_raise_no_alarm() {
     assert!(aside(&db).is_empty());
 }
 
-#[test]
-fn one_byte_flipped_in_the_wal_is_told_wherever_it_is() {
-    const FRAME: usize = 24 + PAGE_BYTES;
-    let dir = Dir::new("wal");
-    let db = killed(&dir, 10);
-    let wal = fs::read(beside(&db, "-wal")).unwrap();
-    let shm = fs::read(beside(&db, "-shm")).unwrap();
-    // The last frame of this log is not the last of the file, where older ones lie behind it.
-    let frames = u32::from_ne_bytes(shm[16..20].try_into().unwrap()) as usize;
-    assert!(frames >= 6, "{frames}");
-    let last = 32 + (frames - 1) * FRAME;
-    for at in [
-        0,
-        17,
-        31,
-        32,
-        32 + 5,
-        32 + 9,
-        32 + 17,
-        32 + 24,
-        32 + 2 * FRAME + 3000,
-        last + 1,
-        last + 23,
-        last + FRAME - 1,
-    ] {
-        let dir = Dir::new("wal-flip");
-        let copy = dir.file("x.db");
-        let status = Command::new("cp").arg("-p").arg(&db).arg(&copy).status();
-        assert!(status.unwrap().success());
-        let mut flipped = wal.clone();
-        flipped[at] ^= 4;
-        fs::write(beside(&copy, "-wal"), &flipped).unwrap();
-        fs::write(beside(&copy, "-shm"), &shm).unwrap();
-        let ended = next(&copy);
-        let aside = aside(&copy);
-        assert_eq!(recovered(&ended).0, "wal-damaged", "byte {at}");
-        assert!((7..10).contains(&recovered(&ended).1), "byte {at}");
-        assert!(ended.has(" event=set-aside "), "byte {at}");
-        assert_eq!(aside.len(), 1, "byte {at}");
-        assert!(fs::read(&aside[0]).unwrap() == flipped, "byte {at}");
-        let (code, out) = check(&copy);
-        assert_eq!(
-            (code, out.lines().last().unwrap().split(' ').next()),
-            (1, Some("damaged"))
-        );
-        fs::remove_file(&aside[0]).unwrap();
-        assert_told(&copy, 1, "wal-damaged");
-    }
-    assert_unclean(&db, &next(&db), 10);
-}
-
-#[test]
-fn a_wal_of_garbage_or_cut_short_is_told() {
-    type Damage = fn(&mut Vec<u8>);
-    let damages: [Damage; 4] = [
-        |wal| wal.fill(0),
-        |wal| wal.fill(0xa5),
-        |wal| wal.truncate(20),
-        |wal| wal.truncate(32 + 3 * (24 + PAGE_BYTES) + 100),
-    ];
-    for (n, damage) in damages.iter().enumerate() {
-        let dir = Dir::new("wal");
-        let db = killed(&dir, 10);
-        let mut wal = fs::read(beside(&db, "-wal")).unwrap();
-        damage(&mut wal);
-        fs::write(beside(&db, "-wal"), &wal).unwrap();
-        let ended = next(&db);
-        assert_eq!(recovered(&ended).0, "wal-damaged", "{n}");
-        let aside = aside(&db);
-        assert!(fs::read(&aside[0]).unwrap() == wal, "{n}");
-        fs::remove_file(&aside[0]).unwrap();
-        assert_told(&db, 1, "wal-damaged");
-    }
-}
-
-#[test]
-fn a_damaged_wal_is_legitimate_after_a_power_cut() {
-    for (boot_id, expected) in [("boot_id", "wal-damaged"), ("'another'", "unclean")] {
-        let dir = Dir::new("wal");
-        let db = killed(&dir, 10);
-        // As if begun before this boot, and gone on with by another program that was killed too.
-        python(
-            &db,
-            &format!(
-                "c.execute('PRAGMA wal_autocheckpoint = 0')
-c.execute(\"UPDATE runs SET boot_id = {boot_id}\")
-c.execute('PRAGMA wal_checkpoint').fetchall()
-c.execute('UPDATE device SET id = id')
-os._exit(0)"
-            ),
-        );
-        let wal = beside(&db, "-wal");
-        let mut bytes = fs::read(&wal).unwrap();
-        bytes[32 + 100] ^= 1;
-        fs::write(&wal, bytes).unwrap();
-        let ended = next(&db);
-        assert_eq!(recovered(&ended), (expected.into(), 10));
-    }
-}
-
 /// SQLite rolls back what the cut left half done, and then went on in WAL mode in a file that said that it
 /// was in another, so that the next cut made its -wal look like another database's.
 #[test]
@@ -475,30 +572,6 @@ fn foreign_wal() -> Vec<u8> {
 }
 
 #[test]
-fn the_wal_of_another_database_does_not_ruin_this_one() {
-    let foreign = foreign_wal();
-    // With the -shm left in place, and without.
-    for has_shm in [false, true] {
-        let dir = Dir::new("wal");
-        let db = killed(&dir, 10);
-        fs::write(beside(&db, "-wal"), &foreign).unwrap();
-        if !has_shm {
-            remove(&db, "-shm");
-        }
-        let ended = next(&db);
-        assert_eq!(recovered(&ended), ("wal-missing".into(), 7));
-        assert!(ended.has(" event=wal-foreign "), "{:#?}", ended.log);
-        for path in aside(&db) {
-            if path.to_str().unwrap().ends_with("-wal") {
-                assert!(fs::read(&path).unwrap() == foreign);
-            }
-            fs::remove_file(&path).unwrap();
-        }
-        assert_told(&db, 1, "wal-missing");
-    }
-}
-
-#[test]
 fn a_wal_beside_a_database_that_was_stopped_is_another_databases() {
     let foreign = foreign_wal();
     let dir = Dir::new("wal");
@@ -522,109 +595,6 @@ fn a_wal_beside_a_database_that_was_stopped_is_another_databases() {
     fs::remove_file(&aside[0]).unwrap();
     let (code, out) = check(&db);
     assert_eq!((code, &*out), (0, "sound readings=2 runs=2 unclean=0\n"));
-}
-
-/// A backup that was restored over the file, with the -wal of before left beside it; the power went since.
-#[test]
-fn from_before_a_power_cut_only_a_wal_that_is_in_the_file_is_taken_for_its_own() {
-    for is_own in [true, false] {
-        let dir = Dir::new("wal");
-        let db = dir.file("x.db");
-        let mut recorder = Recorder::start(&db, &[]);
-        recorder.record(200);
-        let log = fs::read(beside(&db, "-wal")).unwrap();
-        if !is_own {
-            recorder.record(1);
-        }
-        assert_eq!(recorder.running.stop(libc::SIGTERM).code(), 0);
-        sql(&db, "UPDATE runs SET boot_id = 'another', sealed_ns = 1");
-        let mut bytes = fs::read(&db).unwrap();
-        assert_eq!(bytes[18..20], [1, 1]);
-        let log = if is_own { log_of(&db, &mut bytes) } else { log };
-        fs::write(&db, &bytes).unwrap();
-        fs::write(beside(&db, "-wal"), &log).unwrap();
-
-        let ended = next(&db);
-        assert_eq!(ended.code(), 0, "{:#?}", ended.log);
-        assert_eq!(
-            ended.has(" event=wal-foreign "),
-            !is_own,
-            "{:#?}",
-            ended.log
-        );
-        for path in aside(&db) {
-            assert!(!is_own && fs::read(&path).unwrap() == log);
-            fs::remove_file(path).unwrap();
-        }
-        assert_eq!(check(&db).0, 0);
-        assert_eq!(fs::read(&db).unwrap()[18..20], [1, 1]);
-    }
-}
-
-/// The log of a change to a database, which is brought in and of which the file knows nothing any more.
-fn log_of(db: &Path, bytes: &mut Vec<u8>) -> Vec<u8> {
-    python(
-        db,
-        "c.execute('PRAGMA journal_mode = WAL')
-c.execute('UPDATE runs SET sealed_ns = 2')
-os._exit(0)",
-    );
-    let log = fs::read(beside(db, "-wal")).unwrap();
-    assert!(log.len() > PAGE_BYTES);
-    sql(db, "PRAGMA journal_mode = DELETE");
-    assert!(!beside(db, "-wal").exists());
-    *bytes = fs::read(db).unwrap();
-    assert_eq!(bytes[18..20], [1, 1]);
-    log
-}
-
-/// It brings a -wal in and leaves no trace of what was lost.
-#[test]
-fn a_checkpoint_by_hand_does_not_wipe_out_that_commits_are_lost() {
-    let foreign = foreign_wal();
-    for is_lost in [true, false] {
-        let dir = Dir::new("wal");
-        let db = killed(&dir, 10);
-        if is_lost {
-            remove(&db, "-wal");
-            remove(&db, "-shm");
-        } else {
-            fs::write(beside(&db, "-wal"), &foreign).unwrap();
-        }
-        let before = fs::read(&db).unwrap();
-        let (code, _, err) = seawall(&["checkpoint", "--db", db.to_str().unwrap()]);
-        assert_eq!(code, 1, "{err}");
-        assert!(err.contains("start the recorder"), "{err}");
-        assert_eq!(err.lines().count(), 1, "{err}");
-        assert!(fs::read(&db).unwrap() == before);
-        assert_eq!(recovered(&next(&db)), ("wal-missing".into(), 7));
-    }
-    // Of one that was killed and lacks nothing all is brought in.
-    let dir = Dir::new("wal");
-    let db = killed(&dir, 10);
-    let (code, _, err) = seawall(&["checkpoint", "--db", db.to_str().unwrap()]);
-    assert_eq!(code, 0, "{err}");
-    assert_unclean(&db, &next(&db), 10);
-}
-
-#[test]
-fn an_older_wal_of_the_same_database_is_not_replayed() {
-    let dir = Dir::new("wal");
-    let db = dir.file("x.db");
-    let mut recorder = Recorder::start(&db, &[]);
-    recorder.record(2);
-    let old = fs::read(beside(&db, "-wal")).unwrap();
-    for _ in 0..2 {
-        recorder.checkpoint();
-        recorder.record(3);
-    }
-    recorder.kill();
-    fs::write(beside(&db, "-wal"), old).unwrap();
-    assert_eq!(recovered(&next(&db)), ("wal-missing".into(), 5));
-    aside(&db)
-        .iter()
-        .for_each(|path| fs::remove_file(path).unwrap());
-    assert_told(&db, 1, "wal-missing");
 }
 
 #[test]
@@ -677,62 +647,8 @@ fn a_stop_that_a_reader_kept_from_finishing_needs_its_wal() {
             assert_eq!(check(&db).0, 0);
         } else {
             remove(&db, "-wal");
-            assert_eq!(recovered(&next(&db)).0, "wal-missing");
+            assert_eq!(recovered(&next(&db)), ("lost".into(), 2));
+            assert_lost(&db, 1, 3..=4);
         }
-    }
-}
-
-#[test]
-fn the_files_time_tells_the_truth_within_a_checkpoint() {
-    let dir = Dir::new("wal");
-    let db = dir.file("x.db");
-    let mut recorder = Recorder::start(&db, &[]);
-    let mtime = || {
-        let file = fs::metadata(&db).unwrap();
-        file.mtime() * 1_000_000_000 + file.mtime_nsec()
-    };
-    let sealed = || {
-        sql(&db, "SELECT sealed_ns FROM runs")
-            .parse::<i64>()
-            .unwrap()
-    };
-    let mut before = 0;
-    for _ in 0..3 {
-        recorder.record(1);
-        assert_eq!(mtime(), sealed());
-        // So that whoever copies changed files by their time finds it changed.
-        assert!(mtime() > before);
-        before = mtime();
-        recorder.checkpoint();
-        assert!(mtime() > sealed());
-    }
-    recorder.kill();
-}
-
-#[test]
-fn whoever_looks_before_the_next_start_leaves_the_signs_of_a_loss_as_they_are() {
-    for name in ["check", "show", "export", "backup"] {
-        let dir = Dir::new("looked-first");
-        let db = killed(&dir, 8);
-        // The -shm alone says that there was more.
-        let wal = beside(&db, "-wal");
-        let bytes = fs::read(&wal).unwrap();
-        fs::write(&wal, &bytes[..32 + 3 * (24 + PAGE_BYTES) + 100]).unwrap();
-        let path = db.to_str().unwrap();
-        let dest = dir.file("copy.db");
-        let args: &[&str] = match name {
-            "backup" => &["backup", dest.to_str().unwrap(), "--min-free", "0"],
-            _ => &[name],
-        };
-        let (code, out, err) = seawall(&[args, &["--db", path]].concat());
-        assert_eq!(code, 1, "{name}: {out}{err}");
-        let said = if name == "check" { &out } else { &err };
-        let wanted = match name {
-            "check" => "what is in the -wal alone (wal-damaged)",
-            _ => "the -wal beside it is damaged or another's",
-        };
-        assert!(said.contains(wanted), "{name}: {out}{err}");
-        assert_eq!(recovered(&next(&db)).0, "wal-damaged", "after {name}");
-        assert_eq!(aside(&db).len(), 1);
     }
 }

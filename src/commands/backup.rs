@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::answer::{complain, print, unwritten};
 use crate::exit::Status;
-use crate::place::{folder_of, follow_links, wal_of, with_end};
+use crate::place::paths::{folder_of, follow_links, wal_of, with_end};
 use crate::record::terminal;
 use crate::store::{self, Snapshot};
 use crate::sys;

@@ -49,7 +49,7 @@ fn absolute(path: &Path) -> PathBuf {
 
 fn ask(db: &Path, deadline: Instant) -> Result<Report, String> {
     let nobody = || format!("nobody records {}", absolute(db).display());
-    let inode = place::inode(db).map_err(|e| format!("{}: {e}", nobody()))?;
+    let inode = place::identity::inode(db).map_err(|e| format!("{}: {e}", nobody()))?;
     let answer = match read_answer(&name::socket_name(inode), deadline) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Err(nobody()),
         answer => answer,

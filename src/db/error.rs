@@ -75,7 +75,7 @@ impl Error {
 
     /// What the -wal beside it shows would be gone once it is opened.
     pub fn unread_wal(operation: &'static str, path: &Path) -> Self {
-        let message = "the -wal beside it is damaged or another's; start the recorder, which keeps a copy of it and tells of it, or copy the files elsewhere first";
+        let message = "the -wal beside it does not belong to it; start the recorder, which sets it aside, or take it away";
         Self::new(operation, path, FOREIGN_WAL, message)
     }
 

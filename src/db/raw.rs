@@ -14,7 +14,7 @@ use std::time::Duration;
 use libsqlite3_sys as ffi;
 
 use super::error::Error;
-use crate::place::wal_of;
+use crate::place::paths::wal_of;
 use crate::reading::Value;
 
 pub use bulk::Row as NewRow;
@@ -51,8 +51,6 @@ pub struct Frames {
 pub enum Access {
     ReadOnly,
     ReadWrite,
-    /// The database file as it stands, without a lock and without its -wal.
-    Immutable,
 }
 
 extern "C" fn note_frames(
@@ -65,18 +63,6 @@ extern "C" fn note_frames(
     let counter = unsafe { &*target.cast::<AtomicU32>() };
     counter.store(frames.max(0) as u32, Ordering::Relaxed);
     ffi::SQLITE_OK
-}
-
-fn immutable_uri(path: &[u8]) -> Vec<u8> {
-    let mut uri = b"file:".to_vec();
-    for &byte in path {
-        match byte {
-            b'%' | b'?' | b'#' => uri.extend(format!("%{byte:02X}").into_bytes()),
-            _ => uri.push(byte),
-        }
-    }
-    uri.extend(b"?immutable=1");
-    uri
 }
 
 /// SQLite's version, as `--version` prints it.
@@ -105,14 +91,10 @@ impl Connection {
             Ok(_) => {}
             Err(e) => return cannot(e.to_string()),
         }
-        let mut name = place.into_os_string().into_encoded_bytes();
+        let name = place.into_os_string().into_encoded_bytes();
         let access = match access {
             Access::ReadOnly => ffi::SQLITE_OPEN_READONLY,
             Access::ReadWrite => ffi::SQLITE_OPEN_READWRITE,
-            Access::Immutable => {
-                name = immutable_uri(&name);
-                ffi::SQLITE_OPEN_READONLY | ffi::SQLITE_OPEN_URI
-            }
         };
         let name = CString::new(name)
             .map_err(|_| Error::new(operation, path, ffi::SQLITE_CANTOPEN, "NUL in the path"))?;

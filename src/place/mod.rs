@@ -1,14 +1,14 @@
 //! The place where the database is to be: its folder, its filesystem, and the lock that keeps a second
 //! recorder out. `prepare` goes through them in order, before SQLite writes anything.
 
-pub mod evidence;
 pub mod filesystem;
+pub mod foreign_wal;
 pub mod identity;
 pub mod lock;
+pub mod mark;
 pub mod paths;
 mod refusal;
 pub mod set_aside;
-pub mod wal;
 
 use std::fs;
 use std::path::{Path, PathBuf};

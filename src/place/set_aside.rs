@@ -30,21 +30,6 @@ pub fn set_wal_aside(db: &Path, now_ns: i64) -> io::Result<PathBuf> {
     rename(db, now_ns, &["-shm", "-wal"])
 }
 
-/// Copies a -wal to where `set_wal_aside` would have moved it.
-pub fn copy_wal(db: &Path, now_ns: i64) -> io::Result<PathBuf> {
-    let aside = free_name(db, now_ns);
-    let copy = wal_of(&aside);
-    let copied = fs::copy(wal_of(db), &copy)
-        .and_then(|_| File::open(&copy)?.sync_all())
-        .and_then(|()| File::open(folder_of(db))?.sync_all());
-    if let Err(e) = copied {
-        // Half a copy would only take the room that the recording needs.
-        let _ = fs::remove_file(&copy);
-        return Err(e);
-    }
-    Ok(aside)
-}
-
 fn rename(db: &Path, now_ns: i64, ends: &[&str]) -> io::Result<PathBuf> {
     let aside = free_name(db, now_ns);
     for end in ends {

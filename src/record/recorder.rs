@@ -118,7 +118,7 @@ impl Recorder {
         let place = place::prepare(&settings.db, settings.on_damage)?;
         settings.db.clone_from(&place.path);
         // Not before the lock is taken: until then the name may be another recorder's.
-        if let Ok(file) = place::inode(&settings.db) {
+        if let Ok(file) = place::identity::inode(&settings.db) {
             status.listen(file);
         }
         if let Some(warning) = place.warning {

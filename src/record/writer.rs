@@ -10,10 +10,14 @@ use std::time::{Duration, Instant};
 
 use crate::db::checkpoint::CheckpointMode;
 use crate::log;
-use crate::place::evidence::{self, Loss, Treatment};
+use crate::place::filesystem::free_bytes;
+use crate::place::foreign_wal::{self, Treatment};
+use crate::place::identity::{Identity, inode};
+use crate::place::lock::{Lock, lock};
+use crate::place::mark::{self, Mark};
+use crate::place::paths::wal_of;
 use crate::place::set_aside;
 use crate::place::set_aside::OnDamage;
-use crate::place::{self, Identity, Lock};
 use crate::reading::Batch;
 use crate::record::expiry::{Retention, SizeLimit};
 use crate::record::queue::{Order, Queue};
@@ -139,9 +143,10 @@ impl Writer {
         let end = self.open().and_then(|mut db| {
             // After an error `db` is only dropped: that syncs nothing, so that a sync that failed is not
             // tried again.
-            let stop = self.record(&mut db)?;
+            let mut mark = self.start_mark(&db);
+            let stop = self.record(&mut db, &mut mark)?;
             let wal_frames = self.finish(&mut db, &stop)?;
-            self.close(db, wal_frames)
+            self.close(db, wal_frames, mark)
         });
         if let Err(e) = end {
             self.progress.look().failure = Some(e);
@@ -153,7 +158,8 @@ impl Writer {
         let settings = &self.settings;
         let mut retry = Retry::begin();
         let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
-        let mut loss = self.look_at_wal()?;
+        self.remove_foreign_wal()?;
+        let mut mark = mark::read(&self.path);
         loop {
             self.progress.busy();
             let opened = Db::open(
@@ -161,7 +167,7 @@ impl Writer {
                 settings.busy_timeout,
                 settings.wal_autocheckpoint,
                 &self.start,
-                loss,
+                mark.as_ref(),
             )
             .and_then(|mut db| {
                 retry.over("open-resumed");
@@ -171,9 +177,9 @@ impl Writer {
             match opened {
                 Ok(db) => {
                     let set_aside = self.tell_set_aside();
-                    let file = place::inode(&self.path).ok();
-                    let free_bytes = place::free_bytes(&self.path);
-                    tell_recovered(&db, loss);
+                    let file = inode(&self.path).ok();
+                    let free_bytes = free_bytes(&self.path);
+                    log_recovered(&db);
                     let mut news = self.progress.look();
                     news.step = Step::Record;
                     news.busy_since = None;
@@ -197,8 +203,7 @@ impl Writer {
                 // Once: a new file that is damaged too means a device that cannot be recorded to.
                 Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
                     self.set_aside(&e)?;
-                    // It went with the file that it was found of.
-                    loss = None;
+                    mark = None;
                 }
                 Err(e) => return Err(e),
             }
@@ -233,53 +238,51 @@ impl Writer {
         Ok(())
     }
 
-    /// Looks at what SQLite would clean away or replay, and takes care of it. Gives what is lost.
-    fn look_at_wal(&self) -> Result<Option<Loss>, Error> {
-        let boot_id = self.start.boot_id.as_deref();
-        let mut failed = None;
-        let look = evidence::look(&self.path, boot_id, || {
-            let asked = store::last_run(&self.path);
-            asked.unwrap_or_else(|e| {
-                failed = Some(e);
-                None
-            })
-        });
-        if let Some(e) = failed {
-            return Err(e);
-        }
+    /// Takes a -wal away that is another database's, before SQLite replays it.
+    fn remove_foreign_wal(&self) -> Result<(), Error> {
+        let set_aside_failed = |e: std::io::Error| {
+            Error::foreign_wal(&self.path, &format!("it cannot be set aside: {e}"))
+        };
         // Where the look cannot be taken, SQLite's own calls tell better why.
-        let found = look.unwrap_or_default();
-        let now_ns = sys::clock_ns(Clock::Real);
-        match found.wal {
+        match foreign_wal::look(&self.path).unwrap_or(Treatment::Leave) {
             Treatment::Leave => {}
-            Treatment::Copy => {
-                if let Err(e) = set_aside::copy_wal(&self.path, now_ns) {
-                    log::error("wal-not-copied", &[("error", &e)]);
-                }
-            }
-            Treatment::Clear => match std::fs::remove_file(place::wal_of(&self.path)) {
+            Treatment::Remove => match std::fs::remove_file(wal_of(&self.path)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     let todo = format!("it cannot be removed: {e}");
                     return Err(Error::foreign_wal(&self.path, &todo));
                 }
                 _ => {}
             },
-            Treatment::Remove if self.settings.on_damage == OnDamage::Refuse => {
+            Treatment::SetAside if self.settings.on_damage == OnDamage::Refuse => {
                 return Err(Error::foreign_wal(&self.path, "take the -wal away"));
             }
-            Treatment::Remove => {
-                let aside = set_aside::set_wal_aside(&self.path, now_ns).map_err(|e| {
-                    Error::foreign_wal(&self.path, &format!("it cannot be set aside: {e}"))
-                })?;
-                let reason = "it does not belong to this database, and would have ruined it";
-                let path = place::wal_of(&aside);
+            Treatment::SetAside => {
+                let now_ns = sys::clock_ns(Clock::Real);
+                let aside =
+                    set_aside::set_wal_aside(&self.path, now_ns).map_err(set_aside_failed)?;
+                let reason = "the database ended without a -wal; this one is another's, and would have ruined it";
+                let path = wal_of(&aside);
                 log::error(
                     "wal-foreign",
                     &[("path", &path.display()), ("reason", &reason)],
                 );
             }
         }
-        Ok(found.loss)
+        Ok(())
+    }
+
+    /// From here on the next start can tell how far this run came.
+    fn start_mark(&self, db: &Db) -> Option<Mark> {
+        let newest_id = db.newest_id();
+        let progress = mark::Progress {
+            device: db.device().to_owned(),
+            run: db.run(),
+            boot_id: self.start.boot_id.clone().unwrap_or_default(),
+            committed: newest_id,
+            synced: newest_id,
+        };
+        let mark = Mark::create(&self.path, progress);
+        mark.inspect_err(warn_of_mark).ok()
     }
 
     /// Makes way for a new file, and takes its lock.
@@ -291,7 +294,7 @@ impl Writer {
         };
         set_aside::set_aside(&self.path, sys::clock_ns(Clock::Real))
             .map_err(|e| failed(e.to_string()))?;
-        let lock = place::lock(&self.path).map_err(failed)?;
+        let lock = lock(&self.path).map_err(failed)?;
         self.lock.replace(lock);
         Ok(())
     }
@@ -316,7 +319,7 @@ impl Writer {
 
     /// Looks at what the status tells of the disk.
     fn look_around(&self) {
-        let free_bytes = place::free_bytes(&self.path);
+        let free_bytes = free_bytes(&self.path);
         let was_set_aside = self.progress.look().set_aside;
         // Only a start sets one aside.
         let set_aside = if was_set_aside > 0 {
@@ -330,7 +333,7 @@ impl Writer {
     }
 
     /// Commits and checkpoints until a stop.
-    fn record(&self, db: &mut Db) -> Result<Stop, Error> {
+    fn record(&self, db: &mut Db, mark: &mut Option<Mark>) -> Result<Stop, Error> {
         let mut batch = Batch::default();
         let mut tending = Tending {
             threshold: Threshold::new(self.checkpoint_frames(db.page_bytes())),
@@ -359,6 +362,7 @@ impl Writer {
                     identity
                         .missing()
                         .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
+                    self.advance(mark, db, &batch);
                     self.settle(db, &mut batch, &committed);
                     is_surplus_left = self.tend(db, &mut tending)?;
                 }
@@ -423,6 +427,26 @@ impl Writer {
         }
     }
 
+    fn sync_of(&self, batch: &Batch) -> Sync {
+        match self.settings.synchronous {
+            Synchronous::Full => Sync::Full,
+            Synchronous::Normal => Sync::Normal,
+            Synchronous::Auto if batch.awaited => Sync::Full,
+            Synchronous::Auto => Sync::Normal,
+        }
+    }
+
+    /// Notes a commit in the mark. A mark that cannot be written any more is given up.
+    fn advance(&self, mark: &mut Option<Mark>, db: &Db, batch: &Batch) {
+        let is_synced = self.sync_of(batch) == Sync::Full;
+        if let Some(known) = mark
+            && let Err(e) = known.advance(db.newest_id(), is_synced)
+        {
+            warn_of_mark(&e);
+            *mark = None;
+        }
+    }
+
     /// Commits the batch, however long that takes.
     fn commit(
         &self,
@@ -430,12 +454,7 @@ impl Writer {
         batch: &Batch,
         tending: &mut Tending,
     ) -> Result<Committed, Error> {
-        let sync = match self.settings.synchronous {
-            Synchronous::Full => Sync::Full,
-            Synchronous::Normal => Sync::Normal,
-            Synchronous::Auto if batch.awaited => Sync::Full,
-            Synchronous::Auto => Sync::Normal,
-        };
+        let sync = self.sync_of(batch);
         let mut retry = Retry::begin();
         loop {
             let ready = self
@@ -604,9 +623,10 @@ impl Writer {
         }
     }
 
-    fn close(&self, mut db: Db, wal_frames: u32) -> Result<(), Error> {
+    fn close(&self, mut db: Db, wal_frames: u32, mark: Option<Mark>) -> Result<(), Error> {
         self.progress.look().step = Step::Close;
-        if wal_frames == 0 {
+        let mut is_complete = wal_frames == 0;
+        if is_complete {
             match db.leave_wal() {
                 Ok(true) => {}
                 Ok(false) => {
@@ -617,37 +637,53 @@ impl Writer {
                 Err(e) if e.class() == Class::Retry => {
                     log::warn("kept-in-wal-mode", &[("reason", &e)]);
                     self.progress.look().kept_wal = true;
+                    is_complete = false;
                 }
                 Err(e) => return Err(e),
             }
         }
         db.close()?;
+        // Nothing is in the -wal alone any more. A mark that stays does no harm.
+        if is_complete && let Some(mark) = mark {
+            let _ = mark.remove();
+        }
         self.progress.look().step = Step::Closed;
         Ok(())
     }
 }
 
-/// Says which runs were found unfinished, and what is lost of them.
-fn tell_recovered(db: &Db, loss: Option<Loss>) {
-    let advice: &dyn std::fmt::Display = match loss {
-        None => &"",
-        Some(Loss::Missing) => {
-            &"commits since its last checkpoint were in the -wal, which was taken away; it does not fit any more, do not bring it back"
-        }
-        Some(Loss::Damaged) => {
-            &"commits behind the damage in its -wal are lost; a copy of that is set aside"
-        }
-    };
+fn warn_of_mark(error: &std::io::Error) {
+    let reason = "recording goes on, but the next start cannot tell whether a -wal was lost";
+    log::warn("no-mark", &[("error", error), ("reason", &reason)]);
+}
+
+/// Logs the runs that never ended, and what is missing of the last one.
+fn log_recovered(db: &Db) {
     for run in db.unclean() {
-        let fields: [log::Field; 4] = [
-            ("run", &run.run),
-            ("reason", &run.reason),
-            ("readings", &run.committed),
-            ("advice", advice),
-        ];
-        match loss {
-            None => log::warn("recovered", &fields[..3]),
-            Some(_) => log::error("recovered", &fields),
+        match run.lost {
+            None => log::warn(
+                "recovered",
+                &[
+                    ("run", &run.run),
+                    ("reason", &"unclean"),
+                    ("readings", &run.committed),
+                ],
+            ),
+            Some((from_id, to_id)) => log::error(
+                "recovered",
+                &[
+                    ("run", &run.run),
+                    ("reason", &"lost"),
+                    ("readings", &run.committed),
+                    ("missing", &(to_id - from_id + 1)),
+                    ("from_id", &from_id),
+                    ("to_id", &to_id),
+                    (
+                        "advice",
+                        &"they were committed and were in the -wal, which was taken away or damaged; it does not fit any more, do not bring it back",
+                    ),
+                ],
+            ),
         }
     }
 }

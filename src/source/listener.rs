@@ -157,7 +157,7 @@ fn resolve(port: &Port) -> io::Result<SocketAddr> {
 
 fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, String> {
     // Two that start at once must not both find the same stale socket and remove each other's.
-    let folder = place::folder_of(path);
+    let folder = place::paths::folder_of(path);
     let folder = File::open(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let patience = Instant::now() + LOCK_PATIENCE;
     while !sys::try_lock(&folder).map_err(|e| format!("its folder cannot be locked: {e}"))? {

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::spans::Examiner;
-use super::{Class, Error, UNCLEAN, code_in, identify, read, schema};
+use super::{Class, Error, LOST, UNCLEAN, code_in, identify, read, schema};
 use crate::db::error;
 use crate::db::raw::{Access, Connection};
-use crate::place::evidence::Loss;
+use crate::place::paths::{follow_links, wal_of};
+use crate::place::{lock, mark};
 use crate::reading::fingerprint;
 use crate::reading::{Kind, Value};
 
@@ -66,34 +67,47 @@ impl Audit {
 
 /// Looks at everything. An error means that the look could not be taken; damage is a finding.
 pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, Error> {
+    let path = &follow_links(path);
     let mut audit = Audit::default();
-    let verdict = read::verdict(path);
-    let lost = verdict.and_then(|verdict| verdict.loss);
-    if verdict.is_some() && lost.is_none() {
-        read::look_for_room_to_read(path)?;
-    }
-    // The next start has to find the -wal as it is.
-    let access = match lost {
-        Some(_) => Access::Immutable,
-        None => Access::ReadOnly,
+    read::look_before_reading(path)?;
+    // Read before the snapshot is taken: a recorder that starts meanwhile only brings more.
+    let known = Known {
+        is_recorded: lock::is_recorded(path),
+        has_wal: wal_of(path).exists(),
+        mark: mark::read(path),
     };
-    let mut result = examine(path, full, busy_timeout, access, &mut audit);
+    let mut result = examine(
+        path,
+        full,
+        busy_timeout,
+        Access::ReadOnly,
+        &known,
+        &mut audit,
+    );
     if result.as_ref().is_err_and(Error::is_read_only) {
         // What a kill left half done has to be rolled back before anybody can read, as a start would.
         audit = Audit::default();
-        result = examine(path, full, busy_timeout, Access::ReadWrite, &mut audit);
+        result = examine(
+            path,
+            full,
+            busy_timeout,
+            Access::ReadWrite,
+            &known,
+            &mut audit,
+        );
     }
     match result {
         Err(e) if e.class() == Class::Damaged => audit.damage(e.to_string()),
         other => other?,
     }
-    if let Some(loss) = lost {
-        let reason = loss.reason();
-        audit.miss(format!(
-            "what is in the -wal alone ({reason}): the next start of the recorder saves what can be saved of it, and what is counted here is without it"
-        ));
-    }
     Ok(audit)
+}
+
+/// What lies beside the file.
+struct Known {
+    is_recorded: bool,
+    has_wal: bool,
+    mark: Option<mark::Progress>,
 }
 
 fn examine(
@@ -101,6 +115,7 @@ fn examine(
     full: bool,
     busy_timeout: Duration,
     access: Access,
+    known: &Known,
     audit: &mut Audit,
 ) -> Result<(), Error> {
     let operation = "check";
@@ -148,23 +163,19 @@ fn examine(
             sum: 0,
         });
         let reason = row.text(5);
-        let lost = [Loss::Missing, Loss::Damaged]
-            .into_iter()
-            .find(|loss| loss.reason() == reason);
-        audit.unclean += i64::from(reason == UNCLEAN || lost.is_some());
-        if let Some(loss) = lost {
-            let what = match loss {
-                Loss::Missing => "the -wal of run {} was taken away after it was killed",
-                Loss::Damaged => "the -wal of run {} was found damaged inside after it was killed",
-            };
-            audit.miss(format!(
-                "{}: commits that were in it may be lost ({reason})",
-                what.replace("{}", &row.integer(0).to_string())
-            ));
+        audit.unclean += i64::from(reason == UNCLEAN || reason == LOST);
+        if reason == LOST {
+            let (from_id, to_id) = (row.integer(7), row.integer(8));
+            audit.miss(lost(row.integer(0), from_id, to_id));
         }
         true
     })?;
     audit.runs = runs.len() as i64;
+    if let Some(last) = runs.last()
+        && !known.is_recorded
+    {
+        examine_end(&mut raw, last, known, audit)?;
+    }
 
     let mut series = HashMap::new();
     raw.rows(operation, schema::LIST_SERIES, |row| {
@@ -188,6 +199,42 @@ fn examine(
     })?;
     examine_readings(&mut raw, &mut runs, &series, audit)?;
     examine_runs(&runs, audit);
+    Ok(())
+}
+
+fn lost(run: i64, from_id: i64, to_id: i64) -> String {
+    format!(
+        "readings {from_id} to {to_id} ({}) of run {run}: they were committed, and the -wal that held them was taken away or damaged",
+        to_id.saturating_sub(from_id).saturating_add(1)
+    )
+}
+
+/// What the last run lacks, of a database that nobody records.
+fn examine_end(
+    raw: &mut Connection,
+    last: &Run,
+    known: &Known,
+    audit: &mut Audit,
+) -> Result<(), Error> {
+    let Some(mark) = &known.mark else {
+        if last.is_open && !known.has_wal {
+            audit.miss(format!(
+                "the end of run {}: the recorder was killed, or this is a copy of its .db without the -wal (seawall backup makes a whole one)",
+                last.id
+            ));
+        }
+        return Ok(());
+    };
+    let device = raw.answer("check", schema::GET_DEVICE)?;
+    let mut next_id = 1;
+    raw.rows("check", schema::NEXT_ID, |row| {
+        next_id = row.integer(0);
+        false
+    })?;
+    let boot_id = crate::sys::boot_id();
+    if let Some(ids) = mark.missing(&device, last.id, next_id, boot_id.as_deref()) {
+        audit.miss(lost(last.id, *ids.start(), *ids.end()));
+    }
     Ok(())
 }
 

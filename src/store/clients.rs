@@ -2,6 +2,7 @@
 
 use super::{Db, Error};
 use crate::reading::{Batch, Mark, Value};
+use crate::sys::{self, Clock};
 
 impl Db {
     pub(super) fn settle_clients(&mut self, batch: &Batch) -> Result<(), Error> {
@@ -9,6 +10,7 @@ impl Db {
             let values = [
                 Some(Value::Text(&client.name)),
                 Some(Value::Integer(client.lines as i64)),
+                Some(Value::Integer(sys::clock_ns(Clock::Real))),
             ];
             self.raw
                 .run("settle a client in", self.statements.set_client, &values)?;

@@ -12,7 +12,6 @@ mod expiry;
 mod insert;
 mod read;
 mod schema;
-mod seal;
 mod spans;
 #[cfg(test)]
 mod tests;
@@ -30,19 +29,17 @@ pub use crate::db::{Class, Error};
 pub use backup::{HEADER_BYTES, Snapshot, is_seawall};
 pub use check::{Audit, audit};
 pub use expiry::{Expired, Pages, Surplus};
-pub use read::{Names, Position, Reader, Reading, Times, look_before_reading, verdict};
-pub use seal::last_run;
+pub use read::{Names, Position, Reader, Reading, Times, look_before_reading};
 
 use crate::db::checkpoint::CheckpointMode;
 use crate::db::raw::{Access, Connection, Statement};
 use crate::db::{error, pragma};
 use crate::place;
-use crate::place::evidence::Loss;
+use crate::place::mark;
 use crate::reading::{Batch, Counts, Mark, Value};
 use crate::sys;
 use expiry::Retention;
 use insert::KnownSeries;
-use seal::{Seal, can_be_sealed};
 use spans::Tail;
 
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
@@ -108,12 +105,14 @@ impl Checkpoint {
 pub struct Unclean {
     pub run: i64,
     pub committed: i64,
-    /// As its row has it now.
-    pub reason: &'static str,
+    /// First and last id that were committed and are gone.
+    pub lost: Option<(i64, i64)>,
 }
 
 /// `runs.reason` of one that was killed.
 const UNCLEAN: &str = "unclean";
+/// `runs.reason` of one that was killed and lost readings since.
+const LOST: &str = "lost";
 
 /// Where and when a run starts.
 #[derive(Clone, Debug)]
@@ -144,7 +143,6 @@ struct Statements {
     first_not_before: Statement,
     page_count: Statement,
     freelist_count: Statement,
-    seal_run: Statement,
 }
 
 impl Statements {
@@ -171,7 +169,6 @@ impl Statements {
             first_not_before: raw.prepare(schema::FIRST_NOT_BEFORE)?,
             page_count: raw.prepare(schema::PAGE_COUNT)?,
             freelist_count: raw.prepare(schema::FREELIST_COUNT)?,
-            seal_run: raw.prepare(schema::SEAL_RUN)?,
         })
     }
 }
@@ -205,18 +202,17 @@ pub struct Db {
     series: Vec<KnownSeries>,
     /// About what the names of all series take in the file.
     names_bytes: u64,
-    seal: Seal,
 }
 
 impl Db {
     /// Opens the file, which may be empty, closes the runs that never ended, and starts a new one, whose
-    /// row is on the disk when this returns. `loss`: what was found to have become of their -wal.
+    /// row is on the disk when this returns. `mark` says how far the run before had come.
     pub fn open(
         path: &Path,
         busy_timeout: Duration,
         wal_autocheckpoint: u32,
         start: &Start,
-        loss: Option<Loss>,
+        mark: Option<&mark::Progress>,
     ) -> Result<Self, Error> {
         look_for_room(path, 0)?;
         look_for_inodes(path)?;
@@ -234,7 +230,7 @@ impl Db {
         raw.count_frames();
 
         raw.execute("lock", schema::BEGIN)?;
-        let begun = begin_run(&mut raw, is_new, start, loss).and_then(|begun| {
+        let begun = begin_run(&mut raw, is_new, start, mark).and_then(|begun| {
             // Within the transaction: after it nothing may fail, or the run would be there twice.
             let statements = Statements::prepare(&mut raw)?;
             let tail = spans::find_tail(&mut raw, statements.add_span, begun.next_id)?;
@@ -267,7 +263,6 @@ impl Db {
             retention: Retention::default(),
             series: Vec::new(),
             names_bytes: begun.names_bytes,
-            seal: Seal::default(),
         };
         db.bring_in_start()?;
         Ok(db)
@@ -305,6 +300,23 @@ impl Db {
     /// Frames in the WAL after the last commit.
     pub fn wal_frames(&self) -> u32 {
         self.raw.wal_frames()
+    }
+
+    /// Id of the newest reading that was ever committed.
+    pub fn newest_id(&self) -> i64 {
+        self.next_id - 1
+    }
+
+    /// Brings the run's row into the database file, so that it is known there should the -wal get lost. What
+    /// stands in the way is in the way of that alone.
+    fn bring_in_start(&mut self) -> Result<(), Error> {
+        let done = self.checkpoint(CheckpointMode::Passive, Duration::ZERO);
+        // It is not among those that the row counts.
+        self.checkpoints = 0;
+        match done {
+            Err(e) if e.class() != Class::Retry => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Commits the batch whole, or leaves the database as it was and the batch to be tried again.
@@ -361,7 +373,6 @@ impl Db {
     /// Ends the run in its row, synced.
     pub fn end_run(&mut self, now_ns: i64, reason: &str) -> Result<(), Error> {
         self.synchronous(Sync::Full)?;
-        self.seal.is_over = true;
         self.transaction(|db| {
             db.write_counts(db.committed, db.counts, db.fingerprint)?;
             db.raw.run(
@@ -384,12 +395,7 @@ impl Db {
         patience: Duration,
     ) -> Result<Checkpoint, Error> {
         self.raw.set_busy_timeout(patience);
-        let sealed = self.write_seal(mode);
-        let done = sealed.and_then(|is_sealed| {
-            let done = checkpoint(&mut self.raw, mode)?;
-            self.seal.is_whole = is_sealed && can_be_sealed(&done);
-            Ok(done)
-        });
+        let done = checkpoint(&mut self.raw, mode);
         self.raw.set_busy_timeout(self.busy_timeout);
         self.checkpoints += i64::from(done.is_ok());
         done
@@ -407,7 +413,7 @@ impl Db {
         let path = self.raw.path().to_owned();
         let left = pragma::leave_wal(&mut self.raw)?;
         // SQLite does not look whether it could delete it.
-        if left && place::wal_of(&path).exists() {
+        if left && place::paths::wal_of(&path).exists() {
             let code = ffi::SQLITE_IOERR_DELETE;
             return Err(Error::new(
                 "delete the -wal of",
@@ -446,9 +452,6 @@ impl Db {
         // Some errors make SQLite roll back by itself.
         if result.is_err() && !self.raw.is_autocommit() {
             let _ = self.raw.execute("roll back", schema::ROLLBACK);
-        }
-        if result.is_ok() {
-            self.mark();
         }
         result
     }
@@ -570,7 +573,7 @@ fn begin_run(
     raw: &mut Connection,
     is_new: bool,
     start: &Start,
-    loss: Option<Loss>,
+    mark: Option<&mark::Progress>,
 ) -> Result<Begun, Error> {
     let operation = "begin a run in";
     // Two that start on a new file at once: the lock has settled who makes the tables.
@@ -594,19 +597,6 @@ fn begin_run(
         names_bytes += insert::name_bytes(row.integer(0) as u64, page_bytes);
         true
     })?;
-    let reason = loss.map_or(UNCLEAN, Loss::reason);
-    let mut unclean = Vec::new();
-    raw.rows(operation, schema::OPEN_RUNS, |row| {
-        unclean.push(Unclean {
-            run: row.integer(0),
-            committed: row.integer(1),
-            reason,
-        });
-        true
-    })?;
-    let close = raw.prepare(schema::CLOSE_OPEN_RUNS)?;
-    let end = [Value::Integer(start.now_ns), Value::Text(reason)];
-    raw.run(operation, close, &end.map(Some))?;
     let mut next_id = 1;
     raw.rows(operation, schema::NEXT_ID, |row| {
         next_id = row.integer(0);
@@ -617,6 +607,7 @@ fn begin_run(
         let message = format!("the next reading would get the id {next_id}");
         return Err(error::corrupt(operation, raw.path(), message));
     }
+    let unclean = close_runs(raw, start, &device, next_id, mark)?;
     let add = raw.prepare(schema::ADD_RUN)?;
     let run = raw
         .query(
@@ -640,6 +631,46 @@ fn begin_run(
     })
 }
 
+/// Ends the runs that never ended, and notes what is missing of the last one.
+fn close_runs(
+    raw: &mut Connection,
+    start: &Start,
+    device: &str,
+    next_id: i64,
+    mark: Option<&mark::Progress>,
+) -> Result<Vec<Unclean>, Error> {
+    let operation = "end the last run in";
+    let mut last_run = None;
+    raw.rows(operation, schema::LAST_RUN, |row| {
+        last_run = Some(row.integer(0));
+        false
+    })?;
+    let boot_id = start.boot_id.as_deref();
+    let lost = last_run
+        .zip(mark)
+        .and_then(|(run, mark)| Some((run, mark.missing(device, run, next_id, boot_id)?)))
+        .map(|(run, ids)| (run, (*ids.start(), *ids.end())));
+    let mut unclean = Vec::new();
+    raw.rows(operation, schema::OPEN_RUNS, |row| {
+        let run = row.integer(0);
+        unclean.push(Unclean {
+            run,
+            committed: row.integer(1),
+            lost: lost.filter(|(of, _)| *of == run).map(|(_, ids)| ids),
+        });
+        true
+    })?;
+    let close = raw.prepare(schema::CLOSE_OPEN_RUNS)?;
+    let end = [Value::Integer(start.now_ns), Value::Text(UNCLEAN)];
+    raw.run(operation, close, &end.map(Some))?;
+    if let Some((run, (from_id, to_id))) = lost {
+        let note = raw.prepare(schema::LOSE_READINGS)?;
+        let numbers = [run, from_id, to_id].map(|n| Some(Value::Integer(n)));
+        raw.run(operation, note, &numbers)?;
+    }
+    Ok(unclean)
+}
+
 /// An error when less than `keep_free_bytes` is free, or so little that SQLite's shared memory could end the
 /// process: SQLite makes sure of one block for each 4096 bytes of the -shm, and where blocks are smaller,
 /// writing to the others through the map is a SIGBUS when the disk is full.
@@ -649,15 +680,15 @@ pub fn look_for_room(path: &Path, keep_free_bytes: u64) -> Result<(), Error> {
     const SHM_BYTES: u64 = 128 * 1024;
     /// The -shm has 32 KiB for each 4096 frames; a page has 512 bytes or more.
     const WAL_BYTES_PER_SHM_BYTE: u64 = 64;
-    let Ok(disk) = sys::filesystem(&place::folder_of(path)) else {
+    let Ok(disk) = sys::filesystem(&place::paths::folder_of(path)) else {
         // SQLite's own calls tell better of a disk that cannot be asked.
         return Ok(());
     };
     let for_shm = if disk.block_bytes < SHM_PAGE_BYTES {
         // A longer -wal, as a reader or `--wal-autocheckpoint 0` leaves behind, needs more when it is recovered.
-        let wal_bytes = std::fs::metadata(place::wal_of(path)).map_or(0, |file| file.len());
-        let there =
-            std::fs::metadata(place::with_end(path, "-shm")).map_or(0, |file| file.blocks() * 512);
+        let wal_bytes = std::fs::metadata(place::paths::wal_of(path)).map_or(0, |file| file.len());
+        let there = std::fs::metadata(place::paths::with_end(path, "-shm"))
+            .map_or(0, |file| file.blocks() * 512);
         SHM_BYTES.max((wal_bytes / WAL_BYTES_PER_SHM_BYTE).saturating_sub(there))
     } else {
         0
@@ -671,8 +702,8 @@ pub fn look_for_room(path: &Path, keep_free_bytes: u64) -> Result<(), Error> {
 
 /// An error when the -wal cannot be made for want of an inode: SQLite's own says only that it cannot open.
 fn look_for_inodes(path: &Path) -> Result<(), Error> {
-    match sys::filesystem(&place::folder_of(path)) {
-        Ok(disk) if disk.is_out_of_inodes && !place::wal_of(path).exists() => {
+    match sys::filesystem(&place::paths::folder_of(path)) {
+        Ok(disk) if disk.is_out_of_inodes && !place::paths::wal_of(path).exists() => {
             Err(Error::no_inodes(path))
         }
         _ => Ok(()),
@@ -724,9 +755,9 @@ pub fn checkpoint_file(
     mode: CheckpointMode,
     busy_timeout: Duration,
 ) -> Result<Checkpoint, Error> {
-    if !place::is_recorded(&place::follow_links(path)) {
-        read::look_for_room_to_read(path)?;
-    }
+    // A link may lead out of the folder that the -wal is in.
+    let path = &place::paths::follow_links(path);
+    read::look_before_reading(path)?;
     let mut raw = Connection::open(path, Access::ReadWrite)?;
     raw.set_busy_timeout(busy_timeout);
     match identify(&mut raw) {

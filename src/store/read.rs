@@ -17,7 +17,7 @@ use super::{Error, identify, look_for_room, schema, spans};
 use crate::db::raw::{Access, Connection, Statement};
 use crate::db::{error, pragma};
 use crate::place;
-use crate::place::evidence::{self, Treatment, Verdict};
+use crate::place::foreign_wal::{self, Treatment};
 use crate::reading::{Kind, Value};
 use crate::sort;
 
@@ -472,41 +472,26 @@ fn kind(name: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|kind| kind.name() == name)
 }
 
-/// What the files of a database show; None where somebody records it, so that there is nothing to look after.
-/// To be asked before this process opens it: SQLite makes the -shm anew then, which tells how long the -wal
-/// was.
-pub fn verdict(path: &Path) -> Option<Verdict> {
-    // SQLite puts its files beside what a link points to.
-    let path = &place::follow_links(path);
-    if place::is_recorded(path) {
-        return None;
-    }
-    if !path.is_file() {
-        return Some(Verdict::default());
-    }
-    let boot_id = crate::sys::boot_id();
-    let look = evidence::look(path, boot_id.as_deref(), || {
-        super::last_run(path).ok().flatten()
-    });
-    // Where the look cannot be taken, SQLite's own calls tell better why.
-    Some(look.unwrap_or_default())
-}
-
-/// Before a command opens a database to read it, and while this process has it open nowhere: an error where
-/// that would wipe out what the next start of the recorder has to see, or needs room that is not there.
+/// Before a command opens a database, and while this process has it open nowhere: an error where SQLite would
+/// replay a -wal that is another database's, or needs room that is not there.
 pub fn look_before_reading(path: &Path) -> Result<(), Error> {
-    match verdict(path).map(|verdict| verdict.wal) {
-        None => Ok(()),
-        Some(Treatment::Copy | Treatment::Remove) => Err(Error::unread_wal(READ, path)),
-        Some(Treatment::Leave | Treatment::Clear) => look_for_room_to_read(path),
+    // SQLite puts its files beside what a link points to.
+    let path = &place::paths::follow_links(path);
+    if place::lock::is_recorded(path) {
+        return Ok(());
+    }
+    // Where the look cannot be taken, SQLite's own calls tell better why.
+    match foreign_wal::look(path) {
+        Ok(Treatment::SetAside) => Err(Error::unread_wal(READ, path)),
+        _ => look_for_room_to_read(path),
     }
 }
 
 /// Of a database that nobody records: its log is read into a -shm first, whereas a file that is whole needs
 /// none.
 pub(super) fn look_for_room_to_read(path: &Path) -> Result<(), Error> {
-    let path = &place::follow_links(path);
-    if !place::wal_of(path).exists() && !is_in_wal_mode(path) {
+    let path = &place::paths::follow_links(path);
+    if !place::paths::wal_of(path).exists() && !is_in_wal_mode(path) {
         return Ok(());
     }
     look_for_room(path, 0).map_err(|e| Error {

@@ -9,11 +9,11 @@ use std::ffi::CStr;
 /// `PRAGMA application_id`: "SeaW".
 pub const APPLICATION_ID: i64 = 0x5365_6157;
 /// `PRAGMA user_version`.
-pub const LAYOUT: i64 = 1;
+pub const LAYOUT: i64 = 2;
 
 pub const CREATE: &CStr = c"
 PRAGMA application_id = 0x53656157;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 CREATE TABLE device(
   id TEXT NOT NULL                 -- 128 random bits in hex, made with the file
 );
@@ -21,7 +21,7 @@ CREATE TABLE runs(
   id INTEGER PRIMARY KEY,
   started_ns INTEGER NOT NULL,     -- since 1970-01-01 UTC
   ended_ns INTEGER,                -- NULL while running
-  reason TEXT,                     -- why it ended: a signal's name, eof, error, unclean, wal-missing, wal-damaged
+  reason TEXT,                     -- why it ended: a signal's name, eof, error, unclean, lost
   committed INTEGER NOT NULL DEFAULT 0,
   dropped INTEGER NOT NULL DEFAULT 0,     -- readings that found no room in the queue
   rejected INTEGER NOT NULL DEFAULT 0,    -- lines that did not parse
@@ -32,8 +32,11 @@ CREATE TABLE runs(
   first_id INTEGER NOT NULL,       -- of the readings of this run
   fingerprint INTEGER NOT NULL DEFAULT 0, -- sum over its readings, see `seawall check`
   expired INTEGER NOT NULL DEFAULT 0,     -- of those committed, readings that retention dropped
-  sealed_ns INTEGER,               -- the mtime by which the file says that commits are in its -wal alone
-  wal_salt INTEGER                 -- of the -wal at that time; one more each time that it begins anew
+  repeated INTEGER NOT NULL DEFAULT 0,    -- readings that were sent again and not stored again
+  written_bytes INTEGER,           -- by the process, as the kernel counts them; NULL where it was not asked
+  device TEXT NOT NULL,            -- the id that the device had then
+  lost_from_id INTEGER,            -- where reason is lost: the first and the last id that were committed
+  lost_to_id INTEGER               -- and were not in the file at the next start
 );
 CREATE INDEX runs_by_first_id ON runs(first_id);
 CREATE TABLE series(
@@ -65,7 +68,8 @@ CREATE TABLE clock_steps(
 );
 CREATE TABLE clients(
   name TEXT PRIMARY KEY,           -- as the client gave it
-  lines INTEGER NOT NULL           -- of it that are settled, over all its connections
+  lines INTEGER NOT NULL,          -- of it that are settled, over all its connections
+  seen_ns INTEGER NOT NULL         -- when a line of it was last settled, since 1970-01-01 UTC
 ) WITHOUT ROWID;
 CREATE VIEW sensor_readings AS SELECT
   id,
@@ -77,6 +81,14 @@ CREATE VIEW sensor_readings AS SELECT
   value,
   (SELECT runs.id FROM runs WHERE first_id <= readings.id ORDER BY first_id DESC, runs.id DESC LIMIT 1) AS run
 FROM readings;
+CREATE VIEW sensor_numbers AS SELECT
+  id,
+  CAST(time_ns / 1e9 AS REAL) AS time,
+  CAST(timestamp AS TEXT) AS timestamp,
+  CAST(sensor AS TEXT) AS sensor,
+  CAST(field AS TEXT) AS field,
+  CAST(value AS REAL) AS value
+FROM sensor_readings WHERE typeof(value) <> 'text';
 ";
 
 pub const IS_EMPTY: &CStr = c"SELECT count(*) = 0 FROM sqlite_master";
@@ -118,16 +130,16 @@ pub const ADD_SPAN: &CStr =
     c"INSERT INTO spans(first_id, last_id, oldest_ns, newest_ns) VALUES(?1, ?2, ?3, ?4)";
 pub const LIST_TAIL: &CStr = c"SELECT id, time_ns FROM readings
     WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1) ORDER BY id";
-pub const SET_CLIENT: &CStr = c"INSERT INTO clients(name, lines) VALUES(?1, ?2)
-    ON CONFLICT(name) DO UPDATE SET lines = excluded.lines";
+pub const SET_CLIENT: &CStr = c"INSERT INTO clients(name, lines, seen_ns) VALUES(?1, ?2, ?3)
+    ON CONFLICT(name) DO UPDATE SET lines = excluded.lines, seen_ns = excluded.seen_ns";
 pub const GET_CLIENT: &CStr = c"SELECT lines FROM clients WHERE name = ?1";
 pub const ADD_DEVICE: &CStr = c"INSERT INTO device(id) VALUES(?1)";
 pub const GET_DEVICE: &CStr = c"SELECT id FROM device";
-pub const ADD_RUN: &CStr =
-    c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id) VALUES(?1, ?2, ?3, ?4) RETURNING id";
-pub const SEAL_RUN: &CStr = c"UPDATE runs SET sealed_ns = ?2, wal_salt = ?3 WHERE id = ?1";
-pub const LAST_RUN: &CStr = c"SELECT boot_id, sealed_ns, wal_salt, ended_ns IS NULL FROM runs
-    WHERE id = (SELECT max(id) FROM runs)";
+pub const ADD_RUN: &CStr = c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id, device)
+    VALUES(?1, ?2, ?3, ?4, (SELECT id FROM device)) RETURNING id";
+pub const LAST_RUN: &CStr = c"SELECT id, ended_ns IS NULL FROM runs ORDER BY id DESC LIMIT 1";
+pub const LOSE_READINGS: &CStr =
+    c"UPDATE runs SET reason = 'lost', lost_from_id = ?2, lost_to_id = ?3 WHERE id = ?1";
 
 /// The id that the next reading gets: after the last reading, and after the last that the ledger knows of
 /// where retention has emptied the table.
@@ -157,7 +169,8 @@ pub const PAGE_COUNT: &CStr = c"PRAGMA page_count";
 pub const FREELIST_COUNT: &CStr = c"PRAGMA freelist_count";
 
 pub const LIST_RUNS: &CStr =
-    c"SELECT id, first_id, committed, fingerprint, ended_ns, reason, expired FROM runs ORDER BY id";
+    c"SELECT id, first_id, committed, fingerprint, ended_ns, reason, expired, lost_from_id, lost_to_id
+    FROM runs ORDER BY id";
 pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
 pub const LIST_NAME_BYTES: &CStr =
     c"SELECT length(CAST(sensor AS BLOB)) + length(CAST(field AS BLOB)) FROM series";

@@ -82,8 +82,7 @@ fn every_pragma_is_as_the_table_says() {
     let mut db = open(&dir.db());
     for (pragma, expected) in [
         (c"PRAGMA journal_mode", "wal"),
-        // Full when opened; the seal of the start has set it anew.
-        (c"PRAGMA synchronous", "1"),
+        (c"PRAGMA synchronous", "2"),
         (c"PRAGMA busy_timeout", "5000"),
         (c"PRAGMA temp_store", "2"),
         (c"PRAGMA journal_size_limit", "8388608"),
@@ -91,7 +90,7 @@ fn every_pragma_is_as_the_table_says() {
         (c"PRAGMA trusted_schema", "0"),
         (c"PRAGMA cache_size", "-1024"),
         (c"PRAGMA application_id", "1399152983"),
-        (c"PRAGMA user_version", "1"),
+        (c"PRAGMA user_version", "2"),
         // SQLite tells 0 because its own hook has made way for ours; see the test of the threshold.
         (c"PRAGMA wal_autocheckpoint", "0"),
     ] {

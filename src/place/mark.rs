@@ -1,0 +1,225 @@
+//! The mark: a small file beside the database that says how far the recorder has come, so that the next start
+//! notices a `-wal` that was lost.
+//!
+//! SQLite recovers a database whose `-wal` was deleted, cut off or damaged inside without an error: the commits
+//! that were in it are gone in silence. So the writer rewrites this file after each commit and before anybody
+//! is acknowledged, with one write and no sync. It never claims more than a commit that returned OK. A file
+//! that holds fewer ids than were synced has lost readings for certain; fewer than were committed too, unless
+//! the machine was booted in between. The mark is evidence and no data: where it cannot be written or read,
+//! recording goes on and a loss is not noticed. It is removed at the end of a clean stop.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::ops::RangeInclusive;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::paths::with_end;
+
+/// All of it: a line of text, padded with spaces, so that each write replaces the one before whole.
+const MARK_BYTES: usize = 256;
+
+/// How far a run has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The database's own id.
+    pub device: String,
+    pub run: i64,
+    /// The kernel's boot id.
+    pub boot_id: String,
+    /// Newest id committed.
+    pub committed: i64,
+    /// Newest id committed and synced.
+    pub synced: i64,
+}
+
+impl Progress {
+    fn text(&self) -> String {
+        let Progress {
+            device,
+            run,
+            boot_id,
+            committed,
+            synced,
+        } = self;
+        let words = format!(
+            "seawall device={device} run={run} boot={boot_id} committed={committed} synced={synced}"
+        );
+        format!("{words} sum={:016x}", sum(&words))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (words, told) = text.trim_end().rsplit_once(" sum=")?;
+        if u64::from_str_radix(told, 16).ok()? != sum(words) {
+            return None;
+        }
+        let mut words = words.strip_prefix("seawall ")?.split(' ');
+        let mut value = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=');
+        Some(Progress {
+            device: value("device")?.to_owned(),
+            run: value("run")?.parse().ok()?,
+            boot_id: value("boot")?.to_owned(),
+            committed: value("committed")?.parse().ok()?,
+            synced: value("synced")?.parse().ok()?,
+        })
+    }
+
+    /// The ids that were committed and are not in the file: it is the database of `device`, its last run is
+    /// `run`, and it knows of no id from `next_id` on.
+    pub fn missing(
+        &self,
+        device: &str,
+        run: i64,
+        next_id: i64,
+        boot_id: Option<&str>,
+    ) -> Option<RangeInclusive<i64>> {
+        // Of another database, or of a run that this file, a backup perhaps, does not end with.
+        if self.device != device || self.run != run {
+            return None;
+        }
+        let is_same_boot = boot_id == Some(self.boot_id.as_str());
+        let newest = if is_same_boot {
+            self.committed
+        } else {
+            self.synced
+        };
+        (newest >= next_id).then_some(next_id..=newest)
+    }
+}
+
+/// FNV-1a: tells a write that was torn.
+fn sum(words: &str) -> u64 {
+    words.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+fn path_of(db: &Path) -> PathBuf {
+    with_end(db, "-mark")
+}
+
+/// What the mark beside a database says, if there is one that can be read.
+pub fn read(db: &Path) -> Option<Progress> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path_of(db))
+        .ok()?;
+    let mut text = String::new();
+    file.take(MARK_BYTES as u64)
+        .read_to_string(&mut text)
+        .ok()?;
+    Progress::parse(&text)
+}
+
+/// The mark of the run that is recording.
+#[derive(Debug)]
+pub struct Mark {
+    path: PathBuf,
+    file: File,
+    progress: Progress,
+}
+
+impl Mark {
+    /// Replaces the mark of the run before.
+    pub fn create(db: &Path, progress: Progress) -> io::Result<Self> {
+        let path = path_of(db);
+        remove(&path)?;
+        // Nobody else can have made it, and no link is followed.
+        let file = File::options().write(true).create_new(true).open(&path)?;
+        let mark = Mark {
+            path,
+            file,
+            progress,
+        };
+        mark.write()?;
+        Ok(mark)
+    }
+
+    /// Notes a commit, whose newest id this is.
+    pub fn advance(&mut self, newest_id: i64, is_synced: bool) -> io::Result<()> {
+        self.progress.committed = newest_id;
+        if is_synced {
+            self.progress.synced = newest_id;
+        }
+        self.write()
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let mut bytes = [b' '; MARK_BYTES];
+        let text = self.progress.text();
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        self.file.write_all_at(&bytes, 0)
+    }
+
+    /// The file holds everything and is complete by itself.
+    pub fn remove(self) -> io::Result<()> {
+        remove(&self.path)
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress() -> Progress {
+        Progress {
+            device: "0123456789abcdef0123456789abcdef".into(),
+            run: 3,
+            boot_id: "7c5b5b2e-2d1f-4f3c-9d57-0d7b6a1f9a10".into(),
+            committed: 200,
+            synced: 120,
+        }
+    }
+
+    #[test]
+    fn a_mark_is_read_back_and_a_torn_one_is_not() {
+        let longest = Progress {
+            run: i64::MAX,
+            committed: i64::MAX,
+            synced: i64::MIN,
+            ..progress()
+        };
+        for progress in [progress(), longest] {
+            let text = progress.text();
+            assert!(text.len() <= MARK_BYTES, "{}", text.len());
+            assert_eq!(Progress::parse(&text), Some(progress.clone()));
+            for end in 0..text.len() {
+                assert_eq!(Progress::parse(&text[..end]), None, "{end}");
+            }
+            for at in 0..text.len() {
+                let mut torn = text.clone().into_bytes();
+                torn[at] ^= 1;
+                let torn = String::from_utf8(torn).unwrap();
+                assert_ne!(Progress::parse(&torn), Some(progress.clone()), "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_is_certain_is_reported_as_missing() {
+        let mark = progress();
+        let missing = |device: &str, run, next_id, boot: Option<&str>| {
+            mark.missing(device, run, next_id, boot)
+        };
+        let (device, boot) = (&*mark.device, Some(&*mark.boot_id));
+        // Within one boot every commit survives.
+        assert_eq!(missing(device, 3, 201, boot), None);
+        assert_eq!(missing(device, 3, 151, boot), Some(151..=200));
+        // A power cut may take what was not synced.
+        assert_eq!(missing(device, 3, 151, Some("another")), None);
+        assert_eq!(missing(device, 3, 121, None), None);
+        assert_eq!(missing(device, 3, 101, None), Some(101..=120));
+        // A backup, or another database.
+        assert_eq!(missing(device, 2, 1, boot), None);
+        assert_eq!(missing(device, 4, 1, boot), None);
+        assert_eq!(missing("another", 3, 1, boot), None);
+    }
+}
