@@ -17,6 +17,7 @@ pub mod sort;
 pub mod sys;
 pub mod time;
 pub mod units;
+pub mod values;
 pub mod words;
 
 pub mod reading;

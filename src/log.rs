@@ -227,6 +227,13 @@ mod tests {
         line
     }
 
+    /// Guards against a log level that hides errors.
+    #[test]
+    fn levels_are_ordered_from_error_to_debug() {
+        assert!(Level::Error < Level::Warn);
+        assert!(Level::Warn < Level::Info && Level::Info < Level::Debug);
+    }
+
     #[test]
     fn values_are_quoted_where_a_reader_would_misread_them() {
         assert_eq!(quoted("data/x.db"), "data/x.db");

@@ -117,8 +117,8 @@ impl When {
     pub fn parse(text: &str) -> Option<Self> {
         let ago = text.strip_prefix('-').unwrap_or(text);
         match units::parse_duration(ago) {
-            Ok(duration) => Some(When::Ago(duration)),
-            Err(_) => parse_rfc3339(text).map(When::At),
+            Some(duration) => Some(When::Ago(duration)),
+            None => parse_rfc3339(text).map(When::At),
         }
     }
 

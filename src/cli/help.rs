@@ -1,6 +1,7 @@
 //! The help texts, made from the tables of options, sources and exit statuses.
 
-use super::{COMMANDS, Command, Kind, Opt};
+use super::commands::{COMMANDS, Command};
+use super::options::Row;
 use crate::exit;
 use crate::reading::line::LINE_BYTES_MAX;
 use crate::source::answers::ERRS_BYTES_MAX;
@@ -41,29 +42,24 @@ pub(super) fn overview() -> String {
 }
 
 /// `seawall COMMAND --help`.
-pub(super) fn of(command: &Command) -> String {
+pub(super) fn of(command: &Command, rows: &[Row]) -> String {
     let mut out = format!("Usage: {}\n\n", command.usage);
     paragraph(&mut out, "", 0, command.about);
     out.push('\n');
     paragraph(&mut out, "", 0, OPTIONS_ARE);
     out.push('\n');
-    for opt in command.options() {
-        let flag = format!("  {} {}", opt.flag(), opt.value);
-        out += &format!(
-            "{flag:<w$}{}={}\n",
-            opt.variable(),
-            opt.default,
-            w = VARIABLE_COLUMN
-        );
-        let limits = opt.kind.limits().map(|limits| format!(" ({limits})"));
-        let help = format!("{}{}", opt.help, limits.unwrap_or_default());
-        paragraph(&mut out, "", INDENT, &help);
+    for row in rows.iter().filter(|row| !row.flag.is_empty()) {
+        let flag = format!("  {} {}", row.flag, row.value);
+        let set = format!("{}={}", row.variable, row.default);
+        out += &format!("{flag:<w$}{set}\n", w = VARIABLE_COLUMN);
+        let limits = match row.limits.as_str() {
+            "" => String::new(),
+            limits => format!(" ({limits})"),
+        };
+        paragraph(&mut out, "", INDENT, &format!("{}{limits}", row.help));
     }
-    out += "  --help\n      print this text\n";
-    if command
-        .options()
-        .any(|opt| matches!(opt.kind, Kind::Sources))
-    {
+    out += "  -h, --help\n      print this text\n";
+    if rows.iter().any(|row| row.flag == "--source") {
         out += "\nSources:\n";
         for (form, help) in spec::forms() {
             out += &format!("  {form}\n");
@@ -77,8 +73,7 @@ pub(super) fn of(command: &Command) -> String {
         units::DURATION_EXAMPLES,
         units::SIZE_EXAMPLES
     );
-    let is_time = |opt: &Opt| matches!(opt.kind, Kind::OrNone(Kind::When));
-    if command.options().any(is_time) {
+    if rows.iter().any(|row| row.value == "T") {
         out += &format!("Times: {TIME_EXAMPLES}.\n");
     }
     statuses(&mut out);

@@ -6,13 +6,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cli::MAX_SIZE_BYTES_MIN;
 use crate::log;
 use crate::reading::Batch;
 use crate::record::queue::TEXT_BYTES_MAX;
 use crate::record::settings::Settings;
 use crate::store::{Class, Db, Error, PAGE_BYTES, Pages, Surplus, WAL_BYTES_KEPT};
 
+/// The least `--max-size`. Below it, what a full queue of the default length brings at once would leave little
+/// else in the file.
+pub const MAX_SIZE_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Of `--max-size`, what the -wal may take before it is copied; the largest commit may come to it.
 const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
 /// What one reading of a number takes in the file at most.

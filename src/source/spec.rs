@@ -1,6 +1,6 @@
 //! What `--source` may say: the kinds of source, their keys, defaults and limits.
 //!
-//! `KINDS` is the one table: help, defaults and the known keys all come from the text in its rows.
+//! `KINDS` is the one table, and a key is written once: where its kind's function reads it, with its default.
 //! Pure: nothing is opened here, so a spec that parses may still name a folder that is not there.
 
 use std::ops::RangeInclusive;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::reading::line::Precision;
-use crate::units;
+use crate::values::{Reader, duration, path, whole};
 
 /// Sensors of one simulated source.
 pub const SIM_SENSORS: RangeInclusive<u32> = 1..=4096;
@@ -84,17 +84,14 @@ struct Kind {
     name: &'static str,
     /// What stands before the keys, if anything; it may hold any character.
     place: &'static str,
-    /// The keys with their defaults, as they would be written.
-    keys: &'static str,
     help: &'static str,
-    read: fn(&Keys) -> Result<SourceSpec, String>,
+    read: fn(&mut Keys) -> Result<SourceSpec, String>,
 }
 
 const KINDS: &[Kind] = &[
     Kind {
         name: "sim",
         place: "",
-        keys: "sensors=8,rate=10,count=0,seed=N",
         help: "simulated sensors; rate in readings a second for each sensor, or max for as fast \
                as the writer takes them; ends after count readings in all (0: never); the same \
                seed gives the same values",
@@ -103,7 +100,6 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "sysfs",
         place: "",
-        keys: "root=/sys,interval=1s",
         help: "the kernel's own sensors: hwmon, thermal, iio, power_supply; a sensor that fails \
                or disappears is skipped, and taken up again when it returns",
         read: sysfs,
@@ -111,14 +107,12 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "stdin",
         place: "",
-        keys: "precision=ns",
         help: "line protocol; ends at end of file; precision of its timestamps is ns, us, ms or s",
         read: stdin,
     },
     Kind {
         name: "unix",
         place: "PATH",
-        keys: "mode=0660,precision=ns",
         help: "line protocol over a unix socket that is made at PATH with these permissions; a \
                stale one is replaced, one on which somebody listens is not",
         read: unix,
@@ -126,20 +120,36 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "tcp",
         place: "[HOST:]PORT",
-        keys: "precision=ns",
         help: "line protocol over TCP; without a host, of this machine only (127.0.0.1); port 0 is \
-               one that is free, which the log tells",
+               one that is free, which the log names",
         read: tcp,
     },
     Kind {
         name: "udp",
         place: "[HOST:]PORT",
-        keys: "precision=ns",
-        help: "line protocol in datagrams of whole lines; cannot wait, so that what finds no room \
-               is counted as dropped; a datagram that the kernel dropped counts as one",
+        help: "line protocol in datagrams of whole lines; cannot wait, so that a reading that finds \
+               no room is counted as dropped; a datagram that the kernel dropped counts as one",
         read: udp,
     },
 ];
+
+impl Kind {
+    /// The keys with their defaults.
+    fn keys(&self) -> Vec<(&'static str, &'static str)> {
+        let mut keys = Keys::default();
+        // The place, which is missing here, is read after the keys.
+        let _ = (self.read)(&mut keys);
+        keys.known
+    }
+}
+
+fn listed(keys: &[(&str, &str)]) -> String {
+    let pairs: Vec<_> = keys
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    pairs.join(",")
+}
 
 const HOST_DEFAULT: &str = "127.0.0.1";
 /// What the kernel takes, less the byte that ends it.
@@ -151,17 +161,17 @@ impl SourceSpec {
             Some((name, rest)) => (name, Some(rest)),
             None => (spec, None),
         };
-        let kind = KINDS
-            .iter()
-            .find(|kind| kind.name == name)
-            .ok_or_else(|| format!("{spec:?} is not a source; known are {}", known()))?;
+        let kind = KINDS.iter().find(|kind| kind.name == name);
+        let kind =
+            kind.ok_or_else(|| format!("{spec:?} is not a source; known are {}", known()))?;
+        let known = kind.keys();
         let (place, rest) = match (kind.place, rest) {
             ("", rest) => ("", rest),
-            (_, Some(rest)) => parted(kind, rest),
+            (_, Some(rest)) => parted(&known, rest),
             (what, None) => return Err(format!("{spec:?} is not a source: no {what}")),
         };
-        Keys::parse(kind, place, rest)
-            .and_then(|keys| (kind.read)(&keys))
+        Keys::parse(&known, place, rest)
+            .and_then(|mut keys| (kind.read)(&mut keys))
             .map_err(|reason| format!("{spec:?} is not a source: {reason}"))
     }
 }
@@ -174,140 +184,120 @@ pub fn known() -> String {
 
 /// Each kind as it is written, and what it reads, for the help.
 pub fn forms() -> impl Iterator<Item = (String, &'static str)> {
-    KINDS.iter().map(|kind| match kind.place {
-        "" => (format!("{}[:{}]", kind.name, kind.keys), kind.help),
-        place => (format!("{}:{place}[,{}]", kind.name, kind.keys), kind.help),
+    KINDS.iter().map(|kind| {
+        let keys = listed(&kind.keys());
+        match kind.place {
+            "" => (format!("{}[:{keys}]", kind.name), kind.help),
+            place => (format!("{}:{place}[,{keys}]", kind.name), kind.help),
+        }
     })
 }
 
-fn sim(keys: &Keys) -> Result<SourceSpec, String> {
-    let sensors = keys.number("sensors", &SIM_SENSORS)?;
-    let rate = match keys.value("rate") {
-        "max" => Rate::Max,
-        text => match text.parse() {
-            Ok(rate) if SIM_RATE_PER_S.contains(&rate) => Rate::PerSecond(rate),
-            _ => {
-                let (least, most) = SIM_RATE_PER_S.into_inner();
-                return Err(format!(
-                    "rate {text:?} is not max, nor a number from {least} to {most}"
-                ));
-            }
-        },
-    };
-    let count = keys.number("count", &(0..=u64::MAX))?;
-    let seed = match keys.given("seed") {
-        Some(_) => Some(keys.number("seed", &(0..=u64::MAX))?),
-        None => None,
-    };
+fn sim(keys: &mut Keys) -> Result<SourceSpec, String> {
     Ok(SourceSpec::Sim(SimSpec {
-        sensors,
-        rate,
-        count,
-        seed,
+        sensors: keys.read("sensors", "8", whole(SIM_SENSORS))?,
+        rate: keys.read("rate", "10", rate())?,
+        count: keys.read("count", "0", whole(0..=u64::MAX))?,
+        seed: keys.read_if_given("seed", "N", &whole(0..=u64::MAX))?,
     }))
 }
 
-fn sysfs(keys: &Keys) -> Result<SourceSpec, String> {
-    let root = keys.value("root");
-    if root.contains('\0') {
-        return Err(format!("root {root:?} is not a path"));
-    }
-    let text = keys.value("interval");
-    let interval = units::parse_duration(text)
-        .ok()
-        .filter(|interval| SYSFS_INTERVAL.contains(interval))
-        .ok_or_else(|| {
-            format!(
-                "interval {text:?} is not a duration from {} to {}, such as {}",
-                units::duration(*SYSFS_INTERVAL.start()),
-                units::duration(*SYSFS_INTERVAL.end()),
-                units::DURATION_EXAMPLES
-            )
-        })?;
+fn sysfs(keys: &mut Keys) -> Result<SourceSpec, String> {
     Ok(SourceSpec::Sysfs {
-        root: root.into(),
-        interval,
+        root: keys.read("root", "/sys", path())?,
+        interval: keys.read("interval", "1s", duration(SYSFS_INTERVAL))?,
     })
 }
 
-fn stdin(keys: &Keys) -> Result<SourceSpec, String> {
+fn stdin(keys: &mut Keys) -> Result<SourceSpec, String> {
     let precision = precision(keys)?;
     Ok(SourceSpec::Stdin { precision })
 }
 
-fn precision(keys: &Keys) -> Result<Precision, String> {
-    let text = keys.value("precision");
-    Precision::parse(text).ok_or_else(|| format!("precision {text:?} is not one of ns, us, ms, s"))
+fn unix(keys: &mut Keys) -> Result<SourceSpec, String> {
+    Ok(SourceSpec::Unix {
+        mode: keys.read("mode", "0660", mode())?,
+        precision: precision(keys)?,
+        path: socket_path(&keys.place)?,
+    })
 }
 
-fn unix(keys: &Keys) -> Result<SourceSpec, String> {
-    let path = keys.place;
-    if path.is_empty() || path.contains('\0') {
-        return Err(format!("{path:?} is not a path"));
-    }
-    if path.len() > UNIX_PATH_BYTES_MAX {
+fn tcp(keys: &mut Keys) -> Result<SourceSpec, String> {
+    let precision = precision(keys)?;
+    let port = port(&keys.place)?;
+    Ok(SourceSpec::Tcp { port, precision })
+}
+
+fn udp(keys: &mut Keys) -> Result<SourceSpec, String> {
+    let precision = precision(keys)?;
+    let port = port(&keys.place)?;
+    Ok(SourceSpec::Udp { port, precision })
+}
+
+fn rate() -> Reader<Rate> {
+    let (least, most) = SIM_RATE_PER_S.into_inner();
+    let expected = format!("max, nor a number from {least} to {most}");
+    Reader::new(expected, |text| match text {
+        "max" => Some(Rate::Max),
+        text => {
+            let rate = text.parse().ok();
+            rate.filter(|rate| SIM_RATE_PER_S.contains(rate))
+                .map(Rate::PerSecond)
+        }
+    })
+}
+
+fn precision(keys: &mut Keys) -> Result<Precision, String> {
+    let reader = Reader::new("one of ns, us, ms, s", Precision::parse);
+    keys.read("precision", "ns", reader)
+}
+
+/// Permissions, in octal.
+fn mode() -> Reader<u32> {
+    Reader::new("a number from 0000 to 0777, such as 0660", |text| {
+        let mode = u32::from_str_radix(text, 8).ok();
+        mode.filter(|mode| *mode <= 0o777 && !text.starts_with('+'))
+    })
+}
+
+fn socket_path(text: &str) -> Result<PathBuf, String> {
+    if text.len() > UNIX_PATH_BYTES_MAX {
         return Err(format!(
             "a socket's path has at most {UNIX_PATH_BYTES_MAX} bytes, this has {}",
-            path.len()
+            text.len()
         ));
     }
-    let text = keys.value("mode");
-    let mode = u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| *mode <= 0o777 && !text.starts_with('+'))
-        .ok_or_else(|| format!("mode {text:?} is not a number from 0000 to 0777, such as 0660"))?;
-    Ok(SourceSpec::Unix {
-        path: path.into(),
-        mode,
-        precision: precision(keys)?,
-    })
+    path().read(text)
 }
 
-fn tcp(keys: &Keys) -> Result<SourceSpec, String> {
-    Ok(SourceSpec::Tcp {
-        port: port(keys)?,
-        precision: precision(keys)?,
-    })
-}
-
-fn udp(keys: &Keys) -> Result<SourceSpec, String> {
-    Ok(SourceSpec::Udp {
-        port: port(keys)?,
-        precision: precision(keys)?,
-    })
-}
-
-fn port(keys: &Keys) -> Result<Port, String> {
-    let (host, number) = match keys.place.rsplit_once(':') {
+fn port(text: &str) -> Result<Port, String> {
+    let (host, number) = match text.rsplit_once(':') {
         Some((host, number)) => (host, number),
-        None => (HOST_DEFAULT, keys.place),
+        None => (HOST_DEFAULT, text),
     };
     // An IPv6 address has colons of its own.
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
     let host = bare.unwrap_or(host);
     if host.is_empty() || (bare.is_none() && host.contains(':')) {
         return Err(format!(
-            "{:?} is not [HOST:]PORT, such as 8094, 0.0.0.0:8094 or [::]:8094",
-            keys.place
+            "{text:?} is not [HOST:]PORT, such as 8094, 0.0.0.0:8094 or [::]:8094"
         ));
     }
-    let number = number
-        .parse()
-        .ok()
-        .filter(|_| number.bytes().all(|b| b.is_ascii_digit()))
-        .ok_or_else(|| format!("{number:?} is not a port from 0 to 65535"))?;
+    let reader = Reader::new("a port from 0 to 65535", |text| {
+        whole(0..=u16::MAX).read(text).ok()
+    });
     Ok(Port {
         host: host.to_owned(),
-        number,
+        number: reader.read(number)?,
     })
 }
 
 /// Parts the place from the keys behind it. A path may hold commas and equals signs, so that only known keys
 /// at its end are keys.
-fn parted<'a>(kind: &Kind, text: &'a str) -> (&'a str, Option<&'a str>) {
+fn parted<'a>(known: &[(&str, &str)], text: &'a str) -> (&'a str, Option<&'a str>) {
     let is_key = |text: &str| {
-        let mut known = kind.keys.split(',').filter_map(pair);
-        pair(text).is_some_and(|(key, _)| known.any(|(name, _)| name == key))
+        let key = text.split_once('=').map(|(key, _)| key);
+        known.iter().any(|(name, _)| Some(*name) == key)
     };
     let mut place = text;
     while let Some((before, last)) = place.rsplit_once(',')
@@ -319,71 +309,56 @@ fn parted<'a>(kind: &Kind, text: &'a str) -> (&'a str, Option<&'a str>) {
     (place, keys)
 }
 
-/// The `key=value` pairs after the colon, over the defaults of their kind.
-struct Keys<'a> {
-    place: &'a str,
-    given: Vec<(&'a str, &'a str)>,
-    defaults: Vec<(&'static str, &'static str)>,
+/// The `key=value` pairs after the colon. Each `read` adds its key to the known ones.
+#[derive(Default)]
+struct Keys {
+    place: String,
+    given: Vec<(String, String)>,
+    known: Vec<(&'static str, &'static str)>,
 }
 
-impl<'a> Keys<'a> {
-    fn parse(kind: &Kind, place: &'a str, rest: Option<&'a str>) -> Result<Self, String> {
+impl Keys {
+    fn parse(known: &[(&str, &str)], place: &str, rest: Option<&str>) -> Result<Self, String> {
         let mut keys = Keys {
-            place,
-            given: Vec::new(),
-            defaults: kind.keys.split(',').filter_map(pair).collect(),
+            place: place.to_owned(),
+            ..Keys::default()
         };
         for text in rest.iter().flat_map(|rest| rest.split(',')) {
-            let (key, value) = pair(text)
+            let (key, value) = text
+                .split_once('=')
                 .filter(|(_, value)| !value.is_empty())
-                .ok_or_else(|| format!("{text:?} is not key=value, as in {}", kind.keys))?;
-            if !keys.defaults.iter().any(|(known, _)| *known == key) {
-                return Err(format!("unknown key {key:?}; known are {}", kind.keys));
+                .ok_or_else(|| format!("{text:?} is not key=value, as in {}", listed(known)))?;
+            if !known.iter().any(|(name, _)| *name == key) {
+                return Err(format!("unknown key {key:?}; known are {}", listed(known)));
             }
-            if keys.given(key).is_some() {
+            if keys.given.iter().any(|(name, _)| name == key) {
                 return Err(format!("{key} is given twice"));
             }
-            keys.given.push((key, value));
+            keys.given.push((key.to_owned(), value.to_owned()));
         }
         Ok(keys)
     }
 
-    fn given(&self, key: &str) -> Option<&'a str> {
-        let mut given = self.given.iter();
-        given
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| *value)
+    fn read<T: 'static>(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        reader: Reader<T>,
+    ) -> Result<T, String> {
+        let given = self.read_if_given(key, default, &reader)?;
+        given.map_or_else(|| reader.read(default), Ok)
     }
 
-    fn value(&self, key: &str) -> &'a str {
-        let mut defaults = self.defaults.iter();
-        self.given(key)
-            .or_else(|| {
-                defaults
-                    .find(|(name, _)| *name == key)
-                    .map(|(_, value)| *value)
-            })
-            .unwrap_or_default()
+    /// `None` where the key is not given; `form` stands for its value in the help.
+    fn read_if_given<T: 'static>(
+        &mut self,
+        key: &'static str,
+        form: &'static str,
+        reader: &Reader<T>,
+    ) -> Result<Option<T>, String> {
+        self.known.push((key, form));
+        let given = self.given.iter().find(|(name, _)| name == key);
+        let read = given.map(|(_, value)| reader.read(value));
+        read.transpose().map_err(|reason| format!("{key} {reason}"))
     }
-
-    fn number<T>(&self, key: &str, limits: &RangeInclusive<T>) -> Result<T, String>
-    where
-        T: std::str::FromStr + PartialOrd + std::fmt::Display,
-    {
-        let text = self.value(key);
-        text.parse()
-            .ok()
-            .filter(|number| limits.contains(number))
-            .ok_or_else(|| {
-                format!(
-                    "{key} {text:?} is not a whole number from {} to {}",
-                    limits.start(),
-                    limits.end()
-                )
-            })
-    }
-}
-
-fn pair(text: &str) -> Option<(&str, &str)> {
-    text.split_once('=')
 }

@@ -1,0 +1,236 @@
+//! One command's options: each call of `read` is an option's row, with its flag, default, reader and help.
+//!
+//! A command's options are read twice by the same function. The first time lists the rows, with every option
+//! at its default: they are what the arguments are matched against, and what `--help` prints. The second time
+//! reads the user's values: a flag's, else the variable's, else the default. Pure.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use crate::values::{self, Reader};
+
+/// A wrong command line or variable, reported in one line. Exit status 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage(pub String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// An option as `--help` and the errors describe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// `--commit-rows`; empty for an argument that is no option.
+    pub flag: &'static str,
+    /// The value's name in the help; empty for a switch.
+    pub value: &'static str,
+    pub variable: String,
+    pub default: &'static str,
+    pub expected: String,
+    pub limits: String,
+    pub help: &'static str,
+}
+
+impl Row {
+    fn new(spelt: &'static str, default: &'static str, help: &'static str) -> Self {
+        let (flag, value) = spelt.split_once(' ').unwrap_or((spelt, ""));
+        Row {
+            flag,
+            value,
+            variable: variable_of(flag),
+            default,
+            expected: String::new(),
+            limits: String::new(),
+            help,
+        }
+    }
+}
+
+pub struct Options<'a> {
+    command: &'static str,
+    pub rows: Vec<Row>,
+    flags: Vec<(&'static str, OsString)>,
+    operand: Option<OsString>,
+    /// `None`: the rows are listed, with every option at its default.
+    variables: Option<Variables<'a>>,
+}
+
+impl<'a> Options<'a> {
+    pub fn list(command: &'static str) -> Self {
+        Options {
+            command,
+            rows: Vec::new(),
+            flags: Vec::new(),
+            operand: None,
+            variables: None,
+        }
+    }
+
+    /// Matches the arguments to the rows of `listed`. `None`: the arguments ask for help.
+    pub fn gather(
+        listed: &Options,
+        args: &mut dyn Iterator<Item = OsString>,
+        variables: Variables<'a>,
+    ) -> Result<Option<Self>, Usage> {
+        let command = listed.command;
+        let mut given = Self::list(command);
+        given.variables = Some(variables);
+        while let Some(arg) = args.next() {
+            if !arg.as_bytes().starts_with(b"-") || arg == "-" {
+                if given.operand.is_some() || !listed.rows.iter().any(|row| row.flag.is_empty()) {
+                    return Err(Usage(format!(
+                        "unexpected argument {arg:?}; see seawall {command} --help"
+                    )));
+                }
+                given.operand = Some(arg);
+                continue;
+            }
+            let mut parts = arg.as_bytes().splitn(2, |byte| *byte == b'=');
+            let flag = OsStr::from_bytes(parts.next().unwrap_or_default());
+            if flag == "--help" || flag == "-h" {
+                return Ok(None);
+            }
+            let row = listed
+                .rows
+                .iter()
+                .find(|row| *flag == *row.flag)
+                .ok_or_else(|| {
+                    Usage(format!(
+                        "unknown option {flag:?} of seawall {command}; see seawall {command} --help"
+                    ))
+                })?;
+            let value = match parts.next() {
+                Some(value) => OsStr::from_bytes(value).to_owned(),
+                None if row.value.is_empty() => "on".into(),
+                None => value_of(row, args.next())?,
+            };
+            given.flags.push((row.flag, value));
+        }
+        Ok(Some(given))
+    }
+
+    /// The option that `spelt`, such as `--commit-rows N`, describes. A later flag wins over an earlier one.
+    pub fn read<T: 'static>(
+        &mut self,
+        spelt: &'static str,
+        default: &'static str,
+        reader: Reader<T>,
+        help: &'static str,
+    ) -> Result<T, Usage> {
+        self.read_row(Row::new(spelt, default, help), reader)
+    }
+
+    /// An option that has another meaning or default in another command: its variable names the command.
+    pub fn read_own<T: 'static>(
+        &mut self,
+        spelt: &'static str,
+        default: &'static str,
+        reader: Reader<T>,
+        help: &'static str,
+    ) -> Result<T, Usage> {
+        let mut row = Row::new(spelt, default, help);
+        row.variable = variable_of(&format!("{}{}", self.command, &row.flag[1..]));
+        self.read_row(row, reader)
+    }
+
+    fn read_row<T: 'static>(&mut self, mut row: Row, reader: Reader<T>) -> Result<T, Usage> {
+        row.expected = reader.expected.clone();
+        row.limits = reader.limits.clone();
+        let (from, mut values) = self.values(row);
+        let read = reader.read(values.pop().unwrap_or_default());
+        read.map_err(|reason| Usage(format!("{from}: {reason}")))
+    }
+
+    /// An option that may be repeated; its variable holds words separated by white space. Returns the name of
+    /// where the values come from, too.
+    pub fn read_list<T>(
+        &mut self,
+        spelt: &'static str,
+        default: &'static str,
+        expected: String,
+        parse: impl Fn(&str) -> Result<T, String>,
+        help: &'static str,
+    ) -> Result<(String, Vec<T>), Usage> {
+        let mut row = Row::new(spelt, default, help);
+        row.expected = expected.clone();
+        let variable = row.variable.clone();
+        let (from, values) = self.values(row);
+        let mut all = Vec::new();
+        for value in &values {
+            let words: Vec<_> = match value.to_str() {
+                Some(text) if from == variable => text.split_whitespace().collect(),
+                text => text.into_iter().collect(),
+            };
+            if words.is_empty() {
+                return Err(Usage(format!("{from}: {value:?} is not {expected}")));
+            }
+            for word in words {
+                all.push(parse(word).map_err(|reason| Usage(format!("{from}: {reason}")))?);
+            }
+        }
+        Ok((from, all))
+    }
+
+    /// The one argument that is no option.
+    pub fn read_operand(&mut self, name: &'static str) -> Result<PathBuf, Usage> {
+        let mut row = Row::new("", "", "");
+        row.value = name;
+        row.variable.clear();
+        self.rows.push(row);
+        let command = self.command;
+        match &self.operand {
+            Some(value) => {
+                let read = values::path().read(value);
+                read.map_err(|reason| Usage(format!("{name}: {reason}")))
+            }
+            None if self.variables.is_none() => Ok(PathBuf::new()),
+            None => Err(Usage(format!(
+                "seawall {command} needs a {name}; see seawall {command} --help"
+            ))),
+        }
+    }
+
+    /// Adds the option's row. Returns its values, and the name of where they come from.
+    fn values(&mut self, row: Row) -> (String, Vec<OsString>) {
+        let flags = self.flags.iter().filter(|(name, _)| *name == row.flag);
+        let values: Vec<_> = flags.map(|(_, value)| value.clone()).collect();
+        // An empty variable, as a compose file writes it, is not set.
+        let set = self
+            .variables
+            .and_then(|variables| variables(&row.variable));
+        let set = set.filter(|value| !value.is_empty());
+        let found = match set {
+            _ if !values.is_empty() => (row.flag.to_owned(), values),
+            Some(value) => (row.variable.clone(), vec![value]),
+            None => (row.flag.to_owned(), vec![row.default.into()]),
+        };
+        self.rows.push(row);
+        found
+    }
+}
+
+/// `SEAWALL_COMMIT_ROWS` for `--commit-rows`.
+fn variable_of(flag: &str) -> String {
+    let name = flag.trim_start_matches('-').replace('-', "_");
+    format!("SEAWALL_{}", name.to_ascii_uppercase())
+}
+
+/// A value that is an argument of its own. `--db --ack` is a forgotten value, not a file named --ack.
+fn value_of(row: &Row, next: Option<OsString>) -> Result<OsString, Usage> {
+    let (flag, expected) = (row.flag, &row.expected);
+    match next {
+        Some(value) if value.as_bytes().starts_with(b"--") => Err(Usage(format!(
+            "{flag} needs {expected}; {value:?} looks like an option (if it is the value, write {flag}=…)"
+        ))),
+        Some(value) => Ok(value),
+        None => Err(Usage(format!("{flag} needs {expected}"))),
+    }
+}
