@@ -278,6 +278,59 @@ fn where_nobody_reads_the_pipe_that_is_stdout_and_stderr() {
     }
 }
 
+#[test]
+fn where_no_thread_can_be_had() {
+    let folder = PublicDir::new();
+    let program = folder.binary();
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return skip("the tests' own user has threads already");
+    }
+    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o777)).unwrap();
+    let db = folder.0.join("x.db");
+    record_three(&db);
+    std::os::unix::fs::chown(&db, Some(NOBODY), Some(NOBODY)).unwrap();
+    let dest = folder.0.join("dest.db");
+    for (command, begins) in COMMANDS.into_iter().chain([("status", "state=none\n")]) {
+        let mut limited = Command::new(&program);
+        limited.args(command.split(' ').map(|word| match word {
+            "DEST" => text(&dest),
+            other => other,
+        }));
+        limited
+            .args(["--db", text(&db)])
+            .uid(NOBODY)
+            .stdin(Stdio::null());
+        // SAFETY: setrlimit is async-signal-safe, and the limit is a local.
+        unsafe {
+            limited.pre_exec(|| {
+                let none = libc::rlimit {
+                    rlim_cur: 0,
+                    rlim_max: 0,
+                };
+                match libc::setrlimit(libc::RLIMIT_NPROC, &none) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            })
+        };
+        let output = limited.output().unwrap();
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        let is_status = command == "status";
+        assert_eq!(
+            output.status.code(),
+            Some(i32::from(is_status)),
+            "{command}: {err}"
+        );
+        assert!(
+            out.starts_with(begins) && err.is_empty(),
+            "{command}: {out}{err}"
+        );
+    }
+}
+
 /// Writes to a pipe until it takes no byte more.
 fn fill(writer: &mut std::io::PipeWriter) {
     let own = format!("/proc/self/fd/{}", writer.as_raw_fd());
