@@ -273,7 +273,7 @@ fn a_dest_that_would_be_a_loss_is_refused() {
     assert!(err.contains("needs a DEST"), "{err}");
     let (code, _, err) = seawall(&["backup", "a", "b"]);
     assert_eq!(code, 2);
-    assert!(err.contains("takes one DEST"), "{err}");
+    assert!(err.contains("unexpected argument \"b\""), "{err}");
 }
 
 #[test]

@@ -74,6 +74,7 @@ pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, E
     let known = Known {
         is_recorded: lock::is_recorded(path),
         has_wal: wal_of(path).exists(),
+        is_in_wal_mode: read::is_in_wal_mode(path),
         mark: mark::read(path),
     };
     let mut result = examine(
@@ -107,6 +108,7 @@ pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, E
 struct Known {
     is_recorded: bool,
     has_wal: bool,
+    is_in_wal_mode: bool,
     mark: Option<mark::Progress>,
 }
 
@@ -217,7 +219,8 @@ fn examine_end(
     audit: &mut Audit,
 ) -> Result<(), Error> {
     let Some(mark) = &known.mark else {
-        if last.is_open && !known.has_wal {
+        // A backup of a database that was being recorded is whole, and not in WAL mode.
+        if last.is_open && !known.has_wal && known.is_in_wal_mode {
             audit.miss(format!(
                 "the end of run {}: the recorder was killed, or this is a copy of its .db without the -wal (seawall backup makes a whole one)",
                 last.id

@@ -4,10 +4,9 @@
 //! Called by the commands `export` and `show`. The readings are taken from the bare table and joined to
 //! their series and runs here, because the view looks both up anew for each row.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::File;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -85,37 +84,16 @@ pub struct Reading<'a> {
     pub run: i64,
 }
 
-/// Series are numbered from 1 on by the database itself: nobody chooses numbers that collide.
-#[derive(Default)]
-struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_i64(i64::from(*byte));
-        }
-    }
-
-    fn write_i64(&mut self, number: i64) {
-        // The odd number next to 2^64 over the golden ratio: spreads over the high bits, which the map uses.
-        self.0 = (self.0 ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
 /// What the caller made of each series' names; none for one that it does not want.
 pub struct Names<T> {
-    by_series: HashMap<i64, Option<T>, BuildHasherDefault<NumberHasher>>,
+    by_series: BTreeMap<i64, Option<T>>,
     bytes: usize,
 }
 
 impl<T> Default for Names<T> {
     fn default() -> Self {
         Names {
-            by_series: HashMap::default(),
+            by_series: BTreeMap::new(),
             bytes: 0,
         }
     }
@@ -500,7 +478,7 @@ pub(super) fn look_for_room_to_read(path: &Path) -> Result<(), Error> {
     })
 }
 
-fn is_in_wal_mode(path: &Path) -> bool {
+pub(super) fn is_in_wal_mode(path: &Path) -> bool {
     let mut head = [0; 20];
     if !path.is_file() {
         return false;
