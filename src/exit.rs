@@ -12,7 +12,7 @@ pub enum Status {
     Uncommitted = 4,
 }
 
-/// What `--help` and the README say of each status.
+/// Each status with its meaning, for `--help` and the README.
 pub const STATUSES: &[(u8, &str)] = &[
     (
         0,

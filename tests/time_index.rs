@@ -7,7 +7,7 @@ use std::path::Path;
 
 use support::{Dir, Running, assert_sound, seawall, sql};
 
-/// As the README gives it, for a window of nanoseconds.
+/// As docs/database.md has it, for a window of nanoseconds.
 fn window(db: &Path, since: i64, until: i64) -> (i64, i64) {
     let found = sql(
         db,

@@ -2,7 +2,7 @@
 //! from the rows, a batch that is loaded though its end was cut off, a row that is sent twice after a link
 //! broke. The servers are real ones, started here: PostgreSQL, and InfluxDB 1.x.
 //!
-//! `to_server/*.sql` are the files that the README shows, word for word.
+//! `to_server/*.sql` are the files that docs/servers.md shows, word for word.
 
 mod support;
 
@@ -146,7 +146,7 @@ impl Server {
             .to_owned()
     }
 
-    /// The README's loader, for a shorter time at once.
+    /// The loader of docs/servers.md, for a shorter time at once.
     fn load(&self, db: &Path, device: &str, seconds: &str) -> Command {
         let script = fs::read_to_string("tests/to_server/load.sql").unwrap();
         assert!(script.contains("timeout --preserve-status 5 seawall"));

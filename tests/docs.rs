@@ -1,0 +1,105 @@
+//! Guards against documents that have fallen behind the program: an option that is missing, a link that leads
+//! nowhere, a first transcript that a newcomer cannot repeat.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use support::Dir;
+
+const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn document(name: &str) -> String {
+    fs::read_to_string(Path::new(CHECKOUT).join(name)).unwrap()
+}
+
+#[test]
+fn every_option_is_documented_with_its_variable_and_default() {
+    let text = document("docs/interface.md");
+    for (command, rows) in seawall::cli::table().unwrap() {
+        for row in rows.iter().filter(|row| !row.flag.is_empty()) {
+            let spelt = format!("{} {}", row.flag, row.value);
+            let line = format!(
+                "| `{}` | `{}` | `{}` | ",
+                spelt.trim_end(),
+                row.variable,
+                row.default
+            );
+            assert!(text.contains(&line), "{command}: no {line}");
+        }
+    }
+}
+
+#[test]
+fn every_link_and_every_test_that_a_document_names_is_there() {
+    let docs = fs::read_dir(Path::new(CHECKOUT).join("docs")).unwrap();
+    let mut names: Vec<_> = docs
+        .map(|entry| format!("docs/{}", entry.unwrap().file_name().display()))
+        .collect();
+    names.push("README.md".into());
+    let mut links = 0;
+    for name in &names {
+        let folder = Path::new(CHECKOUT).join(name);
+        let folder = folder.parent().unwrap();
+        let text = document(name);
+        for part in text.split("](").skip(1) {
+            let target = part.split([')', '#']).next().unwrap();
+            if !target.is_empty() && !target.starts_with("http") {
+                assert!(folder.join(target).exists(), "{name} links to {target}");
+                links += 1;
+            }
+        }
+        for word in text.split('`').filter(|word| word.ends_with(".rs")) {
+            let exists = Path::new(CHECKOUT).join(word).exists();
+            assert!(exists, "{name} names {word}");
+            links += 1;
+        }
+    }
+    assert!(links > 20, "{links} links in {names:?}");
+}
+
+/// A line without what differs from run to run: of a log line all but its event, of the table the age.
+fn lasting(line: &str) -> String {
+    if line.starts_with("ts=") {
+        let event = line.split(' ').find(|word| word.starts_with("event="));
+        return event.unwrap_or_default().to_owned();
+    }
+    let words: Vec<_> = line.split_whitespace().collect();
+    match words.iter().position(|word| *word == "d") {
+        Some(at) => [&words[..at - 1], &words[at + 1..]].concat().join(" "),
+        None => words.join(" "),
+    }
+}
+
+#[test]
+fn the_first_transcript_of_the_readme_can_be_repeated_from_the_checkout() {
+    let readme = document("README.md");
+    let block = readme.split("```console\n").nth(1).unwrap();
+    let block = block.split("```").next().unwrap();
+    let dir = Dir::new("docs-transcript");
+    symlink(Path::new(CHECKOUT).join("tests"), dir.file("tests")).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_seawall")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let steps: Vec<_> = block.split("$ ").skip(1).collect();
+    assert_eq!(steps.len(), 4, "{block}");
+    for step in steps {
+        let (command, expected) = step.split_once('\n').unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{command} 2>&1")]);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("SEAWALL_") {
+                shell.env_remove(name);
+            }
+        }
+        let output = shell.current_dir(dir.path()).env("PATH", &path).output();
+        let output = String::from_utf8(output.unwrap().stdout).unwrap();
+        let mut printed: Vec<_> = output.lines().map(lasting).collect();
+        // The test's folder may lie in memory, or on a container's layer.
+        printed.retain(|line| line != "event=not-lasting");
+        let expected: Vec<_> = expected.lines().map(lasting).collect();
+        assert_eq!(printed, expected, "{command}");
+    }
+}
