@@ -80,9 +80,30 @@ pub fn set_all(
     Ok(())
 }
 
+/// The most pages that SQLite lets a file have.
+const PAGES_MAX: u64 = 0xffff_fffe;
+
 pub fn page_bytes(connection: &mut Connection) -> Result<u64, Error> {
     let answer = connection.answer("read", c"PRAGMA page_size")?;
     Ok(answer.parse().unwrap_or(PAGE_BYTES))
+}
+
+/// The length that the file may have, in pages. A file that is longer already keeps its length, and no limit
+/// is more than SQLite's own.
+pub fn set_pages_max(connection: &mut Connection, pages: u64) -> Result<(), Error> {
+    let pages = pages.clamp(1, PAGES_MAX);
+    let sql = CString::new(format!("PRAGMA max_page_count = {pages}"));
+    let sql = sql.unwrap_or_default();
+    let answer = connection.answer("limit the length of", &sql)?;
+    match answer.parse::<u64>() {
+        Ok(got) if got >= pages => Ok(()),
+        _ => Err(Error::new(
+            "limit the length of",
+            connection.path(),
+            PRAGMA_REFUSED,
+            format!("max_page_count = {pages} was answered by {answer}"),
+        )),
+    }
 }
 
 /// What those who only read set.

@@ -1,8 +1,9 @@
-//! When readings go, and how many: by their age (`--retain`), and by the size of the file (`--max-size`).
+//! When readings go: by their age (`--retain`), and by the size of the file (`--max-size`).
 //!
-//! Steps are taken between commits, one at a time, for as long as there is a surplus. For the size, room for
-//! a commit is made before it, so that the file never grows past its limit; what the steps free is used
-//! again. The writer asks; the steps are the database's (`db/retention.rs`).
+//! SQLite holds the file under `PRAGMA max_page_count`. A commit that meets it drops the oldest spans and is
+//! tried again; where that does not help, the cap is lifted for this commit, because what was accepted is
+//! never lost for the size. Between commits a step drops one span while there is a surplus, so that most commits
+//! find their room. What the steps free is used again. The steps themselves are in `store/expiry.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::log;
 use crate::reading::Batch;
 use crate::record::queue::TEXT_BYTES_MAX;
 use crate::record::settings::Settings;
-use crate::store::{Class, Db, Error, PAGE_BYTES, Pages, Surplus, WAL_BYTES_KEPT};
+use crate::store::{Class, Db, Error, PAGE_BYTES, Surplus, WAL_BYTES_KEPT};
 
 /// The least `--max-size`. Below it, what a full queue of the default length brings at once would leave little
 /// else in the file.
@@ -23,13 +24,15 @@ const READING_BYTES_MAX: u64 = 40;
 const OTHER_PAGES: u64 = 16;
 /// Kept free after a commit, so that most commits find their room and need not make it.
 const AHEAD_BYTES: u64 = 256 * 1024;
+/// What a full span takes in the file, about.
+const SPAN_BYTES: u64 = 128 * 1024;
 /// A clock is behind the newest reading when it is so by more than this: a sender's clock is never quite
 /// that of the recorder.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
-/// Readings go when they are older than they should be by this part of `--retain`, then all at once, so that
-/// a slow recording is not written to for each of them.
-const SLACK_PART: u32 = 100;
-const SLACK_MAX: Duration = Duration::from_secs(3600);
+/// The readings after the last span become a span after this part of `--retain`, so that also a slow recording
+/// has spans that age as a whole.
+const SPAN_PART: u32 = 100;
+const SPAN_TIME_MAX: Duration = Duration::from_secs(3600);
 const TOLD_EACH: Duration = Duration::from_secs(60);
 /// After a step that failed for what may pass.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -67,26 +70,16 @@ impl SizeLimit {
         (limit.wal_bytes_max + numbers).max(MAX_SIZE_BYTES_MIN)
     }
 
-    /// Names of series stay when their readings go. Where they leave less than a quarter to the readings, no
-    /// going of readings would bring the file under its limit, so that these keep the quarter and the file
-    /// comes over.
-    pub fn beside_names(self, names_bytes: u64) -> Self {
-        let least = names_bytes / self.page_bytes + self.pages_max / 4;
-        Self {
-            pages_max: self.pages_max.max(least),
-            ..self
-        }
-    }
-
     /// The -wal is copied when it has grown by this, or earlier if the settings say so.
     pub fn checkpoint_bytes(self) -> u64 {
         CHECKPOINT_BYTES
     }
 
-    /// Whether so many pages more can be written. A file that is over its limit already may use what is
-    /// free in it.
-    fn fits(self, pages: Pages, growth: u64) -> bool {
-        pages.used() + growth <= self.pages_max.max(pages.all)
+    /// Spans that stay, whatever the size: with what is written next they make up a quarter of the limit. Names
+    /// of series and of clients stay when readings go; a file that they fill grows past the limit instead.
+    fn spans_kept(self, growth: u64) -> u64 {
+        let pages = (self.pages_max / 4).saturating_sub(growth);
+        pages * self.page_bytes / SPAN_BYTES
     }
 
     fn ahead_pages(self) -> u64 {
@@ -102,7 +95,12 @@ fn pages_of(rows: usize, text_bytes: usize, page_bytes: u64) -> u64 {
 }
 
 fn growth(batch: &Batch, page_bytes: u64) -> u64 {
-    pages_of(batch.rows().len(), batch.text_bytes(), page_bytes)
+    let names = batch.definitions().iter().map(|definition| {
+        let series = &definition.series;
+        series.sensor.len() + series.field.len()
+    });
+    let text_bytes = batch.text_bytes() + names.sum::<usize>();
+    pages_of(batch.rows().len(), text_bytes, page_bytes)
 }
 
 /// Of all that a queue may hold.
@@ -110,10 +108,25 @@ fn full_queue(rows: usize, page_bytes: u64) -> u64 {
     pages_of(rows, TEXT_BYTES_MAX, page_bytes)
 }
 
+/// How a commit comes by its room under the cap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// It did not meet the cap yet.
+    Untried,
+    /// The oldest spans have gone for it.
+    Made,
+    /// The cap is lifted: what is full now is the disk.
+    Lifted,
+}
+
 pub struct Retention {
     limit: Option<SizeLimit>,
+    /// How the commit in hand came past the cap.
+    room: Room,
     retain_ns: Option<i64>,
-    slack_ns: i64,
+    span_time: Duration,
+    /// First id of the readings after the last span, and since when there are any.
+    tail_since: Option<(i64, Instant)>,
     /// By the clock of the readings: no reading is too old before this.
     none_before_ns: i64,
     /// Readings are too old, and a step has not come to their end.
@@ -121,7 +134,7 @@ pub struct Retention {
     not_before: Option<Instant>,
     clock_told: Option<Instant>,
     error_told: Option<Instant>,
-    names_told: Option<Instant>,
+    over_told: Option<Instant>,
     told: Option<Instant>,
     untold: i64,
     /// In all.
@@ -142,57 +155,78 @@ fn is_due(told: &mut Option<Instant>, now: Instant) -> bool {
 
 impl Retention {
     pub fn new(settings: &Settings, page_bytes: u64) -> Self {
-        let slack = settings
+        let part = settings
             .retain
-            .map(|retain| (retain / SLACK_PART).min(SLACK_MAX));
+            .map(|retain| (retain / SPAN_PART).min(SPAN_TIME_MAX));
         Retention {
             limit: SizeLimit::of(settings, page_bytes),
+            room: Room::Untried,
             retain_ns: settings.retain.map(ns),
-            slack_ns: slack.map_or(0, ns),
+            span_time: part.unwrap_or(SPAN_TIME_MAX),
+            tail_since: None,
             none_before_ns: i64::MIN,
             is_aging: false,
             not_before: None,
             clock_told: None,
             error_told: None,
-            names_told: None,
+            over_told: None,
             told: None,
             untold: 0,
             expired: 0,
         }
     }
 
-    fn limit_of(&mut self, db: &Db) -> Option<SizeLimit> {
-        let given = self.limit?;
-        let names_bytes = db.names_bytes();
-        let limit = given.beside_names(names_bytes);
-        if limit.pages_max > given.pages_max && is_due(&mut self.names_told, Instant::now()) {
-            let reason =
-                "names of series, which stay when readings go, take more than three quarters of it";
-            log::warn(
-                "over-max-size",
-                &[("names_bytes", &names_bytes), ("reason", &reason)],
-            );
+    /// Before the first commit.
+    pub fn set_cap(&self, db: &mut Db) -> Result<(), Error> {
+        match self.limit {
+            Some(limit) => db.set_pages_max(limit.pages_max),
+            None => Ok(()),
         }
-        Some(limit)
     }
 
-    /// Before a commit. Gives whether the -wal should be copied first.
+    /// After a commit that found the file or the disk full. Returns whether it is worth another try at once: first
+    /// with the oldest spans dropped, then with the cap lifted. After that it is the disk that is full.
     pub fn make_room(&mut self, db: &mut Db, batch: &Batch) -> Result<bool, Error> {
-        let Some(limit) = self.limit_of(db) else {
+        let Some(limit) = self.limit else {
             return Ok(false);
         };
-        let growth = growth(batch, limit.page_bytes);
-        // What may not fit into an empty file gets one: nearly always it does fit.
-        let room = growth.min(limit.pages_max);
-        while !limit.fits(db.pages()?, room) {
-            let step = db.expire(Surplus::Oldest)?;
-            self.count(step.readings);
-            if step.readings == 0 {
-                break;
+        if self.room == Room::Untried {
+            self.room = Room::Made;
+            if self.drop_for(db, limit, growth(batch, limit.page_bytes))? {
+                return Ok(true);
             }
         }
-        let frames = u64::from(db.wal_frames()) + growth;
-        Ok(growth > limit.ahead_pages() && frames * limit.page_bytes > limit.wal_bytes_max)
+        if self.room == Room::Lifted {
+            return Ok(false);
+        }
+        db.set_pages_max(u64::MAX)?;
+        self.room = Room::Lifted;
+        Ok(true)
+    }
+
+    /// Drops the oldest spans until so many pages fit under the cap. Returns whether any went.
+    fn drop_for(&mut self, db: &mut Db, limit: SizeLimit, growth: u64) -> Result<bool, Error> {
+        let mut has_dropped = false;
+        // A file that is over the limit may use what is free in it.
+        while {
+            let pages = db.pages()?;
+            pages.used() + growth > limit.pages_max.max(pages.all)
+        } && db.has_spans(limit.spans_kept(growth) + 1)?
+        {
+            let gone = db.expire(Surplus::Oldest)?;
+            self.count(gone);
+            has_dropped |= gone > 0;
+        }
+        Ok(has_dropped)
+    }
+
+    /// After a commit: the cap holds again, at the length that the file has now if that is more.
+    pub fn committed(&mut self, db: &mut Db) -> Result<(), Error> {
+        if self.room == Room::Lifted {
+            self.set_cap(db)?;
+        }
+        self.room = Room::Untried;
+        Ok(())
     }
 
     /// Between commits: one step, if there is a surplus. Gives whether there may be more of it.
@@ -220,28 +254,66 @@ impl Retention {
     }
 
     fn step_by_size(&mut self, db: &mut Db) -> Result<bool, Error> {
-        let Some(limit) = self.limit_of(db) else {
+        let Some(limit) = self.limit else {
             return Ok(false);
         };
-        if db.pages()?.used() + limit.ahead_pages() <= limit.pages_max {
+        let used = db.pages()?.used();
+        let ahead = limit.ahead_pages();
+        if used + ahead <= limit.pages_max {
             return Ok(false);
         }
-        let step = db.expire(Surplus::Oldest)?;
-        self.count(step.readings);
-        Ok(step.more)
+        if db.has_spans(limit.spans_kept(ahead) + 1)? {
+            let gone = db.expire(Surplus::Oldest)?;
+            self.count(gone);
+            return Ok(gone > 0);
+        }
+        if used > limit.pages_max && is_due(&mut self.over_told, Instant::now()) {
+            let reason = "names of series or of clients, which stay when readings go, take more than three quarters of it: the file grows past it";
+            log::warn(
+                "over-max-size",
+                &[("bytes", &(used * limit.page_bytes)), ("reason", &reason)],
+            );
+        }
+        Ok(false)
     }
 
     fn step_by_age(&mut self, db: &mut Db, clock_ns: i64, now: Instant) -> Result<bool, Error> {
         let Some(retain_ns) = self.retain_ns else {
             return Ok(false);
         };
+        self.end_tail_in_time(db, now)?;
         if !self.is_aging && !self.is_any_too_old(db, retain_ns, clock_ns, now)? {
             return Ok(false);
         }
-        let step = db.expire(Surplus::Before(clock_ns.saturating_sub(retain_ns)))?;
-        self.count(step.readings);
-        self.is_aging = step.more;
-        Ok(step.more)
+        let cutoff_ns = clock_ns.saturating_sub(retain_ns);
+        if db.oldest_span()?.is_none()
+            && db
+                .newest_of_tail_ns()
+                .is_some_and(|newest| newest < cutoff_ns)
+        {
+            db.end_tail()?;
+        }
+        let gone = db.expire(Surplus::Before(cutoff_ns))?;
+        self.count(gone);
+        self.is_aging = gone > 0;
+        Ok(gone > 0)
+    }
+
+    fn end_tail_in_time(&mut self, db: &mut Db, now: Instant) -> Result<(), Error> {
+        let Some(first_id) = db.first_of_tail() else {
+            self.tail_since = None;
+            return Ok(());
+        };
+        match self.tail_since {
+            Some((id, since)) if id == first_id => {
+                if now - since >= self.span_time {
+                    db.end_tail()?;
+                    self.tail_since = None;
+                }
+            }
+            _ => self.tail_since = Some((first_id, now)),
+        }
+        Ok(())
     }
 
     fn is_any_too_old(
@@ -254,12 +326,12 @@ impl Retention {
         if clock_ns < self.none_before_ns {
             return Ok(false);
         }
-        let keep_ns = retain_ns.saturating_add(self.slack_ns);
-        let Some((_, oldest_ns)) = db.oldest()? else {
+        let oldest = db.oldest_span()?.map(|span| span.newest_ns);
+        let Some(newest_of_oldest_ns) = oldest.or_else(|| db.newest_of_tail_ns()) else {
             return Ok(false);
         };
-        let due_ns = oldest_ns.saturating_add(keep_ns);
-        if clock_ns < due_ns {
+        let due_ns = newest_of_oldest_ns.saturating_add(retain_ns);
+        if clock_ns <= due_ns {
             self.none_before_ns = due_ns;
             return Ok(false);
         }
@@ -331,6 +403,7 @@ mod tests {
         };
         let mut retention = Retention::new(&settings, PAGE_BYTES);
         let limit = retention.limit.unwrap();
+        retention.set_cap(&mut db).unwrap();
         // More than half a page.
         let text = "x".repeat(520);
         for _ in 0..4 {
@@ -347,27 +420,15 @@ mod tests {
                 batch.push(n, 0, if is_text { Value::Text(&text) } else { number });
             }
             assert!(growth(&batch, PAGE_BYTES) > limit.pages_max);
-            retention.make_room(&mut db, &batch).unwrap();
-            db.commit(&batch, Sync::Normal).unwrap();
+            while let Err(e) = db.commit(&batch, Sync::Normal) {
+                assert!(e.is_full(), "{e}");
+                assert!(retention.make_room(&mut db, &batch).unwrap());
+            }
+            retention.committed(&mut db).unwrap();
             assert!(db.pages().unwrap().all <= limit.pages_max);
         }
         drop(db);
         fs::remove_dir_all(&dir).unwrap();
-    }
-
-    #[test]
-    fn a_file_over_its_limit_may_use_what_is_free_in_it_and_grow_no_further() {
-        let limit = SizeLimit {
-            pages_max: 100,
-            wal_bytes_max: 0,
-            page_bytes: PAGE_BYTES,
-        };
-        let fits = |all, free, growth| limit.fits(Pages { all, free }, growth);
-        assert!(fits(90, 0, 10));
-        assert!(!fits(90, 0, 11));
-        assert!(fits(90, 5, 15));
-        assert!(fits(150, 20, 20));
-        assert!(!fits(150, 20, 21));
     }
 
     #[test]

@@ -340,6 +340,7 @@ impl Writer {
             pin: Pin::default(),
             retention: Retention::new(&self.settings, db.page_bytes()),
         };
+        tending.retention.set_cap(db)?;
         let identity = Identity::of(&self.path).map_err(|_| Error::files_gone(&self.path))?;
         let period = self.settings.checkpoint_interval;
         let mut next_checkpoint = period.map(|p| Instant::now() + p);
@@ -457,14 +458,13 @@ impl Writer {
         let sync = self.sync_of(batch);
         let mut retry = Retry::begin();
         loop {
-            let ready = self
-                .leave_room()
-                .and_then(|()| self.make_room(db, batch, tending));
-            match ready.and_then(|()| db.commit(batch, sync)) {
+            match self.leave_room().and_then(|()| db.commit(batch, sync)) {
                 Ok(committed) => {
+                    tending.retention.committed(db)?;
                     retry.over("commit-resumed");
                     return Ok(committed);
                 }
+                Err(e) if e.is_full() && self.make_room(db, batch, tending)? => {}
                 Err(e) if e.class() == Class::Retry => {
                     db.count_error();
                     self.progress.trouble(&e);
@@ -477,15 +477,15 @@ impl Writer {
         }
     }
 
-    /// Keeps `--max-size`.
-    fn make_room(&self, db: &mut Db, batch: &Batch, tending: &mut Tending) -> Result<(), Error> {
-        let wal_is_long = tending.retention.make_room(db, batch)?;
+    /// Keeps `--max-size` where a commit met it. Returns whether it is worth another try at once.
+    fn make_room(&self, db: &mut Db, batch: &Batch, tending: &mut Tending) -> Result<bool, Error> {
+        let made = tending.retention.make_room(db, batch);
         self.tell_expired(db, tending);
-        if wal_is_long {
-            let pin = &mut tending.pin;
-            self.checkpoint(db, CheckpointMode::Passive, "max-size", pin)?;
+        match made {
+            // The commit itself waits for what is in the way.
+            Err(e) if e.class() == Class::Retry => Ok(false),
+            other => other,
         }
-        Ok(())
     }
 
     /// An error when the disk is as full as `--min-free` lets it be. What is kept is for the last commit.

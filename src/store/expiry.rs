@@ -1,43 +1,29 @@
-//! Retention: readings go from the old end, in steps, and the ledger says of each run how many went.
+//! Retention: whole spans of readings go from the old end, and the ledger says of each run how many went.
 //!
-//! A step is one transaction that takes the readings, their share of each run's fingerprint, and their
-//! spans, so that `check` holds at every moment. Ids are never given again. What the file has freed is used
-//! again by the next readings. Called by the writer between commits.
+//! A step is one transaction that takes a span and its readings, so that `check` holds at every moment: the
+//! fingerprint of the others stands in their own spans. Ids are never used again. What the file has freed is
+//! used by the next readings. Called by the writer between commits, and where a commit finds no room.
 
-use std::collections::HashMap;
-
-use super::spans::{self, Tail};
+use super::spans::Tail;
 use super::{Db, Error, Sync, schema};
-use crate::reading::fingerprint;
-use crate::reading::{Kind, Value};
-
-/// Readings that one step takes at most. It holds up a commit for some milliseconds.
-pub const STEP_READINGS: i64 = 4096;
-/// Series of which the fingerprint is remembered from step to step.
-const SERIES_KNOWN_MAX: usize = 8192;
-
-/// What is remembered between steps.
-#[derive(Default)]
-pub(super) struct Retention {
-    /// Fingerprints of series, by their number.
-    series: HashMap<i64, u64>,
-}
+use crate::db::pragma;
+use crate::reading::Value;
 
 /// Which readings may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Surplus {
-    /// The oldest, whatever their time.
+    /// The oldest span, whatever its time.
     Oldest,
-    /// Those at the old end that were taken before this time.
+    /// The oldest span, if all of it was taken before this time; and the clients not seen since.
     Before(i64),
 }
 
-/// What one step did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Expired {
-    pub readings: i64,
-    /// The next step may find more.
-    pub more: bool,
+/// A span that is in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldestSpan {
+    pub first_id: i64,
+    pub last_id: i64,
+    pub newest_ns: i64,
 }
 
 /// Pages of the file.
@@ -53,23 +39,18 @@ impl Pages {
     }
 }
 
-/// What a step takes from one run.
-struct Share {
-    run: i64,
-    first_id: i64,
-    /// That went.
-    readings: i64,
-    /// Of what is left.
-    fingerprint: u64,
-}
+const DROP: &str = "drop the oldest readings of";
 
 impl Db {
-    /// The oldest reading: its id and its time.
-    pub fn oldest(&mut self) -> Result<Option<(i64, i64)>, Error> {
+    pub fn oldest_span(&mut self) -> Result<Option<OldestSpan>, Error> {
         let mut oldest = None;
         self.raw
-            .rows("find the oldest reading of", schema::OLDEST, |row| {
-                oldest = Some((row.integer(0), row.integer(1)));
+            .rows("find the oldest span of", schema::OLDEST_SPAN, |row| {
+                oldest = Some(OldestSpan {
+                    first_id: row.integer(0),
+                    last_id: row.integer(1),
+                    newest_ns: row.integer(2),
+                });
                 false
             })?;
         Ok(oldest)
@@ -86,6 +67,11 @@ impl Db {
         Ok(newest)
     }
 
+    /// The greatest time of the readings after the last span; None where there are none.
+    pub fn newest_of_tail_ns(&self) -> Option<i64> {
+        (!self.tail.is_empty()).then(|| self.tail.newest_ns())
+    }
+
     pub fn pages(&mut self) -> Result<Pages, Error> {
         let mut ask = |statement| {
             let answer = self.raw.query("ask for the pages of", statement, &[])?;
@@ -97,125 +83,101 @@ impl Db {
         })
     }
 
-    /// One step.
-    pub fn expire(&mut self, surplus: Surplus) -> Result<Expired, Error> {
-        let Some((first, _)) = self.oldest()? else {
-            return Ok(Expired::default());
+    /// Whether there are so many spans.
+    pub fn has_spans(&mut self, least: u64) -> Result<bool, Error> {
+        let least = i64::try_from(least).unwrap_or(i64::MAX);
+        let limit = [Some(Value::Integer(least))];
+        let count = self
+            .raw
+            .query("count the spans of", self.statements.count_spans, &limit)?;
+        Ok(count.unwrap_or(0) >= least)
+    }
+
+    /// The length that the file may have; one that is longer already keeps its length and no more.
+    pub fn set_pages_max(&mut self, pages: u64) -> Result<(), Error> {
+        pragma::set_pages_max(&mut self.raw, pages)
+    }
+
+    /// First id of the readings after the last span; None where there are none.
+    pub fn first_of_tail(&self) -> Option<i64> {
+        (!self.tail.is_empty()).then(|| self.tail.first_id())
+    }
+
+    /// Makes the readings after the last span a span of their own, so that they can go.
+    pub fn end_tail(&mut self) -> Result<(), Error> {
+        let Some(span) = self.tail.span() else {
+            return Ok(());
         };
-        let full = first.saturating_add(STEP_READINGS);
-        let mut stop = full.min(self.next_id);
-        if let Surplus::Before(cutoff_ns) = surplus {
-            let numbers = [stop, cutoff_ns].map(|n| Some(Value::Integer(n)));
-            let statement = self.statements.first_not_before;
-            let found = self
-                .raw
-                .query("look for old readings in", statement, &numbers)?;
-            stop = found.unwrap_or(stop);
-        }
-        if stop <= first {
-            return Ok(Expired::default());
-        }
-        if self.sync.is_none() {
-            self.synchronous(Sync::Full)?;
-        }
-        let (readings, own, tail) = self.transaction(|db| db.drop_before(stop))?;
-        if let Some(fingerprint) = own {
-            self.fingerprint = fingerprint;
-        }
-        self.tail = tail;
-        Ok(Expired {
-            readings,
-            more: stop == full,
-        })
+        self.sync_as_known()?;
+        self.transaction(|db| {
+            span.write(&mut db.raw, db.statements.add_span)?;
+            db.write_counts(db.committed, db.counts, 0)
+        })?;
+        self.tail = Tail::new(self.next_id);
+        Ok(())
     }
 
-    /// Within a transaction. Gives how many readings went, the fingerprint of the own run if some were of
-    /// it, and the readings after the last span.
-    fn drop_before(&mut self, stop: i64) -> Result<(i64, Option<u64>, Tail), Error> {
-        let operation = "drop the oldest readings of";
-        let mut shares = self.shares(stop)?;
-        let known = &mut self.retention.series;
-        if known.len() > SERIES_KNOWN_MAX {
-            known.clear();
+    /// One step. Returns how many readings went; none where no span may go.
+    pub fn expire(&mut self, surplus: Surplus) -> Result<i64, Error> {
+        let Some(span) = self.oldest_span()? else {
+            return Ok(0);
+        };
+        if matches!(surplus, Surplus::Before(cutoff_ns) if span.newest_ns >= cutoff_ns) {
+            return Ok(0);
         }
-        let mut readings = 0;
-        let mut current = 0;
-        self.raw.rows(operation, schema::LIST_OLDEST, |row| {
-            let id = row.integer(0);
-            if id >= stop {
-                return false;
+        self.sync_as_known()?;
+        self.transaction(|db| {
+            db.drop_span(span)?;
+            match surplus {
+                Surplus::Oldest => Ok(()),
+                Surplus::Before(cutoff_ns) => db.drop_clients(cutoff_ns),
             }
-            readings += 1;
-            while shares.get(current + 1).is_some_and(|s| s.first_id <= id) {
-                current += 1;
-            }
-            let series = *known.entry(row.integer(2)).or_insert_with(|| {
-                let (sensor, field, name) = (row.text(4), row.text(5), row.text(6));
-                let kind = Kind::ALL.into_iter().find(|k| k.name() == name);
-                kind.map_or(0, |kind| fingerprint::series(&sensor, &field, kind))
-            });
-            // Where the file is damaged the sum will not match, and `check` says so.
-            if let (Some(share), Some(value)) = (shares.get_mut(current), row.value(3)) {
-                let gone = fingerprint::fingerprint(id, row.integer(1), series, value);
-                share.fingerprint = share.fingerprint.wrapping_sub(gone);
-                share.readings += 1;
-            }
-            true
         })?;
+        Ok(span.last_id.saturating_sub(span.first_id).saturating_add(1))
+    }
+
+    fn sync_as_known(&mut self) -> Result<(), Error> {
+        match self.sync {
+            Some(_) => Ok(()),
+            None => self.synchronous(Sync::Full),
+        }
+    }
+
+    /// Within a transaction. The readings first, so that the pages that they free serve what follows.
+    fn drop_span(&mut self, span: OldestSpan) -> Result<(), Error> {
+        let (first, last) = (span.first_id, span.last_id);
         let statements = &self.statements;
-        let stop = Some(Value::Integer(stop));
-        for statement in [
-            statements.drop_readings,
-            statements.drop_clock_steps,
-            statements.drop_spans,
-            statements.cut_span,
+        for (statement, numbers) in [
+            (statements.drop_readings, &[last][..]),
+            (statements.drop_clock_steps, &[last]),
+            (statements.drop_span, &[last]),
+            (statements.expire_runs, &[first, last]),
         ] {
-            self.raw.run(operation, statement, &[stop])?;
+            let values: Vec<_> = numbers.iter().map(|n| Some(Value::Integer(*n))).collect();
+            self.raw.run(DROP, statement, &values)?;
         }
-        let mut own = None;
-        for share in shares.iter().filter(|share| share.readings > 0) {
-            let numbers = [share.run, share.readings, share.fingerprint as i64];
-            let numbers = numbers.map(|n| Some(Value::Integer(n)));
-            let statement = self.statements.expire_run;
-            self.raw.run(operation, statement, &numbers)?;
-            if share.run == self.run {
-                own = Some(share.fingerprint);
-            }
-        }
-        let tail = spans::find_tail(&mut self.raw, self.statements.add_span, self.next_id)?;
-        Ok((readings, own, tail))
+        Ok(())
     }
 
-    /// The runs that have readings before `stop`, in order.
-    fn shares(&mut self, stop: i64) -> Result<Vec<Share>, Error> {
-        let mut shares = Vec::new();
-        let sql = schema::LIST_RUNS_WITH_READINGS;
-        self.raw.rows("look up the oldest runs of", sql, |row| {
-            let share = Share {
-                run: row.integer(0),
-                first_id: row.integer(1),
-                fingerprint: row.integer(2) as u64,
-                readings: 0,
-            };
-            let is_before = share.first_id < stop;
-            shares.extend(is_before.then_some(share));
-            is_before
-        })?;
-        Ok(shares)
+    /// Within a transaction.
+    fn drop_clients(&mut self, cutoff_ns: i64) -> Result<(), Error> {
+        let cutoff = [Some(Value::Integer(cutoff_ns))];
+        let operation = "drop the clients of";
+        self.raw
+            .run(operation, self.statements.drop_clients, &cutoff)
     }
 
     /// Takes the step that comes first and leaves everything as it was: what is damaged there would otherwise
     /// be met while recording, at each start anew.
     pub fn try_expiry(&mut self) -> Result<(), Error> {
-        let Some((first, _)) = self.oldest()? else {
+        let Some(span) = self.oldest_span()? else {
             return Ok(());
         };
-        let stop = first.saturating_add(STEP_READINGS).min(self.next_id);
         self.raw.run("lock", self.statements.begin, &[])?;
-        let tried = self.drop_before(stop);
+        let tried = self.drop_span(span);
         if !self.raw.is_autocommit() {
             self.raw.execute("roll back", schema::ROLLBACK)?;
         }
-        tried.map(drop)
+        tried
     }
 }

@@ -4,23 +4,12 @@ use std::ops::Range;
 
 use libsqlite3_sys as ffi;
 
-use super::spans::{self, Span, Tail};
+use super::spans::{Span, Tail};
 use super::{Db, Error};
 use crate::db::error;
 use crate::db::raw::NewRow;
 use crate::reading::fingerprint;
 use crate::reading::{Batch, Definition, Value};
-
-/// What a name takes of the file: a row, and an entry of the index, whose pages are two thirds full, and which
-/// goes on in a page of its own where it is long.
-pub(super) fn name_bytes(bytes: u64, page_bytes: u64) -> u64 {
-    let beyond = if bytes > page_bytes / 5 {
-        page_bytes
-    } else {
-        0
-    };
-    bytes * 5 / 2 + 40 + beyond
-}
 
 #[derive(Clone, Copy)]
 pub(super) struct KnownSeries {
@@ -30,25 +19,30 @@ pub(super) struct KnownSeries {
 
 /// What comes of the rows that were inserted.
 struct Inserted {
-    fingerprint: u64,
     tail: Tail,
     /// Those that were completed.
     spans: Vec<Span>,
 }
 
+fn text_bytes(value: Value<'_>) -> u64 {
+    match value {
+        Value::Text(text) => text.len() as u64,
+        _ => 0,
+    }
+}
+
 impl Inserted {
     fn add(&mut self, id: i64, time_ns: i64, series: u64, value: Value<'_>) {
         let fingerprint = fingerprint::fingerprint(id, time_ns, series, value);
-        self.fingerprint = self.fingerprint.wrapping_add(fingerprint);
-        self.spans.extend(self.tail.add(id, time_ns));
+        self.spans
+            .extend(self.tail.add(id, time_ns, text_bytes(value), fingerprint));
     }
 }
 
 impl Db {
-    /// Inserts the rows; gives the run's new fingerprint, and the readings after the last span.
-    pub(super) fn insert(&mut self, batch: &Batch) -> Result<(u64, Tail), Error> {
+    /// Inserts the rows; returns the readings after the last span.
+    pub(super) fn insert(&mut self, batch: &Batch) -> Result<Tail, Error> {
         let mut inserted = Inserted {
-            fingerprint: self.fingerprint,
             tail: self.tail,
             spans: Vec::new(),
         };
@@ -61,7 +55,7 @@ impl Db {
         }
         self.insert_rows(batch, from..batch.rows().len(), &mut inserted)?;
         for span in &inserted.spans {
-            spans::write(&mut self.raw, self.statements.add_span, span)?;
+            span.write(&mut self.raw, self.statements.add_span)?;
         }
         for step in batch.clock_steps() {
             let numbers = [self.run, self.next_id + step.from as i64 - 1, step.step_ns]
@@ -69,7 +63,7 @@ impl Db {
             let statement = self.statements.add_clock_step;
             self.raw.run("note a clock step in", statement, &numbers)?;
         }
-        Ok((inserted.fingerprint, inserted.tail))
+        Ok(inserted.tail)
     }
 
     /// Rows of which every slot has its meaning. The first gets its id from us, as the table may be empty or
@@ -139,8 +133,6 @@ impl Db {
                 let added = self
                     .raw
                     .query(operation, self.statements.add_series, &names)?;
-                let bytes = (series.sensor.len() + series.field.len()) as u64;
-                self.names_bytes += name_bytes(bytes, self.page_bytes);
                 added.ok_or_else(|| {
                     Error::new(
                         operation,

@@ -28,7 +28,7 @@ pub use crate::db::raw::version;
 pub use crate::db::{Class, Error};
 pub use backup::{HEADER_BYTES, Snapshot, is_seawall};
 pub use check::{Audit, audit};
-pub use expiry::{Expired, Pages, Surplus};
+pub use expiry::{OldestSpan, Pages, Surplus};
 pub use read::{Names, Position, Reader, Reading, Times, look_before_reading};
 
 use crate::db::checkpoint::CheckpointMode;
@@ -38,7 +38,6 @@ use crate::place;
 use crate::place::mark;
 use crate::reading::{Batch, Counts, Mark, Value};
 use crate::sys;
-use expiry::Retention;
 use insert::KnownSeries;
 use spans::Tail;
 
@@ -137,10 +136,10 @@ struct Statements {
     end_run: Statement,
     drop_readings: Statement,
     drop_clock_steps: Statement,
-    drop_spans: Statement,
-    cut_span: Statement,
-    expire_run: Statement,
-    first_not_before: Statement,
+    drop_span: Statement,
+    expire_runs: Statement,
+    drop_clients: Statement,
+    count_spans: Statement,
     page_count: Statement,
     freelist_count: Statement,
 }
@@ -163,10 +162,10 @@ impl Statements {
             end_run: raw.prepare(schema::END_RUN)?,
             drop_readings: raw.prepare(schema::DROP_READINGS)?,
             drop_clock_steps: raw.prepare(schema::DROP_CLOCK_STEPS)?,
-            drop_spans: raw.prepare(schema::DROP_SPANS)?,
-            cut_span: raw.prepare(schema::CUT_SPAN)?,
-            expire_run: raw.prepare(schema::EXPIRE_RUN)?,
-            first_not_before: raw.prepare(schema::FIRST_NOT_BEFORE)?,
+            drop_span: raw.prepare(schema::DROP_SPAN)?,
+            expire_runs: raw.prepare(schema::EXPIRE_RUNS)?,
+            drop_clients: raw.prepare(schema::DROP_CLIENTS)?,
+            count_spans: raw.prepare(schema::COUNT_SPANS)?,
             page_count: raw.prepare(schema::PAGE_COUNT)?,
             freelist_count: raw.prepare(schema::FREELIST_COUNT)?,
         })
@@ -195,13 +194,9 @@ pub struct Db {
     committed: i64,
     counts: Counts,
     checkpoints: i64,
-    fingerprint: u64,
     tail: Tail,
-    retention: Retention,
     /// By slot.
     series: Vec<KnownSeries>,
-    /// About what the names of all series take in the file.
-    names_bytes: u64,
 }
 
 impl Db {
@@ -233,11 +228,10 @@ impl Db {
         let begun = begin_run(&mut raw, is_new, start, mark).and_then(|begun| {
             // Within the transaction: after it nothing may fail, or the run would be there twice.
             let statements = Statements::prepare(&mut raw)?;
-            let tail = spans::find_tail(&mut raw, statements.add_span, begun.next_id)?;
             raw.execute("commit to", schema::COMMIT)?;
-            Ok((begun, statements, tail))
+            Ok((begun, statements))
         });
-        let (begun, statements, tail) = match begun {
+        let (begun, statements) = match begun {
             Ok(begun) => begun,
             Err(e) => {
                 // Where this fails too, SQLite has rolled back already.
@@ -258,11 +252,8 @@ impl Db {
             committed: 0,
             counts: Counts::default(),
             checkpoints: 0,
-            fingerprint: 0,
-            tail,
-            retention: Retention::default(),
+            tail: begun.tail,
             series: Vec::new(),
-            names_bytes: begun.names_bytes,
         };
         db.bring_in_start()?;
         Ok(db)
@@ -285,11 +276,6 @@ impl Db {
     /// Readings of this run in the file.
     pub fn committed(&self) -> i64 {
         self.committed
-    }
-
-    /// About what the names of all series take in the file, which stays when readings go.
-    pub fn names_bytes(&self) -> u64 {
-        self.names_bytes
     }
 
     /// `PAGE_BYTES`, unless somebody has made the file anew with other pages.
@@ -331,24 +317,22 @@ impl Db {
         self.synchronous(sync)?;
         // A slot may be given to another series within the batch; should the commit fail, the next try
         // has to begin with the meaning that it had before.
-        let known =
-            (!batch.definitions().is_empty()).then(|| (self.series.clone(), self.names_bytes));
+        let known = (!batch.definitions().is_empty()).then(|| self.series.clone());
         let result = self.transaction(|db| {
-            let (fingerprint, tail) = db.insert(batch)?;
+            let tail = db.insert(batch)?;
             let mut counts = db.counts;
             counts.add(batch.counts);
             let committed = db.committed + batch.rows().len() as i64;
-            db.write_counts(committed, counts, fingerprint)?;
+            db.write_counts(committed, counts, tail.fingerprint())?;
             db.settle_clients(batch)?;
             let resumes = db.resumes(batch)?;
-            Ok((committed, counts, fingerprint, tail, resumes))
+            Ok((committed, counts, tail, resumes))
         });
         match result {
-            Ok((committed, counts, fingerprint, tail, resumes)) => {
+            Ok((committed, counts, tail, resumes)) => {
                 self.next_id += batch.rows().len() as i64;
                 self.committed = committed;
                 self.counts = counts;
-                self.fingerprint = fingerprint;
                 self.tail = tail;
                 Ok(Committed {
                     marks: batch.marks().to_vec(),
@@ -356,9 +340,8 @@ impl Db {
                 })
             }
             Err(e) => {
-                if let Some((series, names_bytes)) = known {
+                if let Some(series) = known {
                     self.series = series;
-                    self.names_bytes = names_bytes;
                 }
                 Err(e)
             }
@@ -372,9 +355,11 @@ impl Db {
 
     /// Ends the run in its row, synced.
     pub fn end_run(&mut self, now_ns: i64, reason: &str) -> Result<(), Error> {
+        // The last words of a run are not kept out by `--max-size`.
+        self.set_pages_max(u64::MAX)?;
         self.synchronous(Sync::Full)?;
         self.transaction(|db| {
-            db.write_counts(db.committed, db.counts, db.fingerprint)?;
+            db.write_counts(db.committed, db.counts, db.tail.fingerprint())?;
             db.raw.run(
                 "end the run in",
                 db.statements.end_run,
@@ -460,7 +445,7 @@ impl Db {
         &mut self,
         committed: i64,
         counts: Counts,
-        fingerprint: u64,
+        tail_fingerprint: u64,
     ) -> Result<(), Error> {
         let numbers = [
             self.run,
@@ -469,7 +454,7 @@ impl Db {
             counts.rejected as i64,
             counts.errors as i64,
             self.checkpoints,
-            fingerprint as i64,
+            tail_fingerprint as i64,
         ]
         .map(|n| Some(Value::Integer(n)));
         self.raw
@@ -516,10 +501,14 @@ fn identify(raw: &mut Connection) -> Result<bool, Error> {
             } else {
                 error::NOT_SEAWALL
             },
-            format!(
-                "its layout is version {layout}, this seawall knows version {}",
-                schema::LAYOUT
-            ),
+            if layout == "1" {
+                "it was written by an unreleased version of seawall (layout 1), which this one does not read; record to a new file".to_owned()
+            } else {
+                format!(
+                    "its layout is version {layout}, this seawall knows version {}",
+                    schema::LAYOUT
+                )
+            },
         ));
     }
     Ok(false)
@@ -558,11 +547,11 @@ fn code_in(finding: &str) -> Option<c_int> {
 
 struct Begun {
     page_bytes: u64,
-    names_bytes: u64,
     device: String,
     unclean: Vec<Unclean>,
     run: i64,
     next_id: i64,
+    tail: Tail,
 }
 
 /// Leaves more ids than any device gives.
@@ -592,11 +581,6 @@ fn begin_run(
     }
     let device = raw.answer(operation, schema::GET_DEVICE)?;
     let page_bytes = pragma::page_bytes(raw)?;
-    let mut names_bytes = 0;
-    raw.rows(operation, schema::LIST_NAME_BYTES, |row| {
-        names_bytes += insert::name_bytes(row.integer(0) as u64, page_bytes);
-        true
-    })?;
     let mut next_id = 1;
     raw.rows(operation, schema::NEXT_ID, |row| {
         next_id = row.integer(0);
@@ -608,6 +592,7 @@ fn begin_run(
         return Err(error::corrupt(operation, raw.path(), message));
     }
     let unclean = close_runs(raw, start, &device, next_id, mark)?;
+    let tail = spans::find_tail(raw, next_id)?;
     let add = raw.prepare(schema::ADD_RUN)?;
     let run = raw
         .query(
@@ -618,6 +603,7 @@ fn begin_run(
                 start.boot_id.as_deref().map(Value::Text),
                 Some(Value::Integer(start.boot_ns)),
                 Some(Value::Integer(next_id)),
+                Some(Value::Integer(tail.fingerprint() as i64)),
             ],
         )?
         .ok_or_else(|| Error::new(operation, raw.path(), ffi::SQLITE_ERROR, "no id returned"))?;
@@ -626,8 +612,8 @@ fn begin_run(
         unclean,
         run,
         next_id,
+        tail,
         page_bytes,
-        names_bytes,
     })
 }
 

@@ -31,12 +31,9 @@ const CACHE_KIB: i64 = 256;
 
 const NEXT_READING: &CStr = c"SELECT id FROM readings WHERE id > ?1 ORDER BY id LIMIT 1";
 const NEWEST_READING: &CStr = c"SELECT id, time_ns FROM readings ORDER BY id DESC LIMIT 1";
-/// From the spans, besides the first, of which retention may have taken a part, and what comes after the last.
+/// From the spans, and what comes after the last.
 const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
     SELECT oldest_ns AS oldest, newest_ns AS newest FROM spans
-      WHERE first_id > (SELECT first_id FROM spans ORDER BY first_id LIMIT 1)
-    UNION ALL SELECT time_ns, time_ns FROM readings
-      WHERE id <= (SELECT last_id FROM spans ORDER BY first_id LIMIT 1)
     UNION ALL SELECT time_ns, time_ns FROM readings
       WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1)
   ) HAVING count(*) > 0";

@@ -30,7 +30,7 @@ CREATE TABLE runs(
   errors INTEGER NOT NULL DEFAULT 0,      -- failures of sources and of commits
   checkpoints INTEGER NOT NULL DEFAULT 0, -- without those of the stop itself
   first_id INTEGER NOT NULL,       -- of the readings of this run
-  fingerprint INTEGER NOT NULL DEFAULT 0, -- sum over its readings, see `seawall check`
+  tail_fingerprint INTEGER NOT NULL DEFAULT 0, -- in the last run: sum over the readings after the last span
   expired INTEGER NOT NULL DEFAULT 0,     -- of those committed, readings that retention dropped
   repeated INTEGER NOT NULL DEFAULT 0,    -- readings that were sent again and not stored again
   written_bytes INTEGER,           -- by the process, as the kernel counts them; NULL where it was not asked
@@ -56,7 +56,8 @@ CREATE TABLE spans(
   first_id INTEGER PRIMARY KEY,    -- of some thousand readings in order of id
   last_id INTEGER NOT NULL,
   oldest_ns INTEGER NOT NULL,      -- least and greatest time_ns among them
-  newest_ns INTEGER NOT NULL
+  newest_ns INTEGER NOT NULL,
+  fingerprint INTEGER NOT NULL     -- sum over its readings, see `seawall check`
 );
 CREATE VIEW spans_to_now AS SELECT first_id, last_id, oldest_ns, newest_ns FROM spans
   UNION ALL SELECT coalesce((SELECT last_id + 1 FROM spans ORDER BY first_id DESC LIMIT 1), 1), 9223372036854775807,
@@ -122,21 +123,25 @@ pub const FIND_SERIES: &CStr =
 pub const ADD_SERIES: &CStr =
     c"INSERT INTO series(sensor, field, type) VALUES(?1, ?2, ?3) RETURNING id";
 pub const COUNT_RUN: &CStr = c"UPDATE runs SET committed = ?2, dropped = ?3, rejected = ?4,
-    errors = ?5, checkpoints = ?6, fingerprint = ?7 WHERE id = ?1";
+    errors = ?5, checkpoints = ?6, tail_fingerprint = ?7 WHERE id = ?1";
 pub const END_RUN: &CStr = c"UPDATE runs SET ended_ns = ?2, reason = ?3 WHERE id = ?1";
 pub const ADD_CLOCK_STEP: &CStr =
     c"INSERT INTO clock_steps(run, after_id, step_ns) VALUES(?1, ?2, ?3)";
 pub const ADD_SPAN: &CStr =
-    c"INSERT INTO spans(first_id, last_id, oldest_ns, newest_ns) VALUES(?1, ?2, ?3, ?4)";
-pub const LIST_TAIL: &CStr = c"SELECT id, time_ns FROM readings
+    c"INSERT INTO spans(first_id, last_id, oldest_ns, newest_ns, fingerprint)
+    VALUES(?1, ?2, ?3, ?4, ?5)";
+pub const LIST_TAIL: &CStr = c"SELECT id, time_ns, iif(typeof(value) = 'text', octet_length(value), 0) FROM readings
     WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1) ORDER BY id";
 pub const SET_CLIENT: &CStr = c"INSERT INTO clients(name, lines, seen_ns) VALUES(?1, ?2, ?3)
     ON CONFLICT(name) DO UPDATE SET lines = excluded.lines, seen_ns = excluded.seen_ns";
 pub const GET_CLIENT: &CStr = c"SELECT lines FROM clients WHERE name = ?1";
 pub const ADD_DEVICE: &CStr = c"INSERT INTO device(id) VALUES(?1)";
 pub const GET_DEVICE: &CStr = c"SELECT id FROM device";
-pub const ADD_RUN: &CStr = c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id, device)
-    VALUES(?1, ?2, ?3, ?4, (SELECT id FROM device)) RETURNING id";
+pub const ADD_RUN: &CStr =
+    c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id, tail_fingerprint, device)
+    VALUES(?1, ?2, ?3, ?4, ?5, (SELECT id FROM device)) RETURNING id";
+/// The fingerprint of the readings after the last span, which the last run's row holds.
+pub const TAIL_FINGERPRINT: &CStr = c"SELECT tail_fingerprint FROM runs ORDER BY id DESC LIMIT 1";
 pub const LAST_RUN: &CStr = c"SELECT id, ended_ns IS NULL FROM runs ORDER BY id DESC LIMIT 1";
 pub const LOSE_READINGS: &CStr =
     c"UPDATE runs SET reason = 'lost', lost_from_id = ?2, lost_to_id = ?3 WHERE id = ?1";
@@ -150,36 +155,37 @@ pub const OPEN_RUNS: &CStr = c"SELECT id, committed FROM runs WHERE ended_ns IS 
 pub const CLOSE_OPEN_RUNS: &CStr =
     c"UPDATE runs SET ended_ns = ?1, reason = ?2 WHERE ended_ns IS NULL";
 
-pub const OLDEST: &CStr = c"SELECT id, time_ns FROM readings ORDER BY id LIMIT 1";
+/// The span at the old end, which retention drops next.
+pub const OLDEST_SPAN: &CStr =
+    c"SELECT first_id, last_id, newest_ns FROM spans ORDER BY first_id LIMIT 1";
+/// How many spans there are, up to ?1.
+pub const COUNT_SPANS: &CStr = c"SELECT count(*) FROM (SELECT 1 FROM spans LIMIT ?1)";
 pub const NEWEST_OF_SPANS: &CStr = c"SELECT newest_ns FROM spans";
-pub const FIRST_NOT_BEFORE: &CStr =
-    c"SELECT id FROM readings WHERE id < ?1 AND time_ns >= ?2 ORDER BY id LIMIT 1";
-pub const LIST_OLDEST: &CStr =
-    c"SELECT r.id, r.time_ns, r.series, r.value, s.sensor, s.field, s.type
-    FROM readings AS r LEFT JOIN series AS s ON s.id = r.series ORDER BY r.id";
-pub const LIST_RUNS_WITH_READINGS: &CStr = c"SELECT id, first_id, fingerprint FROM runs
-    WHERE expired < committed ORDER BY first_id, id";
-pub const DROP_READINGS: &CStr = c"DELETE FROM readings WHERE id < ?1";
-pub const DROP_CLOCK_STEPS: &CStr = c"DELETE FROM clock_steps WHERE after_id + 1 < ?1";
-pub const DROP_SPANS: &CStr = c"DELETE FROM spans WHERE last_id < ?1";
-pub const CUT_SPAN: &CStr = c"UPDATE spans SET first_id = ?1 WHERE first_id < ?1";
-pub const EXPIRE_RUN: &CStr =
-    c"UPDATE runs SET expired = expired + ?2, fingerprint = ?3 WHERE id = ?1";
+pub const DROP_READINGS: &CStr = c"DELETE FROM readings WHERE id <= ?1";
+pub const DROP_CLOCK_STEPS: &CStr = c"DELETE FROM clock_steps WHERE after_id < ?1";
+pub const DROP_SPAN: &CStr = c"DELETE FROM spans WHERE last_id <= ?1";
+/// Of the readings ?1 to ?2, each run that holds some counts its own. The runs before the one that holds ?1 are
+/// not looked at.
+pub const EXPIRE_RUNS: &CStr = c"UPDATE runs
+    SET expired = expired + min(first_id + committed, ?2 + 1) - max(first_id, ?1)
+    WHERE first_id BETWEEN (SELECT coalesce(max(first_id), 0) FROM runs WHERE first_id <= ?1) AND ?2
+      AND first_id + committed > ?1 AND committed > 0";
+pub const DROP_CLIENTS: &CStr = c"DELETE FROM clients WHERE seen_ns < ?1";
 pub const PAGE_COUNT: &CStr = c"PRAGMA page_count";
 pub const FREELIST_COUNT: &CStr = c"PRAGMA freelist_count";
 
 pub const LIST_RUNS: &CStr =
-    c"SELECT id, first_id, committed, fingerprint, ended_ns, reason, expired, lost_from_id, lost_to_id
+    c"SELECT id, first_id, committed, tail_fingerprint, ended_ns, reason, expired, lost_from_id, lost_to_id,
+    device
     FROM runs ORDER BY id";
 pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
-pub const LIST_NAME_BYTES: &CStr =
-    c"SELECT length(CAST(sensor AS BLOB)) + length(CAST(field AS BLOB)) FROM series";
 pub const LIST_SPANS: &CStr =
-    c"SELECT first_id, last_id, oldest_ns, newest_ns FROM spans ORDER BY first_id";
+    c"SELECT first_id, last_id, oldest_ns, newest_ns, fingerprint FROM spans ORDER BY first_id";
 pub const LIST_ALL_SPANS: &CStr =
     c"SELECT first_id, last_id, oldest_ns, newest_ns FROM spans_to_now ORDER BY first_id";
 pub const LIST_WRONG_CLIENTS: &CStr = c"SELECT name FROM clients
-    WHERE typeof(name) <> 'text' OR typeof(lines) <> 'integer' OR lines < 1";
+    WHERE typeof(name) <> 'text' OR typeof(lines) <> 'integer' OR lines < 1
+    OR typeof(seen_ns) <> 'integer'";
 pub const LIST_READINGS: &CStr = c"SELECT id, time_ns, series, value FROM readings ORDER BY id";
 pub const LIST_SCHEMA: &CStr =
     c"SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name";

@@ -1,9 +1,9 @@
-//! The sparse index on time: for each `SPAN_READINGS` readings in order of id, the oldest and the newest
-//! time among them.
+//! Spans: the readings in order of id, cut into pieces of some thousand. A span has the oldest and the newest
+//! time of its readings, which makes it the sparse index on time, and the sum of their fingerprints.
 //!
-//! A span is written in the transaction that completes it, so that a reader finds every reading in a span
-//! or after the last one. Readings that come late only make their span wider. The recorder keeps it up;
-//! whoever looks for a time asks `ranges` where to look.
+//! A span is written in the transaction that completes it, so that a reader finds every reading in a span or
+//! after the last one. The sum over the readings after the last span stands in the row of the last run, which
+//! each commit writes anyway. Readings that come late only make their span wider. Retention drops whole spans.
 
 use std::ops::RangeInclusive;
 
@@ -14,15 +14,17 @@ use crate::reading::Value;
 /// Readings in a span. Fewer make the index finer, and touch its page in more commits: at batches of 1000, 1024
 /// would cost 3 % more bytes written to the -wal, this costs less than 1 %.
 pub const SPAN_READINGS: i64 = 4096;
+/// Text in a span, so that one step of retention takes no more of the file where values are long.
+pub const SPAN_TEXT_BYTES: u64 = 128 * 1024;
 
 /// The readings after the last span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tail {
-    /// The first that is in no span, whether it is there yet or not.
-    first_id: i64,
+    /// Readings and the text in them.
     readings: i64,
-    oldest_ns: i64,
-    newest_ns: i64,
+    text_bytes: u64,
+    /// As a span; its end is the newest reading that is there.
+    span: Span,
 }
 
 /// A span that is complete.
@@ -32,64 +34,107 @@ pub(super) struct Span {
     last_id: i64,
     oldest_ns: i64,
     newest_ns: i64,
+    fingerprint: u64,
+}
+
+impl Span {
+    pub fn write(&self, raw: &mut Connection, add: Statement) -> Result<(), Error> {
+        let numbers = [
+            self.first_id,
+            self.last_id,
+            self.oldest_ns,
+            self.newest_ns,
+            self.fingerprint as i64,
+        ];
+        let numbers = numbers.map(|n| Some(Value::Integer(n)));
+        raw.run("add a span to", add, &numbers)
+    }
 }
 
 impl Tail {
+    /// `first_id`: the first that is in no span, whether it is there yet or not.
     pub fn new(first_id: i64) -> Self {
         Tail {
-            first_id,
             readings: 0,
-            oldest_ns: i64::MAX,
-            newest_ns: i64::MIN,
+            text_bytes: 0,
+            span: Span {
+                first_id,
+                last_id: first_id - 1,
+                oldest_ns: i64::MAX,
+                newest_ns: i64::MIN,
+                fingerprint: 0,
+            },
         }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.readings == 0
     }
 
     /// `i64::MIN` if there is none.
     pub fn newest_ns(&self) -> i64 {
-        self.newest_ns
+        self.span.newest_ns
     }
 
-    /// Takes in the reading `id`, the next one; gives the span that it completes.
-    pub fn add(&mut self, id: i64, time_ns: i64) -> Option<Span> {
+    pub fn first_id(&self) -> i64 {
+        self.span.first_id
+    }
+
+    pub fn fingerprint(&self) -> u64 {
+        self.span.fingerprint
+    }
+
+    /// All of it as a span; None where it is empty.
+    pub fn span(&self) -> Option<Span> {
+        (!self.is_empty()).then_some(self.span)
+    }
+
+    fn count(&mut self, id: i64, time_ns: i64, text_bytes: u64) {
         self.readings += 1;
-        self.oldest_ns = self.oldest_ns.min(time_ns);
-        self.newest_ns = self.newest_ns.max(time_ns);
-        if self.readings < SPAN_READINGS {
+        self.text_bytes += text_bytes;
+        self.span.last_id = id;
+        self.span.oldest_ns = self.span.oldest_ns.min(time_ns);
+        self.span.newest_ns = self.span.newest_ns.max(time_ns);
+    }
+
+    /// Takes in the reading `id`, the next one; returns the span that it completes.
+    pub fn add(
+        &mut self,
+        id: i64,
+        time_ns: i64,
+        text_bytes: u64,
+        fingerprint: u64,
+    ) -> Option<Span> {
+        self.count(id, time_ns, text_bytes);
+        self.span.fingerprint = self.span.fingerprint.wrapping_add(fingerprint);
+        if self.readings < SPAN_READINGS && self.text_bytes < SPAN_TEXT_BYTES {
             return None;
         }
-        let span = Span {
-            first_id: self.first_id,
-            last_id: id,
-            oldest_ns: self.oldest_ns,
-            newest_ns: self.newest_ns,
-        };
-        *self = Tail::new(id.saturating_add(1));
+        let span = self.span;
+        *self = Tail::new(id + 1);
         Some(span)
     }
 }
 
-pub(super) fn write(raw: &mut Connection, add: Statement, span: &Span) -> Result<(), Error> {
-    let numbers = [span.first_id, span.last_id, span.oldest_ns, span.newest_ns];
-    let numbers = numbers.map(|n| Some(Value::Integer(n)));
-    raw.run("index the times in", add, &numbers)
-}
-
-/// Within a transaction: what a start needs to know of the readings after the last span. `next_id` is the
-/// id that the next reading gets.
-pub(super) fn find_tail(raw: &mut Connection, add: Statement, next_id: i64) -> Result<Tail, Error> {
-    let mut tail = None;
-    let mut spans = Vec::new();
-    raw.rows("read the times of", schema::LIST_TAIL, |row| {
-        let (id, time_ns) = (row.integer(0), row.integer(1));
-        let tail = tail.get_or_insert_with(|| Tail::new(id));
-        // None is completed here unless somebody took spans away; then they are made again.
-        spans.extend(tail.add(id, time_ns));
+/// What a start needs to know of the readings after the last span. Their fingerprint is the one that was
+/// written with them and is not summed up anew, so that what was damaged since is still found. `next_id` is
+/// the id that the next reading gets.
+pub(super) fn find_tail(raw: &mut Connection, next_id: i64) -> Result<Tail, Error> {
+    let operation = "read the last readings of";
+    let mut tail = Tail::new(next_id);
+    raw.rows(operation, schema::LIST_TAIL, |row| {
+        let id = row.integer(0);
+        if tail.is_empty() {
+            tail = Tail::new(id);
+        }
+        tail.count(id, row.integer(1), row.integer(2).max(0) as u64);
         true
     })?;
-    for span in &spans {
-        write(raw, add, span)?;
-    }
-    Ok(tail.unwrap_or(Tail::new(next_id)))
+    raw.rows(operation, schema::TAIL_FINGERPRINT, |row| {
+        tail.span.fingerprint = row.integer(0) as u64;
+        false
+    })?;
+    Ok(tail)
 }
 
 /// Where the readings from `since_ns` to `until_ns` can be: in these ranges of ids and nowhere else, though
@@ -116,20 +161,22 @@ pub fn ranges(
     Ok(ranges)
 }
 
-/// Holds the spans against the readings, for `check`.
+/// Compares the spans with the readings, for `check`.
 pub(super) struct Examiner {
     spans: Vec<Span>,
     /// The span that the next reading is in, or is before.
     at: usize,
     oldest_ns: i64,
     newest_ns: i64,
-    is_empty: bool,
-    /// A reading before the first span was told.
+    /// Of the readings that were seen of this span.
+    readings: i64,
+    fingerprint: u64,
+    /// A reading before the first span was reported.
     is_uncovered: bool,
 }
 
 impl Examiner {
-    /// Reads the spans; what is wrong with them alone is told to `wrong`.
+    /// Reads the spans; what is wrong with them alone is passed to `wrong`.
     pub fn new(raw: &mut Connection, wrong: &mut dyn FnMut(String)) -> Result<Self, Error> {
         let mut spans: Vec<Span> = Vec::new();
         raw.rows("check", schema::LIST_SPANS, |row| {
@@ -138,6 +185,7 @@ impl Examiner {
                 last_id: row.integer(1),
                 oldest_ns: row.integer(2),
                 newest_ns: row.integer(3),
+                fingerprint: row.integer(4) as u64,
             };
             let follows = spans
                 .last()
@@ -156,58 +204,74 @@ impl Examiner {
             at: 0,
             oldest_ns: i64::MAX,
             newest_ns: i64::MIN,
-            is_empty: true,
+            readings: 0,
+            fingerprint: 0,
             is_uncovered: false,
         })
     }
 
     /// The next reading, in order of id.
-    pub fn look(&mut self, id: i64, time_ns: i64, wrong: &mut dyn FnMut(String)) {
+    pub fn add(&mut self, id: i64, time_ns: i64, fingerprint: u64, wrong: &mut dyn FnMut(String)) {
         while self.spans.get(self.at).is_some_and(|s| s.last_id < id) {
             self.end_span(wrong);
         }
-        let Some(span) = self.spans.get(self.at) else {
-            return;
-        };
-        if span.first_id > id {
+        let is_before = self.spans.get(self.at).is_some_and(|s| s.first_id > id);
+        if is_before {
             // Between two spans there is no room, as was looked at; this is before the first.
             if !std::mem::replace(&mut self.is_uncovered, true) {
                 wrong(format!("reading {id} is in no span"));
             }
-        } else {
-            self.is_empty = false;
-            self.oldest_ns = self.oldest_ns.min(time_ns);
-            self.newest_ns = self.newest_ns.max(time_ns);
+            return;
         }
+        self.readings += 1;
+        self.oldest_ns = self.oldest_ns.min(time_ns);
+        self.newest_ns = self.newest_ns.max(time_ns);
+        self.fingerprint = self.fingerprint.wrapping_add(fingerprint);
     }
 
     fn end_span(&mut self, wrong: &mut dyn FnMut(String)) {
         let Some(span) = self.spans.get(self.at) else {
             return;
         };
-        let cut = self.at == 0 && span.last_id - span.first_id + 1 < SPAN_READINGS;
-        // Of a span that was cut the times may be wider than what is left of it.
-        let is_right = if cut {
-            span.oldest_ns <= self.oldest_ns && span.newest_ns >= self.newest_ns
-        } else {
-            span.oldest_ns == self.oldest_ns && span.newest_ns == self.newest_ns
-        };
-        if self.is_empty || !is_right {
+        let (first, last) = (span.first_id, span.last_id);
+        if self.readings == 0
+            || span.oldest_ns != self.oldest_ns
+            || span.newest_ns != self.newest_ns
+        {
             wrong(format!(
-                "the span of readings {} to {} does not have their times",
-                span.first_id, span.last_id
+                "the span of readings {first} to {last} does not have their times"
+            ));
+        }
+        // Where readings are missing, that is reported already.
+        let is_whole = self.readings == last.saturating_sub(first).saturating_add(1);
+        if is_whole && span.fingerprint != self.fingerprint {
+            wrong(format!(
+                "a reading of {first} to {last} is not as it was recorded: their fingerprint does not match"
             ));
         }
         self.at += 1;
-        self.is_empty = true;
+        self.readings = 0;
+        self.fingerprint = 0;
         self.oldest_ns = i64::MAX;
         self.newest_ns = i64::MIN;
     }
 
-    /// After the last reading.
-    pub fn end(mut self, wrong: &mut dyn FnMut(String)) {
+    /// After the last reading. `next_id` is the id that the next reading gets, `left` the readings that the
+    /// runs count, `fingerprint` what the last run's row says of those after the last span.
+    pub fn end(mut self, next_id: i64, left: i64, fingerprint: u64, wrong: &mut dyn FnMut(String)) {
         while self.at < self.spans.len() {
             self.end_span(wrong);
+        }
+        let first = match self.spans.last() {
+            Some(span) => span.last_id.saturating_add(1),
+            None => next_id.saturating_sub(left),
+        };
+        let is_whole = self.readings == next_id.saturating_sub(first);
+        if is_whole && fingerprint != self.fingerprint {
+            wrong(format!(
+                "a reading of {first} to {} is not as it was recorded: their fingerprint does not match",
+                next_id - 1
+            ));
         }
     }
 }
