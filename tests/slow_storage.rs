@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use support::mounts::Mount;
 use support::shim::Shim;
-use support::{Dir, Ended, Running, assert_sound, count, fields, sql, until};
+use support::{Dir, Ended, Running, assert_sound, count, fields, seawall, sql, until};
 
 /// A filesystem, served by a FUSE process of one thread, of which the syncs can be made slow; while one is
 /// made nothing else is served.
@@ -167,4 +167,37 @@ fn a_stop_keeps_its_deadline_though_the_folder_of_its_socket_stalls() {
     let next = start(&db, &format!("--source unix:{}", socket.display()));
     assert_eq!(next.stop(libc::SIGTERM).code(), 0);
     assert!(!socket.exists());
+}
+
+/// The kernel has the inode of a file that is open, and of the folders above it, in memory.
+#[test]
+fn status_answers_while_the_disk_hangs() {
+    const STALL: Duration = Duration::from_secs(14);
+    const SOON: Duration = Duration::from_secs(5);
+    let Some(disk) = SlowDisk::new() else { return };
+    let Some(inner) = Mount::image_in(Some(disk.mount.at()), "ext4", 64, &["-q"]) else {
+        return;
+    };
+    let db = inner.file("x.db");
+    let run = start(
+        &db,
+        "--source sim:sensors=8,rate=125 --synchronous full --commit-interval 100ms --log-level debug",
+    );
+    until("it records", || (commits(&run) > 3).then_some(()));
+    let status = || {
+        let began = Instant::now();
+        let (code, out, _) = seawall(&["status", "--db", db.to_str().unwrap()]);
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+        (code, out)
+    };
+    disk.stall(STALL);
+    until("the disk is reported", || {
+        let (code, out) = status();
+        (code == 1 && out.contains("reason=the disk has not answered, for 1")).then_some(())
+    });
+    disk.stall(Duration::ZERO);
+    until("it records again", || (status().0 == 0).then_some(()));
+    let ended = run.stop(libc::SIGTERM);
+    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+    assert_sound(&db);
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use support::{BINARY, Dir, Holder, Running, seawall, until};
 
@@ -186,6 +187,44 @@ fn an_answer_that_comes_a_byte_at_a_time_is_not_waited_for() {
     assert_eq!(code, 1);
     assert!(said["reason"].contains("no report within"), "{said:?}");
     dribbler.join().unwrap();
+}
+
+#[test]
+fn a_recorder_that_is_stopped_and_one_whose_backlog_is_full_are_not_waited_for() {
+    let dir = Dir::new("status-stopped");
+    let db = dir.file("x.db");
+    let recorder = record(&db, &[]);
+    let file = fs::metadata(&db).unwrap();
+    let name = format!("seawall-{:x}-{:x}", file.dev(), file.ino());
+    let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+    recorder.signal(libc::SIGSTOP);
+    let ask_in_time = || {
+        let began = Instant::now();
+        let (code, said) = of(&db);
+        assert_eq!(code, 1);
+        assert!(said["reason"].contains("no report within"), "{said:?}");
+        assert!(began.elapsed() < Duration::from_secs(7));
+    };
+    ask_in_time();
+    // Until no more fit into the backlog, which one finds out by waiting.
+    let (connected, more) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok(stream) = UnixStream::connect_addr(&address) {
+            if connected.send(stream).is_err() {
+                break;
+            }
+        }
+    });
+    let mut waiting = Vec::new();
+    while let Ok(stream) = more.recv_timeout(Duration::from_millis(500)) {
+        waiting.push(stream);
+    }
+    assert!(waiting.len() > 10, "{}", waiting.len());
+    ask_in_time();
+    recorder.signal(libc::SIGCONT);
+    drop((waiting, more));
+    until("it answers again", || (of(&db).0 == 0).then_some(()));
+    assert_eq!(recorder.stop(libc::SIGTERM).code(), 0);
 }
 
 #[test]

@@ -1,4 +1,11 @@
 //! `status`: asks the running recorder over a local socket and prints its report.
+//!
+//! The socket is named after device and inode of the file, so that every path and every link to it leads to its
+//! recorder, and a file of the same path in another container does not. To look them up needs no disk where a
+//! recorder has the file open: the kernel holds the inodes in memory, so that `status` answers while the disk
+//! hangs. A filesystem that asks a server (FUSE) may keep the look-up waiting as long as the server hangs; the
+//! container engine then counts the health check as failed by its own time limit. From there on everything ends
+//! within `ANSWER_WAIT`.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;

@@ -41,8 +41,18 @@ impl Mount {
 
     /// A filesystem in a file.
     pub fn image(kind: &str, megabytes: u64, options: &[&str]) -> Option<Self> {
+        Self::image_in(None, kind, megabytes, options)
+    }
+
+    /// A filesystem in a file in a folder, such as another mount: a disk that behaves as that one does.
+    pub fn image_in(
+        folder: Option<&Path>,
+        kind: &str,
+        megabytes: u64,
+        options: &[&str],
+    ) -> Option<Self> {
         Self::new(kind, |dir, at| {
-            let image = dir.file("image");
+            let image = folder.unwrap_or(dir.path()).join("image");
             let file = File::create(&image).unwrap();
             file.set_len(megabytes << 20).unwrap();
             run(Command::new(format!("mkfs.{kind}"))
