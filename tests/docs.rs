@@ -17,16 +17,21 @@ fn document(name: &str) -> String {
 }
 
 #[test]
-fn every_option_is_documented_with_its_variable_and_default() {
+fn every_option_is_documented_as_the_help_has_it() {
     let text = document("docs/interface.md");
     for (command, rows) in seawall::cli::table().unwrap() {
         for row in rows.iter().filter(|row| !row.flag.is_empty()) {
             let spelt = format!("{} {}", row.flag, row.value);
+            let limits = match row.limits.as_str() {
+                "" => String::new(),
+                limits => format!(" ({limits})"),
+            };
             let line = format!(
-                "| `{}` | `{}` | `{}` | ",
+                "| `{}` | `{}` | `{}` | {}{limits} |",
                 spelt.trim_end(),
                 row.variable,
-                row.default
+                row.default,
+                row.help
             );
             assert!(text.contains(&line), "{command}: no {line}");
         }

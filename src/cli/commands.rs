@@ -3,6 +3,7 @@
 //! An option is written once, as a call of `read` beside the field that it fills. A new command is a row of
 //! `COMMANDS` and its function.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::options::{Options, Usage};
@@ -148,7 +149,7 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
-fn db(o: &mut Options) -> Result<std::path::PathBuf, Usage> {
+fn db(o: &mut Options) -> Result<PathBuf, Usage> {
     let help = "the database; record makes it where there is none, and missing folders";
     o.read("--db PATH", "data/sensor_data.db", path(), help)
 }
@@ -214,9 +215,8 @@ fn record(o: &mut Options) -> Result<Invocation, Usage> {
             "auto",
             word(Synchronous::NAMES, Synchronous::parse),
             "normal: committed readings survive the death of the process and of the container; \
-             full: they survive a power cut too; auto: a commit that somebody is waiting to have \
-             acknowledged runs at full, every other one at normal, so an ack always survives a \
-             power cut",
+             full: they survive a power cut too; auto: a commit that a client or --ack waits for \
+             runs at full, every other one at normal, so an ack always survives a power cut",
         )?,
         checkpoint_interval: o.read(
             "--checkpoint-interval D",
@@ -254,8 +254,8 @@ fn record(o: &mut Options) -> Result<Invocation, Usage> {
             "--max-size SIZE",
             "none",
             or_none(size_from(MAX_SIZE_BYTES_MIN)),
-            "drop the oldest readings so that .db and -wal together stay under this size; more \
-             than the least for a --queue-rows over the default",
+            "drop the oldest readings so that .db and -wal together stay under this size; a \
+             --queue-rows over the default needs more than the least",
         )?,
         min_free_bytes: min_free(o)?,
         on_damage: o.read(
@@ -283,7 +283,7 @@ fn record(o: &mut Options) -> Result<Invocation, Usage> {
     if record.max_size_bytes.is_some_and(|max| max < least * MIB) {
         return Err(Usage(format!(
             "--max-size is too small for --queue-rows {}: that many readings at once need {least}MiB; \
-             give a greater --max-size or a smaller --queue-rows",
+             use a greater --max-size or a smaller --queue-rows",
             record.queue_rows
         )));
     }
@@ -328,7 +328,7 @@ fn show(o: &mut Options) -> Result<Invocation, Usage> {
             "--since T",
             "1h",
             or_none(time()),
-            "look at readings from this time on; none: at all",
+            "only readings of this time or later; none: all",
         )?,
         sensor: sensor(o)?,
         busy_timeout: busy_timeout(o)?,
@@ -343,15 +343,15 @@ fn export(o: &mut Options) -> Result<Invocation, Usage> {
             "csv",
             word(export::Format::NAMES, export::Format::parse),
             "csv: RFC 4180, with a header, text always in quotes; ndjson: an object a line; \
-             influx: line protocol, which recorded again gives the same readings, but for device, \
-             id and run, which it has no place for",
+             influx: line protocol, which recorded again makes the same readings, without device, \
+             id and run",
         )?,
         after: o.read(
             "--after [RUN:]ID",
             "0",
             position(),
-            "begin after this reading. With its run, those come too that a later run gave ids \
-             anew, after a power cut had taken readings that nobody had acknowledged",
+            "begin after this reading. With RUN, the readings of later runs are complete, also \
+             where a power cut took unacknowledged readings and a later run used their ids again",
         )?,
         since: o.read_own(
             "--since T",
@@ -376,8 +376,8 @@ fn export(o: &mut Options) -> Result<Invocation, Usage> {
             "--follow",
             "off",
             switch(),
-            "at the end, go on as readings are committed, looking four times a second, until a \
-             signal or a closed pipe; also when the recorder or the database comes anew",
+            "at the end, go on as readings are committed, four times a second, until a signal or \
+             a closed pipe; also across a restart of the recorder and with a new database",
         )?,
         busy_timeout: busy_timeout(o)?,
     }))

@@ -14,9 +14,9 @@ const COLUMNS: usize = 80;
 const INDENT: usize = 6;
 const VARIABLE_COLUMN: usize = 30;
 
-const OPTIONS_ARE: &str = "Options. Each may also be set by the variable beside it, shown with its \
-    default. A flag wins over its variable, and a later flag over an earlier one; an empty variable \
-    counts as not set. A switch is turned off by =off.";
+const OPTIONS_ARE: &str = "Options. The variable beside each one, shown with the default, sets it too. \
+    A flag wins over its variable, and a later flag over an earlier one; an empty variable \
+    counts as not set. =off turns a switch off.";
 
 /// `seawall --help`.
 pub(super) fn overview() -> String {
@@ -80,7 +80,7 @@ pub(super) fn of(command: &Command, rows: &[Row]) -> String {
     out
 }
 
-/// How a client of a stream is answered, and what is held of it.
+/// The answers that a client of a stream gets, and the limits on what is held of it.
 fn clients() -> String {
     format!(
         "answered `ack N` when the first N lines of the connection are settled (committed, or \
