@@ -88,7 +88,8 @@ fn traced(db: &Path, trace: &Path, options: &str, strace: &[&str]) -> Running {
 fn paths(db: &Path) -> Vec<String> {
     let mut paths = vec![text(db.parent().unwrap()).to_owned()];
     paths.extend(
-        ["", "-wal", "-shm", "-journal"].map(|ending| text(&beside(db, ending)).to_owned()),
+        ["", "-wal", "-shm", "-journal", "-mark"]
+            .map(|ending| text(&beside(db, ending)).to_owned()),
     );
     paths
 }
@@ -360,8 +361,10 @@ enum Awaited {
     Read,
     /// Since it was read, something was written to the WAL.
     Written,
-    /// And synced. What is written after that, such as the seal before a checkpoint, is not its own.
+    /// And synced. What is written to it after that is not its own.
     Synced,
+    /// And the mark says so, by which the next start would notice its loss.
+    Marked,
 }
 
 impl Awaited {
@@ -376,6 +379,12 @@ impl Awaited {
             *self = Awaited::Synced;
         }
     }
+
+    fn mark(&mut self) {
+        if *self == Awaited::Synced {
+            *self = Awaited::Marked;
+        }
+    }
 }
 
 /// What is wrong with the order of a trace's calls.
@@ -383,7 +392,7 @@ fn faults_of_order(trace: &str) -> Vec<String> {
     let mut faults = Vec::new();
     // Writes that no sync has followed; and the syncs that have begun and not ended.
     let (mut wal, mut db) = (0, 0);
-    let mut awaited = Awaited::Synced;
+    let mut awaited = Awaited::Marked;
     let mut syncing: BTreeMap<&str, &str> = BTreeMap::new();
     let mut seen: HashSet<&str> = HashSet::new();
     for line in trace.lines() {
@@ -416,6 +425,7 @@ fn faults_of_order(trace: &str) -> Vec<String> {
         {
             Some((path, _)) if path.ends_with("/x.db-wal") => "wal",
             Some((path, _)) if path.ends_with("/x.db") => "db",
+            Some((path, _)) if path.ends_with("/x.db-mark") => "mark",
             _ => "",
         };
         match (name, file) {
@@ -445,6 +455,10 @@ fn faults_of_order(trace: &str) -> Vec<String> {
                 db += 1;
                 seen.insert("a write to the database");
             }
+            ("pwrite64", "mark") => {
+                awaited.mark();
+                seen.insert("a write to the mark");
+            }
             ("fdatasync" | "fsync", _) if line.ends_with("<unfinished ...>") => {
                 syncing.insert(pid, file);
             }
@@ -454,7 +468,7 @@ fn faults_of_order(trace: &str) -> Vec<String> {
             }
             ("fdatasync" | "fsync", "db") if line.ends_with(" = 0") => db = 0,
             ("write", _) if rest.contains(">, \"ack ") => {
-                if awaited != Awaited::Synced {
+                if awaited != Awaited::Marked {
                     faults.push(format!("acknowledged when {awaited:?}: {line}"));
                 }
                 seen.insert("an ack");
@@ -462,7 +476,7 @@ fn faults_of_order(trace: &str) -> Vec<String> {
             _ => {}
         }
     }
-    assert_eq!(seen.len(), 4, "only {seen:?} in {trace}");
+    assert_eq!(seen.len(), 5, "only {seen:?} in {trace}");
     faults
 }
 

@@ -1,173 +1,27 @@
-//! Guards against a loss that is not reported: SQLite takes a database whose -wal was deleted or damaged for
-//! a whole one, and replays a -wal that is another's. And against false alarms: a tool that opens a database
-//! after a kill and closes it again brings all of the -wal in and deletes it, and nothing is lost.
+//! Guards against a loss that is not reported: SQLite takes a database whose -wal was deleted or damaged for a
+//! whole one, and replays a -wal that is another's. And against a false alarm: whoever opens a database after a
+//! kill and closes it again copies all of the -wal into the file and deletes it, and nothing is lost.
 
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use support::{Dir, Ended, PAGE_BYTES, Running, count, fields, python, seawall, sql, until};
-
-/// Starts on stdin, where each line is committed by itself and its ack waited for.
-struct Recorder {
-    running: Running,
-    sent: u64,
-}
-
-impl Recorder {
-    fn start(db: &Path, more: &[&str]) -> Self {
-        let mut args = vec![
-            "--db",
-            db.to_str().unwrap(),
-            "--source",
-            "stdin",
-            "--ack",
-            "--commit-interval",
-            "0",
-        ];
-        args.extend(more);
-        let running = Running::start(&args);
-        running.wait_for("ready");
-        Recorder { running, sent: 0 }
-    }
-
-    fn record(&mut self, lines: u64) {
-        for _ in 0..lines {
-            self.sent += 1;
-            let line = format!("m v={}\n", self.sent);
-            self.running.send(line.as_bytes());
-            let sent = self.sent;
-            until("the line is acknowledged", || {
-                (self.running.acked() == sent).then_some(())
-            });
-        }
-    }
-
-    fn checkpoint(&self) {
-        let told = |r: &Running| {
-            r.log()
-                .iter()
-                .filter(|l| l.contains("cause=signal"))
-                .count()
-        };
-        let before = told(&self.running);
-        self.running.signal(libc::SIGUSR1);
-        until("it is checkpointed", || {
-            (told(&self.running) > before).then_some(())
-        });
-    }
-
-    fn kill(self) {
-        self.running.kill();
-    }
-}
-
-/// A database whose recorder was killed after `lines` lines, of which the last three are in the -wal alone.
-fn killed(dir: &Dir, lines: u64) -> PathBuf {
-    let db = dir.file("x.db");
-    let mut recorder = Recorder::start(&db, &[]);
-    recorder.record(lines - 3);
-    recorder.checkpoint();
-    recorder.record(3);
-    recorder.kill();
-    db
-}
-
-fn beside(db: &Path, end: &str) -> PathBuf {
-    PathBuf::from(format!("{}{end}", db.display()))
-}
-
-fn remove(db: &Path, end: &str) {
-    fs::remove_file(beside(db, end)).unwrap();
-}
-
-/// One start, one reading, one stop.
-fn next(db: &Path) -> Ended {
-    next_with(db, &[])
-}
-
-fn next_with(db: &Path, more: &[&str]) -> Ended {
-    let mut args = vec!["--db", db.to_str().unwrap(), "--source", "sim:count=1"];
-    args.extend(more);
-    Running::start(&args).wait()
-}
-
-/// What the start said of the run before: its reason, and how many readings it holds.
-#[track_caller]
-fn recovered(ended: &Ended) -> (String, u64) {
-    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
-    let told = ended.log.iter().find(|l| l.contains(" event=recovered "));
-    let told = fields(told.unwrap_or_else(|| panic!("{:#?}", ended.log)));
-    let is_error = told["level"] == "error";
-    assert_eq!(is_error, told["reason"] != "unclean", "{told:?}");
-    (told["reason"].clone(), told["readings"].parse().unwrap())
-}
-
-fn aside(db: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(db.parent().unwrap()).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    paths
-        .filter(|path| path.to_str().unwrap().contains(".damaged-"))
-        .collect()
-}
-
-fn check(db: &Path) -> (i32, String) {
-    let (code, out, err) = seawall(&["check", "--full", "--db", db.to_str().unwrap()]);
-    (code, out + &err)
-}
-
-#[track_caller]
-fn assert_unclean(db: &Path, ended: &Ended, readings: u64) {
-    assert_eq!(recovered(ended), ("unclean".into(), readings));
-    let (code, out) = check(db);
-    assert_eq!(code, 0, "{out}");
-    assert!(aside(db).is_empty());
-}
-
-/// What `check` says of a loss, from now on and for ever: this alone, as the file is sound otherwise.
-#[track_caller]
-fn assert_lost(db: &Path, run: u64, ids: std::ops::RangeInclusive<u64>) {
-    let (from, to) = (ids.start(), ids.end());
-    let row = format!("SELECT reason, lost_from_id, lost_to_id FROM runs WHERE id = {run}");
-    assert_eq!(sql(db, &row), format!("lost|{from}|{to}"));
-    let told = format!("readings {from} to {to} ({}) of run {run}:", to - from + 1);
-    for _ in 0..2 {
-        let (code, out) = check(db);
-        assert_eq!(code, 1, "{out}");
-        let lines: Vec<_> = out.lines().collect();
-        assert_eq!(lines.len(), 2, "{out}");
-        assert!(
-            lines[0].starts_with("gone: ") && lines[0].contains(&told),
-            "{out}"
-        );
-        assert!(lines[1].starts_with("missing readings="), "{out}");
-        assert!(lines[1].contains(" unclean=1"), "{out}");
-        assert_eq!(next(db).code(), 0);
-    }
-}
+use seawall::place::mark::{self, Mark};
+use support::loss::{
+    Recorder, aside, assert_lost, assert_unclean, beside, check, killed, next, next_with,
+    recovered, remove,
+};
+use support::{Dir, PAGE_BYTES, Running, count, python, seawall, until};
 
 #[test]
-fn a_wal_taken_away_after_a_kill_is_reported_with_the_ids_that_are_missing() {
+fn a_wal_taken_away_after_a_kill_is_reported_with_the_ids_and_kept_in_the_runs_row() {
     for ends in [&["-wal"][..], &["-wal", "-shm"]] {
         let dir = Dir::new("wal");
         let db = killed(&dir, 10);
         for end in ends {
             remove(&db, end);
         }
-        // `check` says so before the next start too, and changes nothing.
-        let (code, out) = check(&db);
-        assert_eq!(code, 1, "{out}");
-        assert!(out.contains("readings 8 to 10 (3) of run 1:"), "{out}");
-        let ended = next(&db);
-        assert_eq!(recovered(&ended), ("lost".into(), 7), "{ends:?}");
-        assert!(
-            ended.has(" missing=3 from_id=8 to_id=10 "),
-            "{:#?}",
-            ended.log
-        );
-        assert_eq!(count(&db), 8);
-        assert_lost(&db, 1, 8..=10);
+        assert_lost(&db, 8, 10);
     }
 }
 
@@ -176,8 +30,7 @@ fn a_wal_cut_to_nothing_is_reported() {
     let dir = Dir::new("wal");
     let db = killed(&dir, 10);
     fs::write(beside(&db, "-wal"), "").unwrap();
-    assert_eq!(recovered(&next(&db)), ("lost".into(), 7));
-    assert_lost(&db, 1, 8..=10);
+    assert_lost(&db, 8, 10);
 }
 
 #[test]
@@ -189,12 +42,11 @@ fn a_new_database_knows_of_its_run_from_the_first_reading_on() {
     recorder.kill();
     remove(&db, "-wal");
     remove(&db, "-shm");
-    assert_eq!(recovered(&next(&db)), ("lost".into(), 0));
-    assert_lost(&db, 1, 1..=1);
+    assert_lost(&db, 1, 1);
 }
 
 #[test]
-fn a_copy_of_the_database_alone_is_not_sound_and_raises_no_alarm_at_a_start() {
+fn a_copy_without_its_wal_is_not_sound_and_raises_no_alarm_at_a_start() {
     let dir = Dir::new("wal");
     let db = dir.file("x.db");
     let mut recorder = Recorder::start(&db, &["--wal-autocheckpoint=20"]);
@@ -206,199 +58,25 @@ fn a_copy_of_the_database_alone_is_not_sound_and_raises_no_alarm_at_a_start() {
     recorder.kill();
     let (code, out) = check(&copy);
     assert_eq!(code, 1, "{out}");
-    assert!(out.contains("gone: the end of run 1:"), "{out}");
-    // Nothing shows what a copy lacks.
-    assert_eq!(recovered(&next(&copy)).0, "unclean");
+    assert!(out.starts_with("gone: the end of run 1: "), "{out}");
+    assert!(out.contains("\nmissing readings="), "{out}");
+    let ended = next(&copy);
+    assert_eq!(recovered(&ended).0, "unclean");
+    assert_eq!(check(&copy).0, 0);
     assert_unclean(&db, &next(&db), 41);
 }
 
+/// The mark lies beside the original alone.
 #[test]
-fn a_restored_backup_raises_no_alarm() {
-    let dir = Dir::new("wal");
-    let db = dir.file("x.db");
-    assert_eq!(next(&db).code(), 0);
-    let backup = fs::read(&db).unwrap();
-    let mut recorder = Recorder::start(&db, &[]);
-    recorder.record(5);
-    recorder.kill();
-    for end in ["-wal", "-shm"] {
-        remove(&db, end);
-    }
-    fs::write(&db, backup).unwrap();
-    let ended = next(&db);
-    assert_eq!(ended.code(), 0);
-    assert!(!ended.has(" event=recovered "), "{:#?}", ended.log);
-    assert_eq!(
-        check(&db),
-        (0, "sound readings=2 runs=2 unclean=0\n".into())
-    );
-}
-
-#[test]
-fn a_clean_stop_leaves_no_mark() {
-    let dir = Dir::new("wal");
-    let db = dir.file("x.db");
-    let mut recorder = Recorder::start(&db, &[]);
-    recorder.record(2);
-    assert!(beside(&db, "-mark").exists());
-    assert_eq!(recorder.running.stop(libc::SIGTERM).code(), 0);
-    let files = fs::read_dir(dir.path()).unwrap();
-    let names: Vec<_> = files.map(|f| f.unwrap().file_name()).collect();
-    assert_eq!(names, ["x.db"]);
-}
-
-/// The mark is evidence and no data.
-#[test]
-fn a_mark_that_cannot_be_made_or_read_costs_nothing_else() {
-    let dir = Dir::new("wal");
-    let db = dir.file("x.db");
-    fs::create_dir(beside(&db, "-mark")).unwrap();
-    let mut recorder = Recorder::start(&db, &[]);
-    assert!(
-        recorder
-            .running
-            .log()
-            .iter()
-            .any(|l| l.contains(" event=no-mark "))
-    );
-    recorder.record(3);
-    recorder.kill();
-    assert_unclean(&db, &next(&db), 3);
-
-    for garbage in [&b""[..], b"seawall device=x", &[0xff; 4096]] {
-        let dir = Dir::new("wal");
-        let db = killed(&dir, 4);
-        fs::write(beside(&db, "-mark"), garbage).unwrap();
-        assert_unclean(&db, &next(&db), 4);
-    }
-
-    // A link is neither read nor written through.
-    let dir = Dir::new("wal");
-    let db = dir.file("x.db");
-    let target = dir.file("target");
-    fs::write(&target, "theirs").unwrap();
-    std::os::unix::fs::symlink(&target, beside(&db, "-mark")).unwrap();
-    let mut recorder = Recorder::start(&db, &[]);
-    recorder.record(1);
-    recorder.kill();
-    assert_eq!(fs::read(&target).unwrap(), b"theirs");
-    assert_unclean(&db, &next(&db), 1);
-}
-
-/// A power cut may take commits that were not synced, and never one that was.
-#[test]
-fn after_a_power_cut_only_synced_readings_are_reported() {
-    let mark_of_another_boot = |db: &Path| {
-        let mark = beside(db, "-mark");
-        let text = fs::read_to_string(&mark).unwrap();
-        let words = text.trim_end().rsplit_once(" sum=").unwrap().0;
-        let boot = words
-            .split("boot=")
-            .nth(1)
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap();
-        let words = words.replace(boot, "another");
-        let sum = words.bytes().fold(0xcbf2_9ce4_8422_2325u64, |sum, byte| {
-            (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        fs::write(&mark, format!("{words} sum={sum:016x}")).unwrap();
-    };
-    // Acknowledged, so synced.
+fn a_copy_with_its_wal_raises_no_alarm() {
     let dir = Dir::new("wal");
     let db = killed(&dir, 10);
-    mark_of_another_boot(&db);
-    remove(&db, "-wal");
-    assert_eq!(recovered(&next(&db)), ("lost".into(), 7));
-    assert_lost(&db, 1, 8..=10);
-    // Committed and not synced.
-    let dir = Dir::new("wal");
-    let db = dir.file("x.db");
-    let source = ["--db", db.to_str().unwrap(), "--source", "sim:rate=100"];
-    let running = Running::start(&[&source[..], &["--commit-interval", "0"]].concat());
-    running.wait_for("ready");
-    until("something is committed", || (count(&db) > 20).then_some(()));
-    running.kill();
-    mark_of_another_boot(&db);
-    remove(&db, "-wal");
-    assert_eq!(recovered(&next(&db)), ("unclean".into(), 0));
-}
-
-#[test]
-fn a_wal_damaged_or_cut_short_within_its_commits_is_reported() {
-    type Damage = fn(&mut Vec<u8>);
-    const FRAME: usize = 24 + PAGE_BYTES;
-    let damages: [Damage; 7] = [
-        |wal| wal.fill(0),
-        |wal| wal.fill(0xa5),
-        |wal| wal.truncate(20),
-        |wal| wal.truncate(32 + 3 * FRAME + 100),
-        |wal| wal[17] ^= 4,
-        |wal| wal[32 + 24] ^= 4,
-        |wal| wal[32 + 2 * FRAME + 500] ^= 4,
-    ];
-    for (n, damage) in damages.iter().enumerate() {
-        let dir = Dir::new("wal");
-        let db = killed(&dir, 10);
-        let mut wal = fs::read(beside(&db, "-wal")).unwrap();
-        damage(&mut wal);
-        fs::write(beside(&db, "-wal"), &wal).unwrap();
-        let (reason, readings) = recovered(&next(&db));
-        assert_eq!(reason, "lost", "{n}");
-        assert!((7..10).contains(&readings), "{n}: {readings}");
-        assert_lost(&db, 1, readings + 1..=10);
+    let copy = dir.file("copy.db");
+    for end in ["", "-wal"] {
+        fs::copy(beside(&db, end), beside(&copy, end)).unwrap();
     }
-}
-
-#[test]
-fn an_older_wal_of_the_same_database_is_reported() {
-    let dir = Dir::new("wal");
-    let db = dir.file("x.db");
-    let mut recorder = Recorder::start(&db, &[]);
-    recorder.record(2);
-    let old = fs::read(beside(&db, "-wal")).unwrap();
-    for _ in 0..2 {
-        recorder.checkpoint();
-        recorder.record(3);
-    }
-    recorder.kill();
-    fs::write(beside(&db, "-wal"), old).unwrap();
-    remove(&db, "-shm");
-    let ended = next(&db);
-    // Its frames may make the file older, or a mixture that the start finds damaged.
-    assert!(
-        ended.has(" reason=lost ") || ended.has(" event=database-damaged "),
-        "{:#?}",
-        ended.log
-    );
-    assert_eq!(check(&db).0, 1);
-}
-
-/// A checkpoint by hand, or a look, takes nothing away from what the next start has to know.
-#[test]
-fn what_is_missing_is_reported_whoever_opens_the_file_before_the_next_start() {
-    for name in ["check", "show", "export", "backup", "checkpoint"] {
-        let dir = Dir::new("looked-first");
-        let db = killed(&dir, 8);
-        remove(&db, "-wal");
-        let path = db.to_str().unwrap();
-        let dest = dir.file("copy.db");
-        let args: &[&str] = match name {
-            "backup" => &["backup", dest.to_str().unwrap(), "--min-free", "0"],
-            _ => &[name],
-        };
-        let (code, out, err) = seawall(&[args, &["--db", path]].concat());
-        assert_eq!(code, i32::from(name == "check"), "{name}: {out}{err}");
-        assert_eq!(recovered(&next(&db)), ("lost".into(), 5), "after {name}");
-        assert_lost(&db, 1, 6..=8);
-    }
-    // Of one that was killed and lacks nothing all is brought in.
-    let dir = Dir::new("wal");
-    let db = killed(&dir, 10);
-    let (code, _, err) = seawall(&["checkpoint", "--db", db.to_str().unwrap()]);
-    assert_eq!(code, 0, "{err}");
-    assert_unclean(&db, &next(&db), 10);
+    assert_eq!(check(&copy).0, 0);
+    assert_unclean(&copy, &next(&copy), 10);
 }
 
 #[test]
@@ -433,6 +111,7 @@ fn a_tool_that_brings_the_wal_in_after_a_kill_raises_no_alarm() {
                 "c.execute('SELECT count(*) FROM runs').fetchall(); c.close()",
             );
             assert!(!beside(&db, "-wal").exists());
+            assert_eq!(check(&db).0, 0);
             assert_unclean(&db, &next(&db), recorded);
         }
     }
@@ -486,6 +165,66 @@ fn kills_at_full_rate_and_tools_in_between_raise_no_alarm() {
     assert_eq!(code, 0, "{out}");
     assert!(out.ends_with("runs=17 unclean=16\n"), "{out}");
     assert!(aside(&db).is_empty());
+}
+
+#[test]
+fn one_byte_flipped_in_the_wal_is_reported_wherever_it_is() {
+    const FRAME: usize = 24 + PAGE_BYTES;
+    let dir = Dir::new("wal");
+    let db = killed(&dir, 10);
+    let wal = fs::read(beside(&db, "-wal")).unwrap();
+    let shm = fs::read(beside(&db, "-shm")).unwrap();
+    // The last frame of this log is not the last of the file, where older ones lie behind it.
+    let frames = u32::from_ne_bytes(shm[16..20].try_into().unwrap()) as usize;
+    assert!(frames >= 6, "{frames}");
+    let last = 32 + (frames - 1) * FRAME;
+    for at in [
+        0,
+        17,
+        31,
+        32,
+        32 + 5,
+        32 + 9,
+        32 + 17,
+        32 + 24,
+        32 + 2 * FRAME + 3000,
+        last + 1,
+        last + 23,
+        last + FRAME - 1,
+    ] {
+        let dir = Dir::new("wal-flip");
+        let copy = dir.file("x.db");
+        for end in ["", "-shm", "-mark"] {
+            fs::copy(beside(&db, end), beside(&copy, end)).unwrap();
+        }
+        let mut flipped = wal.clone();
+        flipped[at] ^= 4;
+        fs::write(beside(&copy, "-wal"), &flipped).unwrap();
+        let kept = count(&copy);
+        assert!((7..10).contains(&kept), "byte {at}: {kept}");
+        // Looking has made the -shm anew, and copied what is whole; the loss is as it was.
+        assert_lost(&copy, kept + 1, 10);
+    }
+    assert_unclean(&db, &next(&db), 10);
+}
+
+#[test]
+fn a_wal_of_garbage_or_cut_short_is_reported() {
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(Damage, u64); 4] = [
+        (|wal| wal.fill(0), 7),
+        (|wal| wal.fill(0xa5), 7),
+        (|wal| wal.truncate(20), 7),
+        (|wal| wal.truncate(32 + 3 * (24 + PAGE_BYTES) + 100), 8),
+    ];
+    for (damage, kept) in damages {
+        let dir = Dir::new("wal");
+        let db = killed(&dir, 10);
+        let mut wal = fs::read(beside(&db, "-wal")).unwrap();
+        damage(&mut wal);
+        fs::write(beside(&db, "-wal"), &wal).unwrap();
+        assert_lost(&db, kept + 1, 10);
+    }
 }
 
 /// SQLite rolls back what the cut left half done, and then went on in WAL mode in a file that said that it
@@ -597,6 +336,102 @@ fn a_wal_beside_a_database_that_was_stopped_is_another_databases() {
     assert_eq!((code, &*out), (0, "sound readings=2 runs=2 unclean=0\n"));
 }
 
+/// The mark goes after the -wal. So where a power cut has brought back the -wal of a clean stop, the mark is
+/// there too.
+#[test]
+fn a_wal_that_a_power_cut_brings_back_after_a_stop_is_taken_for_its_own() {
+    for has_mark in [true, false] {
+        let dir = Dir::new("wal");
+        let db = dir.file("x.db");
+        let mut recorder = Recorder::start(&db, &[]);
+        recorder.record(200);
+        let mark = mark::read(&db).unwrap();
+        let log = fs::read(beside(&db, "-wal")).unwrap();
+        assert_eq!(recorder.running.stop(libc::SIGTERM).code(), 0);
+        fs::write(beside(&db, "-wal"), &log).unwrap();
+        if has_mark {
+            Mark::create(&db, mark).unwrap();
+        }
+        let ended = next(&db);
+        assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+        assert_eq!(ended.has(" event=wal-foreign "), !has_mark);
+        for path in aside(&db) {
+            assert!(!has_mark && fs::read(&path).unwrap() == log);
+            fs::remove_file(path).unwrap();
+        }
+        assert_eq!((count(&db), check(&db).0), (201, 0));
+        assert_eq!(fs::read(&db).unwrap()[18..20], [1, 1]);
+    }
+}
+
+/// It copies the -wal into the file; the mark stays as it is.
+#[test]
+fn a_checkpoint_by_hand_does_not_hide_that_commits_are_lost() {
+    let dir = Dir::new("wal");
+    let db = killed(&dir, 10);
+    remove(&db, "-wal");
+    remove(&db, "-shm");
+    let (code, _, err) = seawall(&["checkpoint", "--db", db.to_str().unwrap()]);
+    assert_eq!(code, 0, "{err}");
+    assert_lost(&db, 8, 10);
+    // One that was killed and lacks nothing.
+    let dir = Dir::new("wal");
+    let db = killed(&dir, 10);
+    let (code, _, err) = seawall(&["checkpoint", "--db", db.to_str().unwrap()]);
+    assert_eq!(code, 0, "{err}");
+    assert_unclean(&db, &next(&db), 10);
+}
+
+#[test]
+fn no_command_reads_a_stopped_database_with_the_wal_of_another() {
+    let foreign = foreign_wal();
+    let dir = Dir::new("wal");
+    let db = dir.file("x.db");
+    assert_eq!(next(&db).code(), 0);
+    fs::write(beside(&db, "-wal"), &foreign).unwrap();
+    let before = fs::read(&db).unwrap();
+    let dest = dir.file("copy.db");
+    for args in [
+        &["check"][..],
+        &["checkpoint"],
+        &["show"],
+        &["export"],
+        &["backup", dest.to_str().unwrap(), "--min-free", "0"],
+    ] {
+        let (code, out, err) = seawall(&[args, &["--db", db.to_str().unwrap()]].concat());
+        assert_eq!(code, 1, "{args:?}: {out}{err}");
+        let said = out + &err;
+        assert!(
+            said.contains("the -wal beside it does not belong to it"),
+            "{args:?}: {said}"
+        );
+        assert!(
+            fs::read(&db).unwrap() == before && !dest.exists(),
+            "{args:?}"
+        );
+        assert!(
+            fs::read(beside(&db, "-wal")).unwrap() == foreign,
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn an_older_wal_of_the_same_database_in_place_of_its_own_is_noticed() {
+    let dir = Dir::new("wal");
+    let db = dir.file("x.db");
+    let mut recorder = Recorder::start(&db, &[]);
+    recorder.record(2);
+    let old = fs::read(beside(&db, "-wal")).unwrap();
+    for _ in 0..2 {
+        recorder.checkpoint();
+        recorder.record(3);
+    }
+    recorder.kill();
+    fs::write(beside(&db, "-wal"), old).unwrap();
+    assert_lost(&db, 3, 8);
+}
+
 #[test]
 fn a_wal_beside_an_empty_database_is_saved() {
     let dir = Dir::new("wal");
@@ -626,10 +461,10 @@ fn the_shm_of_another_machine_is_not_believed() {
     }
 }
 
-/// The run has ended in its -wal alone; what becomes of that is told all the same.
+/// The run has ended in its -wal alone.
 #[test]
 fn a_stop_that_a_reader_kept_from_finishing_needs_its_wal() {
-    for keep in [true, false] {
+    for then in ["a start", "checkpoint", "the -wal is removed"] {
         let dir = Dir::new("wal");
         let db = dir.file("x.db");
         let mut recorder = Recorder::start(&db, &["--stop-timeout=300ms"]);
@@ -639,16 +474,49 @@ fn a_stop_that_a_reader_kept_from_finishing_needs_its_wal() {
         recorder.record(2);
         let ended = recorder.running.stop(libc::SIGTERM);
         assert_eq!(ended.code(), 3, "{:#?}", ended.log);
+        assert!(beside(&db, "-mark").exists());
         // Gone without closing the file, as at a crash.
         reader.kill();
-        if keep {
-            let ended = next(&db);
-            assert!(!ended.has(" event=recovered "), "{:#?}", ended.log);
-            assert_eq!(check(&db).0, 0);
-        } else {
-            remove(&db, "-wal");
-            assert_eq!(recovered(&next(&db)), ("lost".into(), 2));
-            assert_lost(&db, 1, 3..=4);
+        match then {
+            "a start" => {
+                let ended = next(&db);
+                assert!(!ended.has(" event=recovered "), "{:#?}", ended.log);
+                assert_eq!(check(&db).0, 0);
+            }
+            "checkpoint" => {
+                let (code, _, err) = seawall(&["checkpoint", "--db", db.to_str().unwrap()]);
+                assert_eq!(code, 0, "{err}");
+                for end in ["-wal", "-shm", "-mark"] {
+                    assert!(!beside(&db, end).exists(), "{end}");
+                }
+                assert_eq!(check(&db).0, 0);
+            }
+            _ => {
+                remove(&db, "-wal");
+                assert_lost(&db, 3, 4);
+            }
         }
+    }
+}
+
+#[test]
+fn whoever_looks_before_the_next_start_leaves_the_signs_of_a_loss_as_they_are() {
+    for name in ["check", "show", "export", "backup"] {
+        let dir = Dir::new("looked-first");
+        let db = killed(&dir, 8);
+        let wal = beside(&db, "-wal");
+        let bytes = fs::read(&wal).unwrap();
+        fs::write(&wal, &bytes[..32 + 3 * (24 + PAGE_BYTES) + 100]).unwrap();
+        let path = db.to_str().unwrap();
+        let dest = dir.file("copy.db");
+        let args: &[&str] = match name {
+            "backup" => &["backup", dest.to_str().unwrap(), "--min-free", "0"],
+            _ => &[name],
+        };
+        let mark = fs::read(beside(&db, "-mark")).unwrap();
+        let (code, out, err) = seawall(&[args, &["--db", path]].concat());
+        assert_eq!(code, i32::from(name == "check"), "{name}: {out}{err}");
+        assert!(fs::read(beside(&db, "-mark")).unwrap() == mark);
+        assert_lost(&db, 7, 8);
     }
 }

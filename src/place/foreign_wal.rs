@@ -1,14 +1,20 @@
 //! A `-wal` that is not the database's own, looked for before SQLite opens anything: SQLite replays any `-wal`
 //! that is whole in itself, that of another database too, which ruins the file.
 //!
-//! A database that ended cleanly says in its header that it is not in WAL mode, and has no `-wal`. So one beside
-//! it is another's, and is set aside. One without a frame is what a power cut left on the way into WAL mode or out
-//! of it, and is removed.
+//! A database that ended cleanly says in its header that it is not in WAL mode, and has no `-wal`: it is in WAL mode
+//! before it has one, and all of the `-wal` is in it before it leaves that mode. So one beside it is another's, and
+//! is set aside. Two kinds are its own, and nothing in them is needed, so they are removed: one without a frame,
+//! which a power cut left on the way into WAL mode or out of it; and one that a power cut has brought back after a
+//! clean stop, which the mark tells, as it is removed after the `-wal`.
+//!
+//! A file in WAL mode (after a kill, or a stop with status 3) may need its `-wal`. Where another's was put in its
+//! place, only the damage or the mark shows that afterwards.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::mark;
 use super::paths::{wal_of, with_end};
 
 /// A `-wal` that is no longer than its header holds no frame.
@@ -16,6 +22,8 @@ const WAL_HEADER_BYTES: u64 = 32;
 /// Where the file's header says whether it is in WAL mode.
 const MODE_BYTES: std::ops::Range<usize> = 18..20;
 const NOT_WAL: [u8; 2] = [1, 1];
+/// As much of the file's header as is looked at.
+pub const HEAD_BYTES: usize = 72;
 
 /// What to do with the `-wal` before SQLite sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +32,13 @@ pub enum Treatment {
     Leave,
     /// It is not this database's.
     SetAside,
-    /// It holds no frame. SQLite would go on in WAL mode, and the file would say for ever that it is in another.
+    /// Nothing in it is needed. SQLite would go on in WAL mode, and the file would say for ever that it is in another.
     Remove,
 }
 
-/// Looks at the files of a database that nobody has open here.
-pub fn look(db: &Path) -> io::Result<Treatment> {
+/// Looks at the files of a database that nobody has open here. `is_ours` recognises the header of a database that
+/// a recorder made; the files of others are left alone.
+pub fn look(db: &Path, is_ours: impl FnOnce(&[u8; HEAD_BYTES]) -> bool) -> io::Result<Treatment> {
     let wal_bytes = match fs::metadata(wal_of(db)) {
         Ok(file) => file.len(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Treatment::Leave),
@@ -41,14 +50,19 @@ pub fn look(db: &Path) -> io::Result<Treatment> {
     }
     // After the -wal: a file that leaves WAL mode loses its -wal first.
     let mut head = Vec::new();
-    File::open(db)?.take(100).read_to_end(&mut head)?;
+    File::open(db)?
+        .take(HEAD_BYTES as u64)
+        .read_to_end(&mut head)?;
     if head.is_empty() && wal_bytes > 0 {
         return Ok(Treatment::SetAside);
     }
-    if head.get(MODE_BYTES) != Some(&NOT_WAL) {
+    let Ok(head) = <[u8; HEAD_BYTES]>::try_from(head) else {
+        return Ok(Treatment::Leave);
+    };
+    if head[MODE_BYTES] != NOT_WAL || !is_ours(&head) {
         return Ok(Treatment::Leave);
     }
-    Ok(if is_blank {
+    Ok(if is_blank || mark::path_of(db).exists() {
         Treatment::Remove
     } else {
         Treatment::SetAside

@@ -6,18 +6,23 @@
 //! is acknowledged, with one write and no sync. It never claims more than a commit that returned OK. A file
 //! that holds fewer ids than were synced has lost readings for certain; fewer than were committed too, unless
 //! the machine was booted in between. The mark is evidence and no data: where it cannot be written or read,
-//! recording goes on and a loss is not noticed. It is removed at the end of a clean stop.
+//! recording goes on and a loss is not noticed.
+//!
+//! It is removed at the end of a clean stop, after the `-wal`, and only when that is gone from the disk: where a
+//! power cut brings a removed `-wal` back, the mark is still there and says that it is this database's own.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use super::paths::with_end;
+use super::paths::{folder_of, with_end};
 
 /// All of it: a line of text, padded with spaces, so that each write replaces the one before whole.
 const MARK_BYTES: usize = 256;
+/// Far more ids than any device gives; leaves room to add to them.
+const ID_MAX: i64 = i64::MAX / 4;
 
 /// How far a run has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,13 +60,14 @@ impl Progress {
         }
         let mut words = words.strip_prefix("seawall ")?.split(' ');
         let mut value = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=');
-        Some(Progress {
+        let progress = Progress {
             device: value("device")?.to_owned(),
             run: value("run")?.parse().ok()?,
             boot_id: value("boot")?.to_owned(),
             committed: value("committed")?.parse().ok()?,
             synced: value("synced")?.parse().ok()?,
-        })
+        };
+        (progress.committed.max(progress.synced) <= ID_MAX).then_some(progress)
     }
 
     /// The ids that were committed and are not in the file: it is the database of `device`, its last run is
@@ -77,7 +83,8 @@ impl Progress {
         if self.device != device || self.run != run {
             return None;
         }
-        let is_same_boot = boot_id == Some(self.boot_id.as_str());
+        // A kernel that has no boot id is never known to be the same.
+        let is_same_boot = !self.boot_id.is_empty() && boot_id == Some(self.boot_id.as_str());
         let newest = if is_same_boot {
             self.committed
         } else {
@@ -94,7 +101,7 @@ fn sum(words: &str) -> u64 {
     })
 }
 
-fn path_of(db: &Path) -> PathBuf {
+pub fn path_of(db: &Path) -> PathBuf {
     with_end(db, "-mark")
 }
 
@@ -105,6 +112,9 @@ pub fn read(db: &Path) -> Option<Progress> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path_of(db))
         .ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
     let mut text = String::new();
     file.take(MARK_BYTES as u64)
         .read_to_string(&mut text)
@@ -115,24 +125,35 @@ pub fn read(db: &Path) -> Option<Progress> {
 /// The mark of the run that is recording.
 #[derive(Debug)]
 pub struct Mark {
-    path: PathBuf,
     file: File,
     progress: Progress,
 }
 
 impl Mark {
-    /// Replaces the mark of the run before.
+    /// Replaces the mark of the run before. All of the file is on the disk when this returns, so that to write
+    /// it again takes no room.
     pub fn create(db: &Path, progress: Progress) -> io::Result<Self> {
         let path = path_of(db);
-        remove(&path)?;
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
         // Nobody else can have made it, and no link is followed.
-        let file = File::options().write(true).create_new(true).open(&path)?;
-        let mark = Mark {
-            path,
-            file,
-            progress,
-        };
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        // As SQLite does for the -wal: whoever may read the database may read this.
+        let (database, own) = (fs::metadata(db)?, file.metadata()?);
+        if (own.uid(), own.gid()) != (database.uid(), database.gid()) {
+            // Only root may; it stays as it is for everybody else.
+            let _ = fchown(&file, Some(database.uid()), Some(database.gid()));
+        }
+        file.set_permissions(Permissions::from_mode(database.mode() & 0o666))?;
+        let mark = Mark { file, progress };
         mark.write()?;
+        mark.file.sync_all()?;
         Ok(mark)
     }
 
@@ -148,21 +169,22 @@ impl Mark {
     fn write(&self) -> io::Result<()> {
         let mut bytes = [b' '; MARK_BYTES];
         let text = self.progress.text();
-        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        // A device's id that somebody has made longer: no mark then, since its sum is cut off.
+        let fits = text.len().min(MARK_BYTES);
+        bytes[..fits].copy_from_slice(&text.as_bytes()[..fits]);
         self.file.write_all_at(&bytes, 0)
-    }
-
-    /// The file holds everything and is complete by itself.
-    pub fn remove(self) -> io::Result<()> {
-        remove(&self.path)
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+/// Removes the mark of a database that is complete by itself. Only after the -wal was removed.
+pub fn remove(db: &Path) -> io::Result<()> {
+    let path = path_of(db);
+    if fs::symlink_metadata(&path).is_err() {
+        return Ok(());
     }
+    // Brings the removal of the -wal to the disk.
+    File::open(folder_of(db))?.sync_all()?;
+    fs::remove_file(path)
 }
 
 #[cfg(test)]
@@ -183,7 +205,7 @@ mod tests {
     fn a_mark_is_read_back_and_a_torn_one_is_not() {
         let longest = Progress {
             run: i64::MAX,
-            committed: i64::MAX,
+            committed: ID_MAX,
             synced: i64::MIN,
             ..progress()
         };

@@ -1,5 +1,5 @@
-//! A database that was found damaged is set aside whole: renamed with its -wal and -shm, never written to,
-//! never deleted, and told of until somebody takes it away.
+//! A database that was found damaged is set aside whole: renamed with the files beside it, never written to,
+//! never deleted, and reported at every start until somebody takes it away.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -16,14 +16,14 @@ words!(OnDamage: SetAside = "set-aside", Refuse = "refuse");
 
 const WORD: &str = ".damaged-";
 
-/// Renames the files of a database. Gives the new name of the database itself.
+/// Renames the files of a database. Returns the new name of the database itself.
 pub fn set_aside(db: &Path, now_ns: i64) -> io::Result<PathBuf> {
     // The database last: as long as it is at its place it is found damaged again, whereas SQLite would
     // delete a -wal that it finds beside nothing.
-    rename(db, now_ns, &["-wal", "-shm", ""])
+    rename(db, now_ns, &["-wal", "-shm", "-mark", ""])
 }
 
-/// Renames a -wal that is not of the database beside it, and the -shm made from it. Gives the name that the
+/// Renames a -wal that is not of the database beside it, and the -shm made from it. Returns the name that the
 /// database itself would have got.
 pub fn set_wal_aside(db: &Path, now_ns: i64) -> io::Result<PathBuf> {
     // The -wal last: as long as it is at its place it is found again.
@@ -74,7 +74,7 @@ pub fn still_aside(db: &Path) -> Vec<PathBuf> {
 
 /// The name of the database to which a file belongs.
 fn without_end(name: OsString) -> OsString {
-    let ends = [&b"-wal"[..], b"-shm"];
+    let ends = [&b"-wal"[..], b"-shm", b"-mark"];
     let base = ends
         .into_iter()
         .find_map(|end| name.as_bytes().strip_suffix(end));

@@ -146,7 +146,7 @@ impl Writer {
             let mut mark = self.start_mark(&db);
             let stop = self.record(&mut db, &mut mark)?;
             let wal_frames = self.finish(&mut db, &stop)?;
-            self.close(db, wal_frames, mark)
+            self.close(db, wal_frames)
         });
         if let Err(e) = end {
             self.progress.look().failure = Some(e);
@@ -244,7 +244,7 @@ impl Writer {
             Error::foreign_wal(&self.path, &format!("it cannot be set aside: {e}"))
         };
         // Where the look cannot be taken, SQLite's own calls tell better why.
-        match foreign_wal::look(&self.path).unwrap_or(Treatment::Leave) {
+        match foreign_wal::look(&self.path, store::is_seawall).unwrap_or(Treatment::Leave) {
             Treatment::Leave => {}
             Treatment::Remove => match std::fs::remove_file(wal_of(&self.path)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -439,6 +439,10 @@ impl Writer {
 
     /// Notes a commit in the mark. A mark that cannot be written any more is given up.
     fn advance(&self, mark: &mut Option<Mark>, db: &Db, batch: &Batch) {
+        if !batch.has_data() {
+            // No transaction, and so no sync of those before it.
+            return;
+        }
         let is_synced = self.sync_of(batch) == Sync::Full;
         if let Some(known) = mark
             && let Err(e) = known.advance(db.newest_id(), is_synced)
@@ -623,7 +627,7 @@ impl Writer {
         }
     }
 
-    fn close(&self, mut db: Db, wal_frames: u32, mark: Option<Mark>) -> Result<(), Error> {
+    fn close(&self, mut db: Db, wal_frames: u32) -> Result<(), Error> {
         self.progress.look().step = Step::Close;
         let mut is_complete = wal_frames == 0;
         if is_complete {
@@ -644,8 +648,8 @@ impl Writer {
         }
         db.close()?;
         // Nothing is in the -wal alone any more. A mark that stays does no harm.
-        if is_complete && let Some(mark) = mark {
-            let _ = mark.remove();
+        if is_complete && let Err(e) = mark::remove(&self.path) {
+            log::warn("mark-not-removed", &[("error", &e)]);
         }
         self.progress.look().step = Step::Closed;
         Ok(())

@@ -744,6 +744,7 @@ pub fn checkpoint_file(
     // A link may lead out of the folder that the -wal is in.
     let path = &place::paths::follow_links(path);
     read::look_before_reading(path)?;
+    let is_recorded = place::lock::is_recorded(path);
     let mut raw = Connection::open(path, Access::ReadWrite)?;
     raw.set_busy_timeout(busy_timeout);
     match identify(&mut raw) {
@@ -762,8 +763,29 @@ pub fn checkpoint_file(
     let done = checkpoint(&mut raw, mode)?;
     if done.is_complete() {
         raw.set_busy_timeout(Duration::ZERO);
-        pragma::leave_wal(&mut raw)?;
+        if pragma::leave_wal(&mut raw)? && !is_recorded {
+            remove_mark_of_ended_run(&mut raw)?;
+        }
     }
     raw.close()?;
     Ok(done)
+}
+
+/// Removes the mark that a stop with status 3 has left, now that the file is complete by itself. The mark of a run
+/// that has no end stays: the next start may find by it that readings are lost.
+fn remove_mark_of_ended_run(raw: &mut Connection) -> Result<(), Error> {
+    let path = raw.path().to_owned();
+    let Some(progress) = mark::read(&path) else {
+        return Ok(());
+    };
+    let mut is_over = false;
+    raw.rows("read", schema::LAST_RUN, |row| {
+        is_over = row.integer(0) == progress.run && row.integer(1) == 0;
+        false
+    })?;
+    if is_over && raw.answer("read", schema::GET_DEVICE)? == progress.device {
+        // Nothing depends on it: the file has all that the mark says.
+        let _ = mark::remove(&path);
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Error, identify, look_for_room, schema, spans};
+use super::{Error, identify, is_seawall, look_for_room, schema, spans};
 use crate::db::raw::{Access, Connection, Statement};
 use crate::db::{error, pragma};
 use crate::place;
@@ -456,7 +456,7 @@ pub fn look_before_reading(path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     // Where the look cannot be taken, SQLite's own calls tell better why.
-    match foreign_wal::look(path) {
+    match foreign_wal::look(path, is_seawall) {
         Ok(Treatment::SetAside) => Err(Error::unread_wal(READ, path)),
         _ => look_for_room_to_read(path),
     }

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod docker;
+pub mod loss;
 pub mod mounts;
 pub mod shim;
 pub mod stop;

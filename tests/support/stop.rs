@@ -391,7 +391,7 @@ pub fn beside(db: &Path, ending: &str) -> PathBuf {
 
 /// Nothing lies beside the file, and it is not in WAL mode.
 pub fn assert_one_file(db: &Path) {
-    for ending in ["-wal", "-shm", "-journal"] {
+    for ending in ["-wal", "-shm", "-journal", "-mark"] {
         assert!(!beside(db, ending).exists(), "{ending} is there");
     }
     let mut header = [0; 20];

@@ -71,6 +71,8 @@ pub struct Story {
     states: Vec<State>,
     known: Vec<Known>,
     wals: HashSet<u64>,
+    /// The mark after the last call.
+    mark: Option<Vec<u8>>,
     /// The disk before each so many calls.
     played: Vec<(Lie, Vec<Disk>)>,
 }
@@ -101,6 +103,7 @@ impl Story {
             states: teller.states,
             journal,
             wals,
+            mark: teller.volume.mark(),
             played: Vec::new(),
         };
         story.know(&teller.opened);
@@ -198,7 +201,15 @@ impl Story {
         for entry in &self.journal[at / STRIDE * STRIDE..at] {
             disk.apply(entry, self.truth(entry, lie));
         }
-        disk.cut(fate, rng)
+        let mut image = disk.cut(fate, rng);
+        let mark = match self.journal.get(at) {
+            Some(entry) => &entry.mark,
+            None => &self.mark,
+        };
+        if let Some(mark) = mark {
+            image.insert("x.db-mark".into(), mark.clone());
+        }
+        image
     }
 
     /// What was promised by a call and is not in the state that was found.

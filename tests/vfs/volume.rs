@@ -121,6 +121,9 @@ pub struct Entry {
     pub effect: Effect,
     /// Before the call.
     pub note: Note,
+    /// What the mark beside the database said before the call. It is written beside SQLite, so it is no call of
+    /// the journal; it is taken to be on the device at once, which is when it claims most.
+    pub mark: Option<Vec<u8>>,
 }
 
 /// A call that was made to fail.
@@ -177,6 +180,8 @@ struct Inner {
     dead: bool,
     observer: Option<Observer>,
     journal: Vec<Entry>,
+    /// The mark at the last entry of the journal.
+    mark: Option<Vec<u8>>,
     inodes: HashMap<PathBuf, u64>,
     next_inode: u64,
     /// Open connections by the address of their main file.
@@ -189,6 +194,39 @@ pub struct Volume {
     /// Counts power cuts: what was written and not synced outlives a kill alone.
     boot: AtomicU64,
     inner: Mutex<Inner>,
+}
+
+/// How the name of the mark ends.
+const MARK: &str = "-mark";
+
+impl Inner {
+    fn push(&mut self, folder: &Path, effect: Effect, note: Note) {
+        let mark = self.see_mark(folder, note);
+        self.journal.push(Entry { effect, note, mark });
+    }
+
+    /// The recorder syncs the folder before it removes the mark; that is written down as a call of its own.
+    fn see_mark(&mut self, folder: &Path, note: Note) -> Option<Vec<u8>> {
+        let mut files = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().path());
+        let path = files.find(|path| name_of(path).ends_with(MARK));
+        // A start makes it anew: it may be gone by now, or empty.
+        let mark = path.and_then(|path| std::fs::read(path).ok());
+        let before = std::mem::replace(&mut self.mark, mark.clone());
+        if before.is_some() && mark.is_none() {
+            let effect = Effect::Unlink {
+                name: MARK.to_owned(),
+                synced: true,
+            };
+            self.journal.push(Entry {
+                effect,
+                note,
+                mark: before,
+            });
+        }
+        mark
+    }
 }
 
 static VOLUMES: Mutex<Vec<(PathBuf, Arc<Volume>)>> = Mutex::new(Vec::new());
@@ -289,7 +327,18 @@ impl Volume {
     }
 
     pub fn journal(&self) -> Vec<Entry> {
-        self.lock().journal.clone()
+        let mut inner = self.lock();
+        let note = inner
+            .journal
+            .last()
+            .map_or(Note::default(), |last| last.note);
+        inner.see_mark(&self.folder, note);
+        inner.journal.clone()
+    }
+
+    /// As it was at the last entry of the journal.
+    pub fn mark(&self) -> Option<Vec<u8>> {
+        self.lock().mark.clone()
     }
 
     pub fn journal_len(&self) -> usize {
@@ -359,7 +408,7 @@ impl Volume {
 
     /// A call that was let pass has had its effect: also when the process was taken to be dead meanwhile.
     pub fn did(&self, effect: Effect, note: Note) {
-        self.lock().journal.push(Entry { effect, note });
+        self.lock().push(&self.folder, effect, note);
     }
 
     /// A file was opened, and was made if it is new; gives its number.
@@ -373,10 +422,7 @@ impl Volume {
         inner.inodes.insert(path.to_owned(), inode);
         let note = inner.observer.as_ref().map_or(Note::default(), |ask| ask());
         let name = name_of(path);
-        inner.journal.push(Entry {
-            effect: Effect::Link { name, inode },
-            note,
-        });
+        inner.push(&self.folder, Effect::Link { name, inode }, note);
         inode
     }
 
@@ -385,7 +431,8 @@ impl Volume {
         let mut inner = self.lock();
         let entries = std::fs::read_dir(&self.folder).unwrap();
         let mut files = BTreeMap::new();
-        for path in entries.map(|entry| entry.unwrap().path()) {
+        let paths = entries.map(|entry| entry.unwrap().path());
+        for path in paths.filter(|path| !name_of(path).ends_with(MARK)) {
             inner.next_inode += 1;
             let inode = inner.next_inode;
             files.insert(inode, (name_of(&path), std::fs::read(&path).unwrap()));
@@ -398,10 +445,7 @@ impl Volume {
         let mut inner = self.lock();
         inner.inodes.remove(path);
         let name = name_of(path);
-        inner.journal.push(Entry {
-            effect: Effect::Unlink { name, synced },
-            note,
-        });
+        inner.push(&self.folder, Effect::Unlink { name, synced }, note);
     }
 
     pub fn connected(&self, file: usize, connection: usize) {
