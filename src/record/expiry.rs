@@ -154,14 +154,12 @@ fn is_due(told: &mut Option<Instant>, now: Instant) -> bool {
 }
 
 impl Retention {
-    pub fn new(settings: &Settings, page_bytes: u64) -> Self {
-        let part = settings
-            .retain
-            .map(|retain| (retain / SPAN_PART).min(SPAN_TIME_MAX));
+    pub fn new(retain: Option<Duration>, limit: Option<SizeLimit>) -> Self {
+        let part = retain.map(|retain| (retain / SPAN_PART).min(SPAN_TIME_MAX));
         Retention {
-            limit: SizeLimit::of(settings, page_bytes),
+            limit,
             room: Room::Untried,
-            retain_ns: settings.retain.map(ns),
+            retain_ns: retain.map(ns),
             span_time: part.unwrap_or(SPAN_TIME_MAX),
             tail_since: None,
             none_before_ns: i64::MIN,
@@ -379,7 +377,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::cli::{self, Invocation};
     use crate::reading::{Kind, Series, Value};
     use crate::store::{Start, Sync};
 
@@ -397,12 +394,8 @@ mod tests {
             boot_ns: 2,
         };
         let mut db = Db::open(&path, Duration::ZERO, 1000, &start, None).unwrap();
-        let args = ["record", "--max-size=16MiB"].map(Into::into).into_iter();
-        let Ok(Invocation::Record(settings)) = cli::parse(args, &|_| None) else {
-            panic!("the settings are wrong");
-        };
-        let mut retention = Retention::new(&settings, PAGE_BYTES);
-        let limit = retention.limit.unwrap();
+        let limit = SizeLimit::share(MAX_SIZE_BYTES_MIN, 65_536, PAGE_BYTES);
+        let mut retention = Retention::new(None, Some(limit));
         retention.set_cap(&mut db).unwrap();
         // More than half a page.
         let text = "x".repeat(520);

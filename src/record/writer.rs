@@ -338,7 +338,10 @@ impl Writer {
         let mut tending = Tending {
             threshold: Threshold::new(self.checkpoint_frames(db.page_bytes())),
             pin: Pin::default(),
-            retention: Retention::new(&self.settings, db.page_bytes()),
+            retention: Retention::new(
+                self.settings.retain,
+                SizeLimit::of(&self.settings, db.page_bytes()),
+            ),
         };
         tending.retention.set_cap(db)?;
         let identity = Identity::of(&self.path).map_err(|_| Error::files_gone(&self.path))?;
