@@ -62,7 +62,11 @@ fn unsafe_stands_in_few_files_of_the_program() {
         [
             "src/copy.rs",
             "src/db/raw/bulk.rs",
-            "src/db/raw.rs",
+            "src/db/raw/callbacks.rs",
+            "src/db/raw/connection.rs",
+            "src/db/raw/copy.rs",
+            "src/db/raw/row.rs",
+            "src/db/raw/statement.rs",
             "src/sys.rs"
         ]
     );
@@ -117,7 +121,13 @@ fn no_statement_needs_what_sqlite_is_built_without() {
 fn the_c_interface_is_called_in_one_module() {
     assert_eq!(
         files_with(&["src"], &["ffi::sqlite3_"]),
-        ["src/db/raw/bulk.rs", "src/db/raw.rs"]
+        [
+            "src/db/raw/bulk.rs",
+            "src/db/raw/connection.rs",
+            "src/db/raw/copy.rs",
+            "src/db/raw/row.rs",
+            "src/db/raw/statement.rs"
+        ]
     );
 }
 

@@ -1,8 +1,16 @@
-//! SQLite: its C interface, its pragmas, its errors.
+//! SQLite, and nothing of readings: its C interface, its pragmas, its checkpoints, its errors.
+//!
+//! A `Connection` has one owner. SQL is the caller's; pragmas and checkpoints are here. `store` is the only room
+//! that calls it.
 
 pub mod checkpoint;
 pub mod error;
+mod files;
 pub mod pragma;
 pub mod raw;
+#[cfg(test)]
+mod tests;
+mod value;
 
 pub use error::{Class, Error};
+pub use value::Value;

@@ -313,6 +313,7 @@ fn examine_readings(
         let series = series.get(&row.integer(2));
         let sum = row
             .value(3)
+            .map(super::values::from_db)
             .zip(series)
             .filter(|(value, series)| series.kind.is_none_or(|kind| fits(kind, *value)))
             .map(|(value, series)| {

@@ -1,7 +1,8 @@
 //! Named clients: how many of their lines are settled, kept in the transaction of the lines themselves.
 
 use super::{Db, Error};
-use crate::reading::{Batch, Mark, Value};
+use crate::db::Value;
+use crate::reading::{Batch, Mark};
 use crate::sys::{self, Clock};
 
 impl Db {

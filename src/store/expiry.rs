@@ -6,8 +6,8 @@
 
 use super::spans::Tail;
 use super::{Db, Error, Sync, schema};
+use crate::db::Value;
 use crate::db::pragma;
-use crate::reading::Value;
 
 /// Which readings may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

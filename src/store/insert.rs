@@ -5,11 +5,11 @@ use std::ops::Range;
 use libsqlite3_sys as ffi;
 
 use super::spans::{Span, Tail};
-use super::{Db, Error};
+use super::{Db, Error, values};
+use crate::db::Value;
 use crate::db::error;
-use crate::db::raw::NewRow;
 use crate::reading::fingerprint;
-use crate::reading::{Batch, Definition, Value};
+use crate::reading::{self, Batch, Definition};
 
 #[derive(Clone, Copy)]
 pub(super) struct KnownSeries {
@@ -24,15 +24,15 @@ struct Inserted {
     spans: Vec<Span>,
 }
 
-fn text_bytes(value: Value<'_>) -> u64 {
+fn text_bytes(value: reading::Value<'_>) -> u64 {
     match value {
-        Value::Text(text) => text.len() as u64,
+        reading::Value::Text(text) => text.len() as u64,
         _ => 0,
     }
 }
 
 impl Inserted {
-    fn add(&mut self, id: i64, time_ns: i64, series: u64, value: Value<'_>) {
+    fn add(&mut self, id: i64, time_ns: i64, series: u64, value: reading::Value<'_>) {
         let fingerprint = fingerprint::fingerprint(id, time_ns, series, value);
         self.spans
             .extend(self.tail.add(id, time_ns, text_bytes(value), fingerprint));
@@ -84,35 +84,28 @@ impl Db {
             let series = series[row.slot as usize];
             let value = batch.value(row);
             inserted.add(id, row.time_ns, series.fingerprint, value);
-            Some(NewRow {
-                time_ns: row.time_ns,
-                series: series.id,
-                value,
-            })
+            Some([
+                Value::Integer(row.time_ns),
+                Value::Integer(series.id),
+                values::to_db(value),
+            ])
         };
-        let Some(first) = next() else {
+        let Some([time_ns, series, value]) = next() else {
             return Ok(());
         };
+        let first = [Value::Integer(first_id), time_ns, series, value].map(Some);
         let statement = self.statements.insert_reading;
-        self.raw.insert(
-            statement,
-            first_id,
-            first.time_ns,
-            first.series,
-            first.value,
-        )?;
+        let operation = "insert a reading into";
+        self.raw.run(operation, statement, &first)?;
         if first_id == last_id {
             return Ok(());
         }
         let statement = self.statements.insert_readings;
-        let last = self.raw.insert_all(statement, &mut next)?;
+        let operation = "insert readings into";
+        let last = self.raw.insert_all(operation, statement, &mut next)?;
         if last != last_id {
             let message = format!("the last reading got the id {last} in place of {last_id}");
-            return Err(error::corrupt(
-                "insert readings into",
-                self.raw.path(),
-                message,
-            ));
+            return Err(error::corrupt(operation, self.raw.path(), message));
         }
         Ok(())
     }

@@ -15,14 +15,16 @@ mod schema;
 mod spans;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::ffi::c_int;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libsqlite3_sys as ffi;
 
+pub use crate::db::checkpoint::{Checkpoint, wal_bytes, wal_frames_of};
 pub use crate::db::pragma::{PAGE_BYTES, Sync, WAL_BYTES_KEPT};
 pub use crate::db::raw::version;
 pub use crate::db::{Class, Error};
@@ -31,12 +33,13 @@ pub use check::{Audit, audit};
 pub use expiry::{OldestSpan, Pages, Surplus};
 pub use read::{Names, Position, Reader, Reading, Times, look_before_reading};
 
-use crate::db::checkpoint::CheckpointMode;
+use crate::db::Value;
+use crate::db::checkpoint::{CheckpointMode, checkpoint};
 use crate::db::raw::{Access, Connection, Statement};
 use crate::db::{error, pragma};
 use crate::place;
 use crate::place::mark;
-use crate::reading::{Batch, Counts, Mark, Value};
+use crate::reading::{Batch, Counts, Mark};
 use crate::sys;
 use insert::KnownSeries;
 use spans::Tail;
@@ -61,41 +64,6 @@ impl Committed {
     /// How far the clients have come that the batch said hello for.
     pub fn resumes(&self) -> &[Mark] {
         &self.resumes
-    }
-}
-
-/// What one checkpoint did.
-#[derive(Clone, Copy, Debug)]
-pub struct Checkpoint {
-    pub mode: CheckpointMode,
-    /// Frames in the WAL.
-    pub log: u32,
-    /// Of these, frames that are in the database file.
-    pub copied: u32,
-    pub busy: bool,
-    pub took: Duration,
-}
-
-impl Checkpoint {
-    /// Nothing in the WAL is still needed.
-    pub fn is_complete(&self) -> bool {
-        !self.busy && self.log == self.copied
-    }
-
-    /// What is known where it failed.
-    pub fn not_made(mode: CheckpointMode, log: u32) -> Self {
-        Checkpoint {
-            mode,
-            log,
-            copied: 0,
-            busy: true,
-            took: Duration::ZERO,
-        }
-    }
-
-    /// There is nothing in the WAL.
-    pub fn is_truncated(&self) -> bool {
-        self.mode == CheckpointMode::Truncate && self.is_complete()
     }
 }
 
@@ -146,7 +114,7 @@ struct Statements {
 
 impl Statements {
     fn prepare(raw: &mut Connection) -> Result<Self, Error> {
-        raw.offer_rows()?;
+        raw.offer_rows(schema::BATCH_COLUMNS)?;
         Ok(Statements {
             begin: raw.prepare(schema::BEGIN)?,
             commit: raw.prepare(schema::COMMIT)?,
@@ -696,42 +664,10 @@ fn look_for_inodes(path: &Path) -> Result<(), Error> {
     }
 }
 
-const WAL_HEADER_BYTES: u64 = 32;
-const FRAME_HEADER_BYTES: u64 = 24;
-
-/// Bytes of a WAL of so many frames.
-pub fn wal_bytes(frames: u32, page_bytes: u64) -> u64 {
-    WAL_HEADER_BYTES + u64::from(frames) * (FRAME_HEADER_BYTES + page_bytes)
-}
-
-/// Frames that fit into a WAL of so many bytes.
-pub fn wal_frames_of(bytes: u64, page_bytes: u64) -> u32 {
-    let frames = bytes.saturating_sub(WAL_HEADER_BYTES) / (FRAME_HEADER_BYTES + page_bytes);
-    u32::try_from(frames).unwrap_or(u32::MAX)
-}
-
 fn random_id() -> Result<String, getrandom::Error> {
     let mut bits = [0; 16];
     getrandom::fill(&mut bits)?;
     Ok(bits.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn checkpoint(raw: &mut Connection, mode: CheckpointMode) -> Result<Checkpoint, Error> {
-    let number: c_int = match mode {
-        CheckpointMode::Passive => ffi::SQLITE_CHECKPOINT_PASSIVE,
-        CheckpointMode::Full => ffi::SQLITE_CHECKPOINT_FULL,
-        CheckpointMode::Restart => ffi::SQLITE_CHECKPOINT_RESTART,
-        CheckpointMode::Truncate => ffi::SQLITE_CHECKPOINT_TRUNCATE,
-    };
-    let start = Instant::now();
-    let frames = raw.checkpoint(number)?;
-    Ok(Checkpoint {
-        mode,
-        log: frames.log,
-        copied: frames.copied,
-        busy: frames.busy,
-        took: start.elapsed(),
-    })
 }
 
 /// One checkpoint of a file that others may be recording into. A file that nobody else has open is left

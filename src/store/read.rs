@@ -262,7 +262,7 @@ impl Reader {
         };
         let mut fit = 0;
         while self.raw.step(READ, statement)? {
-            let row = self.raw.row(statement);
+            let row = self.raw.row(READ, statement)?;
             let (id, time_ns, series) = (row.integer(0), row.integer(1), row.integer(2));
             if id > last {
                 break;
@@ -284,8 +284,8 @@ impl Reader {
             let Some(named) = named else {
                 continue;
             };
-            let row = self.raw.row(statement);
-            let Some(value) = row.value(3) else {
+            let row = self.raw.row(READ, statement)?;
+            let Some(value) = row.value(3).map(super::values::from_db) else {
                 return Err(self.bad(format!("reading {id} has a value that no sensor sends")));
             };
             let reading = Reading {
@@ -326,7 +326,7 @@ impl Reader {
         let statement = self.statements.runs_after;
         self.raw.begin_rows(READ, statement, &[self.runs.newest])?;
         while self.raw.step(READ, statement)? {
-            let row = self.raw.row(statement);
+            let row = self.raw.row(READ, statement)?;
             self.runs.add(row.integer(0), row.integer(1));
         }
         self.raw.end_rows(statement);
@@ -405,10 +405,11 @@ impl Reader {
         numbers: &[i64],
     ) -> Result<Option<(i64, i64)>, Error> {
         self.raw.begin_rows(READ, statement, numbers)?;
-        let found = self.raw.step(READ, statement)?.then(|| {
-            let row = self.raw.row(statement);
-            (row.integer(0), row.integer(1))
-        });
+        let mut found = None;
+        if self.raw.step(READ, statement)? {
+            let row = self.raw.row(READ, statement)?;
+            found = Some((row.integer(0), row.integer(1)));
+        }
         self.raw.end_rows(statement);
         Ok(found)
     }
@@ -427,7 +428,7 @@ impl Reader {
                 "reading {id} is of series {series}, which is not there"
             )));
         }
-        let row = self.raw.row(statement);
+        let row = self.raw.row(READ, statement)?;
         let (sensor, field) = (row.text(0), row.text(1));
         let kind = kind(&row.text(2))
             .ok_or_else(|| self.bad(format!("series {series} has an unknown type")))?;

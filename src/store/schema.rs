@@ -118,6 +118,8 @@ pub const INSERT_READING: &CStr =
 /// what it takes to undo this statement alone.
 pub const INSERT_READINGS: &CStr = c"INSERT OR FAIL INTO readings(time_ns, series, value)
     SELECT time_ns, series, value FROM sqlite_seawall_batch";
+/// The table that `INSERT_READINGS` reads from.
+pub const BATCH_COLUMNS: &CStr = c"CREATE TABLE x(time_ns INTEGER, series INTEGER, value)";
 pub const FIND_SERIES: &CStr =
     c"SELECT id FROM series WHERE sensor = ?1 AND field = ?2 AND type = ?3";
 pub const ADD_SERIES: &CStr =

@@ -8,8 +8,8 @@
 use std::ops::RangeInclusive;
 
 use super::{Error, schema};
+use crate::db::Value;
 use crate::db::raw::{Connection, Statement};
-use crate::reading::Value;
 
 /// Readings in a span. Fewer make the index finer, and touch its page in more commits: at batches of 1000, 1024
 /// would cost 3 % more bytes written to the -wal, this costs less than 1 %.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use super::*;
-use crate::reading::{Kind, Series};
+use crate::reading::{Kind, Series, Value};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAGES: u32 = 1000;

@@ -1,48 +1,34 @@
-//! Many readings by one statement: they stand in a virtual table, from which `INSERT … SELECT` takes them.
+//! Many rows by one statement: they stand in a virtual table, from which `INSERT … SELECT` takes them.
 //!
-//! A statement for each reading costs more for its binding, its start and its end, and for finding the end of
-//! the table anew, than for the row itself. What is read is whatever the caller's iterator gives: there is no
-//! copy of the batch.
+//! A statement for each row costs more for its binding, its start and its end, and for finding the end of
+//! the table anew, than for the row itself. The rows come straight from the caller's iterator: there is no
+//! copy of them.
 
-use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::NonNull;
 
 use libsqlite3_sys as ffi;
 
-use super::{Connection, Error, Statement};
-use crate::reading::Value;
+use super::callbacks::{Callbacks, NewRow, Source};
+use super::connection::Connection;
+use super::statement::Statement;
+use crate::db::error::Error;
+use crate::db::value::Value;
 
 /// The table's name in SQL. It needs no `CREATE`, and SQLite lets nobody make a table of such a name, which
 /// would be read in its place.
 const NAME: &CStr = c"sqlite_seawall_batch";
-const COLUMNS: &CStr = c"CREATE TABLE x(time_ns INTEGER, series INTEGER, value)";
-
-/// A reading without its id, which is one more than the last.
-#[derive(Clone, Copy)]
-pub struct Row<'a> {
-    pub time_ns: i64,
-    pub series: i64,
-    pub value: Value<'a>,
-}
-
-/// Gives the rows, one after the other.
-type Source<'a> = dyn FnMut() -> Option<Row<'a>> + 'a;
-
-/// The source of the statement that runs, and none between two.
-#[derive(Default)]
-pub struct Current(Cell<Option<NonNull<Source<'static>>>>);
 
 #[repr(C)]
 struct Table {
     base: ffi::sqlite3_vtab,
-    current: *const Current,
+    callbacks: *const Callbacks,
 }
 
 #[repr(C)]
 struct Cursor {
     base: ffi::sqlite3_vtab_cursor,
-    row: Option<Row<'static>>,
+    row: Option<NewRow<'static>>,
 }
 
 static MODULE: ffi::sqlite3_module = ffi::sqlite3_module {
@@ -74,34 +60,30 @@ static MODULE: ffi::sqlite3_module = ffi::sqlite3_module {
 };
 
 impl Connection {
-    /// Makes the table known to this connection.
-    pub fn offer_rows(&mut self) -> Result<(), Error> {
-        let current: *const Current = &*self.current;
-        // SAFETY: the handle is open, the name static; what the pointer leads to is boxed and lives as long
-        // as the connection, which Drop closes first.
+    /// Makes the table known to this connection. `columns` declares its `BULK_COLUMNS` columns, as
+    /// `CREATE TABLE x(…)`.
+    pub fn offer_rows(&mut self, columns: &'static CStr) -> Result<(), Error> {
+        self.callbacks().columns.set(columns);
+        let callbacks = self.callbacks.as_ptr().cast::<c_void>();
+        // SAFETY: the handle is open, the name static; the callbacks are freed only after it is closed.
         let code = unsafe {
-            ffi::sqlite3_create_module_v2(
-                self.db,
-                NAME.as_ptr(),
-                &MODULE,
-                current as *mut c_void,
-                None,
-            )
+            ffi::sqlite3_create_module_v2(self.db, NAME.as_ptr(), &MODULE, callbacks, None)
         };
         self.check("open", code)
     }
 
-    /// Runs a statement that inserts all that the source gives. Gives the id of the last row.
+    /// Runs a statement that inserts all rows that the source returns. Returns the id of the last one.
     pub fn insert_all<'a>(
         &mut self,
+        operation: &'static str,
         statement: Statement,
-        source: &mut (dyn FnMut() -> Option<Row<'a>> + 'a),
+        source: &mut (dyn FnMut() -> Option<NewRow<'a>> + 'a),
     ) -> Result<i64, Error> {
         let source: NonNull<Source<'a>> = NonNull::from(source);
         // SAFETY: only the lifetime changes; the pointer is taken away below, before what it leads to ends.
         let source =
             unsafe { std::mem::transmute::<NonNull<Source<'a>>, NonNull<Source<'static>>>(source) };
-        self.current.0.set(Some(source));
+        self.callbacks().source.set(Some(source));
         let raw = self.statements[statement.0];
         // SAFETY: the statement is ours and has no parameters; its callbacks come within these calls.
         let (code, last) = unsafe {
@@ -110,32 +92,33 @@ impl Connection {
         };
         let result = match code {
             ffi::SQLITE_DONE => Ok(last),
-            _ => Err(self.error("insert readings into", code)),
+            _ => Err(self.error(operation, code)),
         };
         // SAFETY: as above. This closes the cursor, which holds a row of the source.
         unsafe { ffi::sqlite3_reset(raw) };
-        self.current.0.set(None);
+        self.callbacks().source.set(None);
         result
     }
 }
 
 /// # Safety
-/// As SQLite calls it: `current` is what `offer_rows` gave.
+/// As SQLite calls it: `callbacks` is the pointer that `offer_rows` passed.
 unsafe extern "C" fn connect(
     db: *mut ffi::sqlite3,
-    current: *mut c_void,
+    callbacks: *mut c_void,
     _count: c_int,
     _arguments: *const *const c_char,
     made: *mut *mut ffi::sqlite3_vtab,
     _message: *mut *mut c_char,
 ) -> c_int {
-    // SAFETY: SQLite's; the table goes back to `disconnect`.
+    let callbacks: *const Callbacks = callbacks.cast();
+    // SAFETY: the connection's callbacks; the table goes back to `disconnect`.
     unsafe {
-        let code = ffi::sqlite3_declare_vtab(db, COLUMNS.as_ptr());
+        let code = ffi::sqlite3_declare_vtab(db, (*callbacks).columns.get().as_ptr());
         if code == ffi::SQLITE_OK {
             let table = Box::new(Table {
                 base: std::mem::zeroed(),
-                current: current.cast::<Current>(),
+                callbacks,
             });
             *made = Box::into_raw(table).cast();
         }
@@ -207,7 +190,7 @@ unsafe extern "C" fn next(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
     unsafe {
         let cursor = &mut *cursor.cast::<Cursor>();
         let table = cursor.base.pVtab.cast::<Table>();
-        let source = (*(*table).current).0.get();
+        let source = (*(*table).callbacks).source.get();
         cursor.row = source.and_then(|mut source| source.as_mut()());
     }
     ffi::SQLITE_OK
@@ -227,17 +210,18 @@ unsafe extern "C" fn column(
     context: *mut ffi::sqlite3_context,
     number: c_int,
 ) -> c_int {
-    // SAFETY: `open` made the cursor; a text is the batch's, which stays as it is until the statement ends.
+    // SAFETY: `open` made the cursor; a text is the source's, which stays as it is until the statement ends.
     unsafe {
         let Some(row) = &(*cursor.cast::<Cursor>()).row else {
             return ffi::SQLITE_MISUSE;
         };
-        match (number, row.value) {
-            (0, _) => ffi::sqlite3_result_int64(context, row.time_ns),
-            (1, _) => ffi::sqlite3_result_int64(context, row.series),
-            (_, Value::Real(v)) => ffi::sqlite3_result_double(context, v),
-            (_, Value::Integer(v)) => ffi::sqlite3_result_int64(context, v),
-            (_, Value::Text(v)) => {
+        let Some(value) = usize::try_from(number).ok().and_then(|n| row.get(n)) else {
+            return ffi::SQLITE_MISUSE;
+        };
+        match *value {
+            Value::Integer(v) => ffi::sqlite3_result_int64(context, v),
+            Value::Real(v) => ffi::sqlite3_result_double(context, v),
+            Value::Text(v) => {
                 let length = c_int::try_from(v.len()).unwrap_or(c_int::MAX);
                 ffi::sqlite3_result_text(context, v.as_ptr().cast(), length, ffi::SQLITE_STATIC());
             }

@@ -1,0 +1,19 @@
+//! Values of readings as SQLite stores them, and back.
+
+use crate::{db, reading};
+
+pub(super) fn to_db(value: reading::Value<'_>) -> db::Value<'_> {
+    match value {
+        reading::Value::Real(v) => db::Value::Real(v),
+        reading::Value::Integer(v) => db::Value::Integer(v),
+        reading::Value::Text(v) => db::Value::Text(v),
+    }
+}
+
+pub(super) fn from_db(value: db::Value<'_>) -> reading::Value<'_> {
+    match value {
+        db::Value::Real(v) => reading::Value::Real(v),
+        db::Value::Integer(v) => reading::Value::Integer(v),
+        db::Value::Text(v) => reading::Value::Text(v),
+    }
+}
