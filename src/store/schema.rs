@@ -3,6 +3,9 @@
 //! Readings are stored by the number of their series and without their run: a reading of one float takes
 //! 28 to 30 bytes. The view `sensor_readings` gives the columns that people read. A run's readings are
 //! those from its `first_id` to the next run's.
+//!
+//! `sensor_numbers` is two views because DuckDB runs a view by itself where it knows all functions in it, and takes
+//! every column for text where it does not: `numbers` has what only SQLite knows, and the casts around it the types.
 
 use std::ffi::CStr;
 
@@ -75,21 +78,29 @@ CREATE TABLE clients(
 CREATE VIEW sensor_readings AS SELECT
   id,
   time_ns,
-  strftime('%Y-%m-%dT%H:%M:%S', (time_ns - (time_ns % 1000000000 + 1000000000) % 1000000000) / 1000000000, 'unixepoch')
-    || printf('.%03dZ', (time_ns % 1000000000 + 1000000000) % 1000000000 / 1000000) AS timestamp,
+  CAST(strftime('%Y-%m-%dT%H:%M:%S', (time_ns - (time_ns % 1000000000 + 1000000000) % 1000000000) / 1000000000, 'unixepoch')
+    || printf('.%03dZ', (time_ns % 1000000000 + 1000000000) % 1000000000 / 1000000) AS TEXT) AS timestamp,
   (SELECT sensor FROM series WHERE series.id = readings.series) AS sensor,
   (SELECT field FROM series WHERE series.id = readings.series) AS field,
   value,
   (SELECT runs.id FROM runs WHERE first_id <= readings.id ORDER BY first_id DESC, runs.id DESC LIMIT 1) AS run
 FROM readings;
+CREATE VIEW numbers AS SELECT
+  readings.id AS id,
+  CAST(strftime('%Y-%m-%dT%H:%M:%S', (time_ns - (time_ns % 1000000000 + 1000000000) % 1000000000) / 1000000000, 'unixepoch')
+    || printf('.%03dZ', (time_ns % 1000000000 + 1000000000) % 1000000000 / 1000000) AS TEXT) AS timestamp,
+  sensor,
+  field,
+  value
+FROM readings JOIN series ON series.id = readings.series WHERE type <> 'string';
 CREATE VIEW sensor_numbers AS SELECT
-  id,
-  CAST(time_ns / 1e9 AS REAL) AS time,
+  readings.id AS id,
+  CAST(readings.time_ns / 1e9 AS DOUBLE) AS time,
   CAST(timestamp AS TEXT) AS timestamp,
-  CAST(sensor AS TEXT) AS sensor,
-  CAST(field AS TEXT) AS field,
-  CAST(value AS REAL) AS value
-FROM sensor_readings WHERE typeof(value) <> 'text';
+  sensor,
+  field,
+  CAST(numbers.value AS DOUBLE) AS value
+FROM readings JOIN numbers ON numbers.id = readings.id;
 ";
 
 pub const IS_EMPTY: &CStr = c"SELECT count(*) = 0 FROM sqlite_master";

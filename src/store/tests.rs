@@ -536,3 +536,27 @@ fn a_file_that_is_being_made_is_empty_or_whole_to_a_reader() {
         drop(db);
     }
 }
+
+#[test]
+fn sensor_numbers_has_what_is_a_number_or_a_boolean_and_no_text() {
+    let dir = Dir::new();
+    let path = dir.db();
+    let mut db = open(&path);
+    let mut all = batch(1);
+    for (slot, kind, value) in [
+        (1, Kind::Unsigned, Value::Text("18446744073709551615")),
+        (2, Kind::Boolean, Value::Integer(1)),
+        (3, Kind::String, Value::Text("on")),
+        (4, Kind::Integer, Value::Integer(-2)),
+    ] {
+        let field = series(&format!("f{slot}"));
+        all.define(slot, Series { kind, ..field });
+        all.push(1_500_000_000, slot, value);
+    }
+    db.commit(&all, Sync::Normal).unwrap();
+    let rows = "SELECT group_concat(id || ' ' || time || ' ' || field || ' ' || value, ', ') FROM sensor_numbers";
+    assert_eq!(
+        answer(&path, rows),
+        "1 0.0 f 0.0, 2 1.5 f1 1.8446744073709552e+19, 3 1.5 f2 1.0, 5 1.5 f4 -2.0"
+    );
+}

@@ -1,0 +1,155 @@
+//! Guards against a layout that drifts: what docs/database.md says is not what is made, a file of an earlier
+//! version is not read as it was written, tools that go by declared types find none.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use support::{Dir, Running, assert_sound, python, seawall, sql};
+
+const READINGS: &str = "\
+m,room=a v=1.5,n=-2i,u=18446744073709551615u,on=true,s=\"x y\" 1700000000000000000
+m,room=b v=-0.1,n=9007199254740993i,on=false 1700000001000000000
+";
+
+fn record(db: &Path, lines: &str) {
+    let mut recorder = Running::start(&["record", "--db", db.to_str().unwrap(), "--source=stdin"]);
+    recorder.send(lines.as_bytes());
+    recorder.close_stdin();
+    assert_eq!(recorder.wait().code(), 0);
+}
+
+#[test]
+fn the_document_has_the_schema_that_is_made() {
+    let dir = Dir::new("format-document");
+    let db = dir.file("x.db");
+    record(&db, READINGS);
+    let made = sql(
+        &db,
+        "SELECT group_concat(sql || ';', char(10)) FROM (SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid)",
+    );
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/database.md");
+    let document = fs::read_to_string(document).unwrap();
+    let block = document.split("```sql\n").nth(1).unwrap();
+    let block = block.split("```").next().unwrap();
+    assert_eq!(made.trim(), block.trim());
+    let types =
+        "SELECT group_concat(name || ' ' || type, ', ') FROM pragma_table_info('sensor_numbers')";
+    let version = sql(&db, "SELECT sqlite_version()");
+    // Older versions of SQLite name no type for a cast.
+    if version.split('.').nth(1).unwrap().parse::<u32>().unwrap() >= 41 {
+        let typed = "id INTEGER, time REAL, timestamp TEXT, sensor TEXT, field TEXT, value REAL";
+        assert_eq!(sql(&db, types), typed);
+    }
+    // And each column of the views has its meaning beside it.
+    for view in ["sensor_readings", "sensor_numbers"] {
+        let columns = format!("SELECT group_concat(name, ' ') FROM pragma_table_info('{view}')");
+        for column in sql(&db, &columns).split(' ') {
+            assert!(document.contains(&format!("`{column}`")), "{view}.{column}");
+        }
+    }
+}
+
+#[test]
+fn the_queries_of_the_document_run() {
+    let dir = Dir::new("format-queries");
+    let db = dir.file("x.db");
+    record(&db, READINGS);
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/database.md");
+    let document = fs::read_to_string(document).unwrap();
+    let queries = document.split("## Queries").nth(1).unwrap();
+    let queries = queries.split("## The schema").next().unwrap();
+    let code: String = queries
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let queries: Vec<_> = code.split(';').filter(|q| !q.trim().is_empty()).collect();
+    assert_eq!(queries.len(), 4);
+    for query in queries {
+        let query = query.replace(":since", "0").replace(":until", "9e18");
+        assert_ne!(sql(&db, &query), "", "{query}");
+    }
+}
+
+#[test]
+fn a_file_of_layout_1_is_refused_with_a_word_that_says_why() {
+    let dir = Dir::new("format-old");
+    let db = dir.file("x.db");
+    record(&db, READINGS);
+    python(&db, "c.execute('PRAGMA user_version = 1')");
+    let before = fs::read(&db).unwrap();
+    for command in ["record", "check", "export"] {
+        let (code, _, err) = seawall(&[command, "--db", db.to_str().unwrap()]);
+        assert_eq!(code, 1, "{command}: {err}");
+        assert!(
+            err.contains("written by an unreleased version"),
+            "{command}: {err}"
+        );
+    }
+    assert_eq!(fs::read(&db).unwrap(), before);
+}
+
+/// DuckDB goes by declared types alone.
+#[test]
+fn duckdb_takes_a_mean_without_a_cast() {
+    let interpreter = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python3");
+    let import = "import duckdb, duckdb_extension_sqlite_scanner";
+    let found = Command::new(&interpreter).args(["-c", import]).output();
+    if !found.is_ok_and(|output| output.status.success()) {
+        assert!(std::env::var("CI").is_err(), "there is no DuckDB");
+        eprintln!("skipped: `just setup` installs duckdb into .venv");
+        return;
+    }
+    let dir = Dir::new("format-duckdb");
+    let db = dir.file("x.db");
+    record(&db, READINGS);
+    let script = r#"
+import duckdb, glob, os, sys, duckdb_extension_sqlite_scanner as scanner
+extension = glob.glob(os.path.dirname(scanner.__file__) + '/**/*.duckdb_extension', recursive=True)[0]
+c = duckdb.connect(config={'allow_unsigned_extensions': 'true'})
+c.execute(f"LOAD '{extension}'")
+c.execute(f"ATTACH '{sys.argv[1]}' AS s (TYPE sqlite, READ_ONLY)")
+print([row[:2] for row in c.execute('DESCRIBE s.sensor_numbers').fetchall()])
+print(c.execute("SELECT avg(value), max(time), min(timestamp) FROM s.sensor_numbers WHERE field = 'v' AND id < 9").fetchall())
+"#;
+    let output = Command::new(&interpreter)
+        .args(["-c", script])
+        .arg(&db)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(
+        told,
+        "[('id', 'BIGINT'), ('time', 'DOUBLE'), ('timestamp', 'VARCHAR'), ('sensor', 'VARCHAR'), ('field', 'VARCHAR'), ('value', 'DOUBLE')]\n\
+         [(0.7, 1700000001.0, '2023-11-14T22:13:20.000Z')]\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The file was made by the first version with this layout.
+#[test]
+fn a_file_of_the_first_version_with_this_layout_is_read_and_recorded_onto() {
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
+    let dir = Dir::new("format-kept");
+    let path = dir.file("layout-2.db");
+    fs::copy(files.join("layout-2.db"), &path).unwrap();
+    let db = path.to_str().unwrap();
+    assert_sound(&path);
+    let kept = fs::read_to_string(files.join("layout-2.csv")).unwrap();
+    let (code, out, err) = seawall(&["export", "--db", db]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(out, kept);
+    let (code, out, err) = seawall(&["show", "--db", db]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("room=a"), "{out}");
+    assert_eq!(sql(&path, "SELECT count(*) FROM spans"), "1");
+    assert_eq!(sql(&path, "SELECT name, lines FROM clients"), "meter|1");
+    record(&path, READINGS);
+    assert_sound(&path);
+    let (_, out, _) = seawall(&["export", "--db", db]);
+    assert!(out.starts_with(&kept) && out.len() > kept.len(), "{out}");
+}
