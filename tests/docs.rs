@@ -108,3 +108,9 @@ fn the_first_transcript_of_the_readme_can_be_repeated_from_the_checkout() {
         assert_eq!(printed, expected, "{command}");
     }
 }
+
+#[test]
+fn the_loader_for_postgresql_is_printed_as_the_tests_run_it() {
+    let loader = document("tests/to_server/load.sql");
+    assert!(document("docs/servers.md").contains(&loader));
+}
