@@ -335,11 +335,6 @@ pub fn is_terminal(fd: RawFd) -> bool {
 }
 
 pub fn terminal_columns(fd: RawFd) -> Option<usize> {
-    terminal_size(fd).map(|(columns, _)| columns)
-}
-
-/// Columns and rows.
-pub fn terminal_size(fd: RawFd) -> Option<(usize, usize)> {
     let mut size = libc::winsize {
         ws_row: 0,
         ws_col: 0,
@@ -348,8 +343,7 @@ pub fn terminal_size(fd: RawFd) -> Option<(usize, usize)> {
     };
     // SAFETY: TIOCGWINSZ writes one winsize.
     let result = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) };
-    (result == 0 && size.ws_col > 0)
-        .then_some((usize::from(size.ws_col), usize::from(size.ws_row).max(2)))
+    (result == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 /// The effective user and group.

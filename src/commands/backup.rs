@@ -15,9 +15,9 @@ use crate::record::terminal;
 use crate::store::{self, Snapshot};
 use crate::sys;
 
-/// What the temporary file has behind the name of DEST.
+/// Ending of the temporary file: DEST and this.
 const TEMPORARY: &str = ".seawall-backup";
-/// What SQLite may have put beside it.
+/// Endings of the files that SQLite makes beside a database.
 const BESIDE: [&str; 3] = ["-journal", "-wal", "-shm"];
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Permissions of the temporary file until it has those of the database.
@@ -39,7 +39,7 @@ pub fn run(settings: &Settings) -> Status {
     let Some(dest) = &settings.dest else {
         return to_stdout(&db, settings);
     };
-    // They are looked for between two steps, and let in where stdout or stderr takes nothing.
+    // A signal is noticed between two steps, and while stdout or stderr takes nothing.
     if let Err(e) = sys::block_signals() {
         return complain(format_args!("cannot block signals: {e}"));
     }
@@ -86,7 +86,7 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
     refuse_dest(dest, db)?;
     let bytes = snapshot.bytes();
     let temporary = Temporary::make(dest)?;
-    // Now that what a backup that was killed had taken is free again.
+    // After the temporary file of a backup that was killed was emptied, so that its room counts as free.
     let folder = folder_of(dest);
     let disk = sys::filesystem(&folder).map_err(|e| cannot("look at", &folder, &e))?;
     if disk.free_bytes.saturating_sub(settings.min_free_bytes) < bytes {
@@ -104,7 +104,7 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
         !sys::stop_pending()
     });
     drop(progress);
-    // The recorder's WAL may start again while the copy is looked at.
+    // The recorder's WAL may start again while the copy is checked.
     drop(snapshot);
     if !whole.map_err(|e| e.to_string())? {
         return Err(interrupted(dest));
@@ -302,11 +302,11 @@ impl Drop for Temporary {
     }
 }
 
-/// The line on a terminal that tells how far the copy is; gone with the value.
+/// The progress line on a terminal, removed with the value.
 struct Progress {
     all: u64,
     began: Instant,
-    told: Option<Instant>,
+    drawn: Option<Instant>,
     columns: Option<usize>,
 }
 
@@ -317,7 +317,7 @@ impl Progress {
         Progress {
             all,
             began: Instant::now(),
-            told: None,
+            drawn: None,
             columns,
         }
     }
@@ -327,12 +327,12 @@ impl Progress {
             return;
         };
         if self
-            .told
-            .is_some_and(|told| told.elapsed() < PROGRESS_INTERVAL)
+            .drawn
+            .is_some_and(|drawn| drawn.elapsed() < PROGRESS_INTERVAL)
         {
             return;
         }
-        self.told = Some(Instant::now());
+        self.drawn = Some(Instant::now());
         let line = terminal::progress(done, self.all, self.began.elapsed(), columns);
         show_progress(&line);
     }
@@ -340,7 +340,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.told.is_some() {
+        if self.drawn.is_some() {
             show_progress("");
         }
     }

@@ -1,4 +1,4 @@
-//! `check`: what an audit of the database found, told line by line.
+//! `check`: audits a database and prints each finding on a line, then the verdict.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -21,14 +21,14 @@ pub fn run(settings: &Settings) -> Status {
     let db = follow_links(&settings.db);
     match store::checkpoint_file(&db, settings.mode, settings.busy_timeout) {
         Ok(done) => {
-            let told = print(format_args!(
+            let printed = print(format_args!(
                 "busy={} log={} checkpointed={}",
                 u8::from(done.busy),
                 done.log,
                 done.copied
             ));
             if done.is_complete() {
-                told
+                printed
             } else {
                 Status::FramesRemain
             }

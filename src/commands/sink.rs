@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::sys::{self, Watch};
 
-/// What came of a write.
+/// Result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     Whole,
@@ -22,8 +22,8 @@ pub struct Sink {
     fd: RawFd,
     /// A description that may be made non-blocking without doing so to those who share the descriptor.
     own: Option<OwnedFd>,
-    /// A file takes any number of bytes; anything else that cannot be opened anew, no more than it says that
-    /// it has room for.
+    /// A file takes any number of bytes; anything else that cannot be opened anew, no more than it reports
+    /// room for.
     is_file: bool,
 }
 
@@ -87,7 +87,7 @@ impl Sink {
                 sys::write(self.fd, &bytes[..bytes.len().min(sys::PIPE_BUF_BYTES)])
             }
             None => {
-                // What is broken is not writable either, and says what it is only to a write.
+                // A broken pipe is not writable either; only a write returns why.
                 let mut watch = [Watch::broken(self.fd)];
                 sys::wait(&mut watch, Some(Duration::ZERO))?;
                 if watch[0].ready() {

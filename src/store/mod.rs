@@ -11,6 +11,7 @@ mod clients;
 mod expiry;
 mod insert;
 mod read;
+mod runs;
 mod schema;
 mod spans;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Readings for those who look at them, in id order and a chunk at a time. Each chunk is one short snapshot,
+//! Reads readings for `export` and `show`, in id order and a chunk at a time. Each chunk is one short snapshot,
 //! over when the call returns: a reader that then waits for its own consumer keeps no checkpoint waiting.
 //!
 //! Called by the commands `export` and `show`. The readings are taken from the bare table and joined to
@@ -12,19 +12,19 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use super::runs::Runs;
 use super::{Error, identify, is_seawall, look_for_room, schema, spans};
 use crate::db::raw::{Access, Connection, Statement};
 use crate::db::{error, pragma};
 use crate::place;
 use crate::place::foreign_wal::{self, Treatment};
 use crate::reading::{Kind, Value};
-use crate::sort;
 
 /// Ids that one snapshot goes through at most: some milliseconds.
 const CHUNK_IDS: i64 = 8192;
-/// Names of series held at one time; when there are more, they are all forgotten and looked up again.
+/// Upper bound on the names of series in memory; beyond it all are dropped and read again.
 const NAMES_BYTES_MAX: usize = 1024 * 1024;
-/// What a series costs besides its names.
+/// Overhead of a series besides its names.
 const NAME_OVERHEAD_BYTES: usize = 256;
 /// Memory for pages: every page is needed once.
 const CACHE_KIB: i64 = 256;
@@ -40,7 +40,7 @@ const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id FROM runs WHERE id > ?1 ORDER BY id";
 const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
-/// From an id on; the times are looked at here, which is quicker where most of them fit.
+/// From an id on; the times are compared here, which is quicker where most of them fit.
 const READINGS_FROM: &CStr =
     c"SELECT id, time_ns, series, value FROM readings WHERE id >= ?1 ORDER BY id";
 /// All limits included; quicker where most times do not fit.
@@ -49,7 +49,7 @@ const READINGS_BETWEEN: &CStr = c"SELECT id, time_ns, series, value FROM reading
 
 const READ: &str = "read";
 
-/// Times that are looked for, both ends included.
+/// A range of times, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
     pub from_ns: i64,
@@ -81,7 +81,7 @@ pub struct Reading<'a> {
     pub run: i64,
 }
 
-/// What the caller made of each series' names; none for one that it does not want.
+/// The caller's value for each series; none for a series that it does not want.
 pub struct Names<T> {
     by_series: BTreeMap<i64, Option<T>>,
     bytes: usize,
@@ -93,39 +93,6 @@ impl<T> Default for Names<T> {
             by_series: BTreeMap::new(),
             bytes: 0,
         }
-    }
-}
-
-/// The runs, by the first of their ids.
-#[derive(Default)]
-struct Runs {
-    /// First id and run, ascending.
-    by_first_id: Vec<(i64, i64)>,
-    newest: i64,
-    /// That of the last look, and the first id that is not of it.
-    current: i64,
-    until_id: i64,
-}
-
-impl Runs {
-    fn add(&mut self, run: i64, first_id: i64) {
-        self.by_first_id.push((first_id, run));
-        self.newest = self.newest.max(run);
-    }
-
-    /// The last run that began at or before the reading. For ids that grow.
-    fn of(&mut self, id: i64) -> Option<i64> {
-        if id >= self.until_id {
-            let next = self.by_first_id.partition_point(|(first, _)| *first <= id);
-            let (_, run) = self.by_first_id.get(next.checked_sub(1)?)?;
-            self.current = *run;
-            self.until_id = self.by_first_id.get(next).map_or(i64::MAX, |(id, _)| *id);
-        }
-        Some(self.current)
-    }
-
-    fn look_anew(&mut self) {
-        self.until_id = i64::MIN;
     }
 }
 
@@ -184,13 +151,7 @@ impl Reader {
         self.first(self.statements.newest_reading, &[])
     }
 
-    /// The oldest id that is still there.
-    pub fn oldest(&mut self) -> Result<Option<i64>, Error> {
-        let found = self.first(self.statements.next_reading, &[i64::MIN])?;
-        Ok(found.map(|(id, _)| id))
-    }
-
-    /// Of all readings.
+    /// Oldest and newest time of all readings.
     pub fn oldest_and_newest_time(&mut self) -> Result<Option<(i64, i64)>, Error> {
         let statement = self.raw.prepare(OLDEST_AND_NEWEST_TIME)?;
         self.first(statement, &[])
@@ -271,7 +232,7 @@ impl Reader {
                 continue;
             }
             fit += 1;
-            let run = self.runs.of(id);
+            let run = self.runs.run_of(id);
             let run = run.ok_or_else(|| self.bad(format!("reading {id} belongs to no run")))?;
             (at.id, at.run) = (id, Some(run));
             let named = match names.by_series.get(&series) {
@@ -300,7 +261,7 @@ impl Reader {
         }
         self.is_dense = fit >= (last - first) / 2;
         at.id = last;
-        at.run = self.runs.of(at.id);
+        at.run = self.runs.run_of(at.id);
         Ok(true)
     }
 
@@ -311,38 +272,37 @@ impl Reader {
             .map(|(id, _)| id.min(last_id))
             .filter(|id| *id > at.id)
         {
-            self.runs.look_anew();
-            (at.id, at.run) = (id, self.runs.of(id));
+            self.runs.forget();
+            (at.id, at.run) = (id, self.runs.run_of(id));
         }
         Ok(())
     }
 
-    /// Runs that began since the last look.
+    /// Reads the runs that began since the last call.
     fn learn_runs(&mut self) -> Result<(), Error> {
         let newest = self.first(self.statements.newest_run, &[])?;
-        if newest.is_none_or(|(run, _)| run <= self.runs.newest) {
+        if newest.is_none_or(|(run, _)| run <= self.runs.newest()) {
             return Ok(());
         }
         let statement = self.statements.runs_after;
-        self.raw.begin_rows(READ, statement, &[self.runs.newest])?;
+        self.raw
+            .begin_rows(READ, statement, &[self.runs.newest()])?;
         while self.raw.step(READ, statement)? {
             let row = self.raw.row(READ, statement)?;
             self.runs.add(row.integer(0), row.integer(1));
         }
         self.raw.end_rows(statement);
-        sort::long(&mut self.runs.by_first_id, Ord::cmp);
+        self.runs.sort();
         Ok(())
     }
 
     /// To before the first reading of a run that is later than that of the position, where that run gave
     /// ids again.
     fn go_back_to_a_later_run(&mut self, at: &mut Position) {
-        self.runs.look_anew();
-        let run = at.run.or_else(|| self.runs.of(at.id));
-        self.runs.look_anew();
-        let later = self.runs.by_first_id.iter();
-        let later = later.filter(|(_, id)| run.is_some_and(|run| *id > run));
-        if let Some(first_id) = later.map(|(first_id, _)| *first_id).min() {
+        self.runs.forget();
+        let run = at.run.or_else(|| self.runs.run_of(at.id));
+        self.runs.forget();
+        if let Some(first_id) = run.and_then(|run| self.runs.first_id_after(run)) {
             at.id = at.id.min(first_id.saturating_sub(1));
         }
     }

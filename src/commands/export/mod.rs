@@ -24,7 +24,7 @@ use rows::{HEADER, Named, Rows};
 
 /// Rows are handed on when they come to this much.
 const BUFFER_BYTES: usize = 128 * 1024;
-/// A follower looks for more this often; `--help` tells.
+/// A follower checks for more this often, as `--help` says.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 /// Times that files which look the same are taken to be the same: within one tick of the kernel's clock a
 /// second change of a file shows nowhere.
@@ -48,7 +48,7 @@ pub struct Settings {
 }
 
 enum End {
-    /// All that was asked for is written, or the consumer or a signal ended it.
+    /// Everything is written, or the consumer or a signal ended it.
     Done,
     Output(io::Error),
     Database(Error),
@@ -82,7 +82,7 @@ struct Exporter<'a> {
     at: Position,
     /// Rows that may still be written.
     left: u64,
-    /// Of the database that was read last.
+    /// Id of the database that was read last.
     device: String,
     sink: Sink,
     buffer: Vec<u8>,
@@ -202,7 +202,7 @@ impl<'a> Exporter<'a> {
                 more = match looked {
                     Ok(more) => more,
                     Err(e) => {
-                        // What is good before it is the consumer's.
+                        // The good rows before it are the consumer's.
                         self.hand_on(open)?;
                         return Err(e.into());
                     }
@@ -219,7 +219,7 @@ impl<'a> Exporter<'a> {
         }
     }
 
-    /// Writes the buffer. Gives the reader back, unless the consumer had to be waited for.
+    /// Writes the buffer. Returns the reader, unless the consumer had to be waited for.
     fn hand_on(&mut self, reader: Reader) -> Result<Option<Reader>, End> {
         let mut at = 0;
         let mut reader = Some(reader);
@@ -277,7 +277,7 @@ impl<'a> Exporter<'a> {
     }
 }
 
-/// What the folder tells of a database without opening it.
+/// Inode, length and time of last change of `.db` and `-wal`, taken without opening them.
 #[derive(PartialEq)]
 struct Stamp([Option<(u64, u64, i64, i64)>; 2]);
 

@@ -1,5 +1,5 @@
 //! A reading as one row of text: CSV, a line of JSON, or line protocol. Exact: a number is written with as
-//! many digits as it takes to read the same number back, and text is told from numbers. Pure; `export` calls
+//! many digits as it takes to read the same number back, and text is distinct from numbers. Pure; `export` calls
 //! it.
 
 use std::io::Write;
@@ -14,7 +14,7 @@ words!(Format: Csv = "csv", Ndjson = "ndjson", Influx = "influx");
 
 pub const HEADER: &str = "device,id,time_ns,timestamp,sensor,field,value,run\r\n";
 
-/// What all rows of a series have in common.
+/// The parts that all rows of a series have in common.
 pub struct Named {
     kind: Kind,
     /// Sensor and field as the format writes them, with what stands between the timestamp and the value.
@@ -172,7 +172,7 @@ fn integer(out: &mut Vec<u8>, value: i64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// What is left of a number without it, and the digit.
+/// The number without its last digit, and that digit.
 fn last_digit(number: u32) -> (u32, u8) {
     // 2^35 over ten, rounded up: exact for 32 bits.
     let tenth = ((u64::from(number) * 0xCCCC_CCCD) >> 35) as u32;

@@ -1,4 +1,4 @@
-//! `show`: a table of the sensors, for people. Reads every reading of the time looked at once, in short
+//! `show`: a table of the sensors, for people. Reads every reading of the window once, in short
 //! snapshots, so that no checkpoint waits for it.
 
 mod table;
@@ -35,13 +35,13 @@ pub struct Settings {
 pub fn run(settings: &Settings) -> Status {
     let columns =
         sys::is_terminal(sys::STDOUT).then(|| sys::terminal_columns(sys::STDOUT).unwrap_or(80));
-    match look(settings, columns) {
+    match render(settings, columns) {
         Ok(text) => print(text.trim_end_matches('\n')),
         Err(e) => complain(e),
     }
 }
 
-/// What the table is of: the times, and what stands over the sparkline.
+/// The time that the table covers, and the heading of the sparkline.
 struct Window {
     from_ns: i64,
     to_ns: i64,
@@ -77,7 +77,7 @@ impl Window {
         whole / BUCKETS as u64 + 1
     }
 
-    /// Of a time that is not before the window.
+    /// Index of the bucket of a time that is not before the window.
     fn bucket(&self, bucket_ns: u64, time_ns: i64) -> usize {
         let bucket = time_ns.wrapping_sub(self.from_ns) as u64 / bucket_ns;
         // A clock may have been ahead.
@@ -85,7 +85,7 @@ impl Window {
     }
 }
 
-/// What is known of one series.
+/// Sums of one series.
 struct Sum {
     kind: Kind,
     readings: u64,
@@ -188,7 +188,7 @@ impl Sums {
 }
 
 /// The table as it is now.
-fn look(settings: &Settings, columns: Option<usize>) -> Result<String, Error> {
+fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> {
     let now_ns = sys::clock_ns(Clock::Real);
     let db = follow_links(&settings.db);
     store::look_before_reading(&db)?;
@@ -197,7 +197,7 @@ fn look(settings: &Settings, columns: Option<usize>) -> Result<String, Error> {
     let window = Window::new(settings.since, now_ns, &mut reader)?;
     let newest_id = newest.map_or(0, |(id, _)| id);
     let mut sums = sum_up(settings, &window, newest_id, &mut reader)?;
-    // A sensor that fell silent is what one looks for.
+    // Sensors without a reading in the window are listed too: one that fell silent is worth seeing.
     reader.series(|_, sensor, field, kind| {
         if let Some(kind) = kind
             && glob::matches(&settings.sensor, sensor)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::units::grouped;
 
-/// Parts of the time looked at, each a block of the sparkline.
+/// Parts of the window, each a block of the sparkline.
 pub const BUCKETS: usize = 24;
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Narrower sparklines, for narrow terminals: each divides `BUCKETS`.
@@ -19,17 +19,17 @@ const DIM: &str = "\x1b[2m";
 const CYAN: &str = "\x1b[36m";
 const PLAIN: &str = "\x1b[0m";
 
-/// What one series has to show.
+/// One line of the table: one series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
     pub sensor: String,
     pub field: String,
     pub readings: u64,
-    /// Of the newest reading; none where there is none in the time looked at.
+    /// The newest reading in the window.
     pub last: Option<Last>,
     /// Least, mean and greatest, of numbers.
     pub range: Option<[f64; 3]>,
-    /// Means over the parts of the time looked at.
+    /// Means over the parts of the window.
     pub means: Vec<Option<f64>>,
 }
 
@@ -54,7 +54,7 @@ pub struct Style {
     pub colours: bool,
 }
 
-/// The unit that a field's name tells, or nothing. A letter alone tells too little: `phase_a` is no current.
+/// The unit by the field's name, or nothing. A letter alone is not enough: `phase_a` is no current.
 pub fn unit(field: &str) -> &'static str {
     const ENDS: [(&str, &str, &str); 19] = [
         ("temp", "_c", "°C"),
@@ -134,7 +134,7 @@ fn paint(text: &str, colour: &str, style: Style) -> String {
     }
 }
 
-/// Takes away what a narrow terminal has no room for; gives the width of the sparkline.
+/// Drops the columns that a narrow terminal has no room for; returns the width of the sparkline.
 fn fit(widths: &mut [usize; 9], columns: Option<usize>) -> usize {
     let Some(columns) = columns else {
         return BUCKETS;
@@ -272,7 +272,7 @@ fn sparkline(means: &[Option<f64>], columns: usize) -> String {
     let (low, high) = known().fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
     let block = |v: f64| {
         let share = (v - low) / (high - low);
-        // What never changes is a line in the middle.
+        // A constant series is a line in the middle.
         let share = if share.is_finite() { share } else { 0.5 };
         let top = (BLOCKS.len() - 1) as f64;
         BLOCKS[(share * top).round().clamp(0.0, top) as usize]
@@ -314,7 +314,7 @@ fn cut(text: &str, columns: usize) -> String {
     kept.chain(std::iter::once('…')).collect()
 }
 
-/// What a sensor sends must not move the terminal's cursor.
+/// Text of a sender must not move the terminal's cursor.
 fn visible(text: &str) -> String {
     let show = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().map(show).collect()

@@ -13,7 +13,7 @@ use crate::store;
 /// A commit or a checkpoint that fails, or does not come back, for longer than this is no health.
 pub const HEALTH_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the input thread knows.
+/// Facts of the input thread.
 pub struct Facts<'a> {
     pub db: &'a Path,
     pub began: Instant,
@@ -24,7 +24,7 @@ pub struct Facts<'a> {
     pub counts: Counts,
     pub queued: usize,
     pub queue_max: usize,
-    /// What the writer has told it.
+    /// State of the writer.
     pub news: &'a News,
 }
 
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::record::writer::Trouble;
 
-    fn told(news: &News, blind_sources: usize, now: Instant) -> (bool, String) {
+    fn reported(news: &News, blind_sources: usize, now: Instant) -> (bool, String) {
         let facts = Facts {
             db: Path::new("/x.db"),
             began: now,
@@ -154,10 +154,10 @@ mod tests {
             step: Step::Record,
             ..News::default()
         };
-        assert!(told(&news, 0, late).0);
+        assert!(reported(&news, 0, late).0);
         news.busy_since = Some(start);
-        assert!(told(&news, 0, late - Duration::from_millis(1)).0);
-        let (healthy, text) = told(&news, 0, late);
+        assert!(reported(&news, 0, late - Duration::from_millis(1)).0);
+        let (healthy, text) = reported(&news, 0, late);
         assert!(!healthy && text.contains("state=waiting\n"), "{text}");
         assert!(
             text.contains("reason=the disk has not answered, for 10 s\n"),
@@ -168,20 +168,20 @@ mod tests {
             reason: "locked".into(),
             is_full: false,
         });
-        assert!(told(&news, 0, start).0);
-        let (healthy, text) = told(&news, 0, late);
+        assert!(reported(&news, 0, start).0);
+        let (healthy, text) = reported(&news, 0, late);
         assert!(
             !healthy && text.contains("reason=it fails, for 10 s: locked\n"),
             "{text}"
         );
         // A full disk does not pass by waiting.
         news.trouble.as_mut().unwrap().is_full = true;
-        assert!(!told(&news, 0, start).0);
+        assert!(!reported(&news, 0, start).0);
         news.trouble = None;
         news.busy_since = None;
-        assert!(!told(&news, 1, start).0);
+        assert!(!reported(&news, 1, start).0);
         news.set_aside = 1;
-        let (healthy, text) = told(&news, 0, start);
+        let (healthy, text) = reported(&news, 0, start);
         assert!(!healthy && text.contains("/x.db.damaged-*"), "{text}");
     }
 }

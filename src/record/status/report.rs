@@ -125,7 +125,7 @@ const NONE: &str = "none";
 pub struct Report(Vec<(&'static str, String)>);
 
 impl Report {
-    /// In the place of one that nobody gives.
+    /// The report where no recorder answers.
     pub fn none(db: &Path, reason: &str) -> Self {
         let mut report = Report::default();
         report.put("state", NONE);
@@ -181,7 +181,7 @@ impl Report {
         text
     }
 
-    /// What `text` wrote. Keys of a newer recorder are passed over.
+    /// Parses the output of `text`. Keys of a newer recorder are passed over.
     pub fn parse(text: &str) -> Option<Self> {
         let mut report = Report::default();
         for line in text.lines() {
