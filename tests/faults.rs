@@ -221,7 +221,7 @@ impl Outcome {
             }
             return;
         };
-        if error.code & 0xff != fault.code & 0xff || error.class() != Class::Fatal {
+        if error.cause.primary_code() != fault.code & 0xff || error.class() != Class::Fatal {
             self.wrong
                 .push(format!("the error goes by another name: {error}"));
         }

@@ -10,8 +10,7 @@ use libsqlite3_sys as ffi;
 pub struct Error {
     pub operation: &'static str,
     pub path: PathBuf,
-    /// SQLite's extended result code.
-    pub code: i32,
+    pub cause: Cause,
     pub message: String,
     /// The system's own error number, or 0.
     pub errno: i32,
@@ -30,13 +29,35 @@ pub enum Class {
     Foreign,
 }
 
-/// Codes of our own, below those of SQLite.
-pub const NOT_SEAWALL: i32 = -1;
-pub const NEWER_LAYOUT: i32 = -2;
-pub const PRAGMA_REFUSED: i32 = -3;
-const FILES_GONE: i32 = -4;
-const FOREIGN_WAL: i32 = -5;
-const EMPTY: i32 = -6;
+/// What failed: a call of SQLite, or a check of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// SQLite's extended result code.
+    Sqlite(i32),
+    NotSeawall,
+    NewerLayout,
+    PragmaRefused,
+    FilesGone,
+    ForeignWal,
+    /// There is nothing in the file, not even tables.
+    Empty,
+}
+
+impl From<i32> for Cause {
+    fn from(code: i32) -> Self {
+        Cause::Sqlite(code)
+    }
+}
+
+impl Cause {
+    /// SQLite's primary result code; `SQLITE_OK` for a check of our own.
+    pub fn primary_code(self) -> i32 {
+        match self {
+            Cause::Sqlite(code) => code & 0xff,
+            _ => ffi::SQLITE_OK,
+        }
+    }
+}
 
 /// What is there cannot be what was recorded.
 pub fn corrupt(operation: &'static str, path: &Path, message: String) -> Error {
@@ -47,13 +68,13 @@ impl Error {
     pub fn new(
         operation: &'static str,
         path: &Path,
-        code: i32,
+        cause: impl Into<Cause>,
         message: impl Into<String>,
     ) -> Self {
         Error {
             operation,
             path: path.to_owned(),
-            code,
+            cause: cause.into(),
             message: message.into(),
             errno: 0,
         }
@@ -62,7 +83,7 @@ impl Error {
     /// The files of a live database were removed, replaced or moved.
     pub fn files_gone(path: &Path) -> Self {
         let message = "it was removed, replaced or moved while recording; what was recorded since is not in it";
-        Self::new("record to", path, FILES_GONE, message)
+        Self::new("record to", path, Cause::FilesGone, message)
     }
 
     /// The -wal beside a database is another's.
@@ -70,13 +91,13 @@ impl Error {
         let message = format!(
             "the -wal beside it does not belong to it, and SQLite would ruin it with that; {todo}"
         );
-        Self::new("record to", path, FOREIGN_WAL, message)
+        Self::new("record to", path, Cause::ForeignWal, message)
     }
 
     /// What the -wal beside it shows would be gone once it is opened.
     pub fn unread_wal(operation: &'static str, path: &Path) -> Self {
         let message = "the -wal beside it does not belong to it; start the recorder, which sets it aside, or take it away";
-        Self::new(operation, path, FOREIGN_WAL, message)
+        Self::new(operation, path, Cause::ForeignWal, message)
     }
 
     /// Another process has it open, though nobody should know of it.
@@ -86,11 +107,11 @@ impl Error {
 
     /// There is nothing in it, not even tables.
     pub fn empty(operation: &'static str, path: &Path) -> Self {
-        Self::new(operation, path, EMPTY, "it is empty")
+        Self::new(operation, path, Cause::Empty, "it is empty")
     }
 
     pub fn is_empty(&self) -> bool {
-        self.code == EMPTY
+        self.cause == Cause::Empty
     }
 
     /// Less is free than is to be left to the rest of the device.
@@ -107,26 +128,34 @@ impl Error {
 
     /// Something would have to be written first, on a connection that may not.
     pub fn is_read_only(&self) -> bool {
-        self.code & 0xff == ffi::SQLITE_READONLY
+        self.cause.primary_code() == ffi::SQLITE_READONLY
     }
 
     /// Another process was in the way.
     pub fn is_busy(&self) -> bool {
-        matches!(self.code & 0xff, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED)
+        matches!(
+            self.cause.primary_code(),
+            ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED
+        )
     }
 
     /// There is no room.
     pub fn is_full(&self) -> bool {
-        self.code & 0xff == ffi::SQLITE_FULL || matches!(self.errno, libc::ENOSPC | libc::EDQUOT)
+        self.cause.primary_code() == ffi::SQLITE_FULL
+            || matches!(self.errno, libc::ENOSPC | libc::EDQUOT)
     }
 
     pub fn is_files_gone(&self) -> bool {
-        self.code == FILES_GONE
+        self.cause == Cause::FilesGone
     }
 
     pub fn class(&self) -> Class {
-        match (self.code, self.code & 0xff) {
-            (NOT_SEAWALL | NEWER_LAYOUT | EMPTY, _) => Class::Foreign,
+        let code = match self.cause {
+            Cause::Sqlite(code) => code,
+            Cause::NotSeawall | Cause::NewerLayout | Cause::Empty => return Class::Foreign,
+            Cause::PragmaRefused | Cause::FilesGone | Cause::ForeignWal => return Class::Fatal,
+        };
+        match (code, code & 0xff) {
             (ffi::SQLITE_IOERR_NOMEM, _) => Class::Retry,
             // A quota, or a disk that fills up under something else than a page. A sync that says so is as
             // bad as any that failed.
@@ -151,23 +180,27 @@ impl Error {
 
     /// What the user can do.
     fn advice(&self) -> &'static str {
-        match (self.code, self.code & 0xff) {
-            (NOT_SEAWALL, _) => "; give another --db",
-            (EMPTY, _) => "; nothing was ever recorded to it",
-            (NEWER_LAYOUT, _) => "; use the newer seawall that wrote it",
-            (PRAGMA_REFUSED, _) => "; the filesystem may lack what SQLite's WAL mode needs",
-            (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => {
+        let code = match self.cause {
+            Cause::Sqlite(code) => code,
+            Cause::NotSeawall => return "; give another --db",
+            Cause::Empty => return "; nothing was ever recorded to it",
+            Cause::NewerLayout => return "; use the newer seawall that wrote it",
+            Cause::PragmaRefused => return "; the filesystem may lack what SQLite's WAL mode needs",
+            Cause::FilesGone | Cause::ForeignWal => return "",
+        };
+        match code & 0xff {
+            ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED => {
                 "; another process holds the lock, end its transaction"
             }
-            (_, ffi::SQLITE_FULL) => "; free some space",
-            (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => {
+            ffi::SQLITE_FULL => "; free some space",
+            ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => {
                 "; see `seawall check`, and keep a copy of the .db and -wal before anything else"
             }
-            (_, ffi::SQLITE_IOERR) => "; see the kernel's log, the device may be failing",
-            (_, ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN | ffi::SQLITE_PERM) => {
+            ffi::SQLITE_IOERR => "; see the kernel's log, the device may be failing",
+            ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN | ffi::SQLITE_PERM => {
                 "; the folder and the file must be there, and writable by this user"
             }
-            (_, ffi::SQLITE_NOMEM) => "; give it more memory",
+            ffi::SQLITE_NOMEM => "; give it more memory",
             _ => "",
         }
     }
@@ -185,8 +218,8 @@ impl fmt::Display for Error {
         if self.errno != 0 {
             write!(f, " ({})", std::io::Error::from_raw_os_error(self.errno))?;
         }
-        if self.code > 0 {
-            write!(f, " [SQLite {}]", self.code)?;
+        if let Cause::Sqlite(code @ 1..) = self.cause {
+            write!(f, " [SQLite {code}]")?;
         }
         f.write_str(self.advice())
     }

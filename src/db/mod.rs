@@ -12,5 +12,5 @@ pub mod raw;
 mod tests;
 mod value;
 
-pub use error::{Class, Error};
+pub use error::{Cause, Class, Error};
 pub use value::Value;

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::time::Duration;
 
-use super::error::{Error, PRAGMA_REFUSED};
+use super::error::{Cause, Error};
 use super::raw::Connection;
 
 /// Of a new file. A commit writes whole pages: a device that commits ten readings a second writes half of
@@ -100,7 +100,7 @@ pub fn set_pages_max(connection: &mut Connection, pages: u64) -> Result<(), Erro
         _ => Err(Error::new(
             "limit the length of",
             connection.path(),
-            PRAGMA_REFUSED,
+            Cause::PragmaRefused,
             format!("max_page_count = {pages} was answered by {answer}"),
         )),
     }
@@ -159,7 +159,8 @@ pub fn set(connection: &mut Connection, row: &Pragma) -> Result<(), Error> {
         answer,
     } = row;
     let sql = |text: String| {
-        CString::new(text).map_err(|_| Error::new("set", connection.path(), PRAGMA_REFUSED, "NUL"))
+        CString::new(text)
+            .map_err(|_| Error::new("set", connection.path(), Cause::PragmaRefused, "NUL"))
     };
     let (write, read) = (
         sql(format!("PRAGMA {name} = {value}"))?,
@@ -171,7 +172,7 @@ pub fn set(connection: &mut Connection, row: &Pragma) -> Result<(), Error> {
         return Err(Error::new(
             "configure",
             connection.path(),
-            PRAGMA_REFUSED,
+            Cause::PragmaRefused,
             format!("{name} = {value} was answered by {got}"),
         ));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::spans::Examiner;
 use super::{Class, Error, LOST, UNCLEAN, code_in, identify, read, schema};
-use crate::db::error;
+use crate::db::Cause;
 use crate::db::raw::{Access, Connection};
 use crate::place::paths::{follow_links, wal_of};
 use crate::place::{lock, mark};
@@ -126,7 +126,7 @@ fn examine(
     // One snapshot, so that a recorder that goes on cannot look like damage.
     raw.execute(operation, schema::BEGIN_READ)?;
     if identify(&mut raw)? {
-        return Err(Error::new("check", path, error::NOT_SEAWALL, "it is empty"));
+        return Err(Error::new("check", path, Cause::NotSeawall, "it is empty"));
     }
 
     let sql = if full {

@@ -37,7 +37,7 @@ pub use read::{Names, Position, Reader, Reading, Times, look_before_reading};
 use crate::db::Value;
 use crate::db::checkpoint::{CheckpointMode, checkpoint};
 use crate::db::raw::{Access, Connection, Statement};
-use crate::db::{error, pragma};
+use crate::db::{Cause, error, pragma};
 use crate::place;
 use crate::place::mark;
 use crate::reading::{Batch, Counts, Mark};
@@ -454,7 +454,7 @@ fn identify(raw: &mut Connection) -> Result<bool, Error> {
         return Err(Error::new(
             "use",
             raw.path(),
-            error::NOT_SEAWALL,
+            Cause::NotSeawall,
             format!("it is not a seawall database (application_id {application})"),
         ));
     }
@@ -466,9 +466,9 @@ fn identify(raw: &mut Connection) -> Result<bool, Error> {
             "use",
             raw.path(),
             if is_newer {
-                error::NEWER_LAYOUT
+                Cause::NewerLayout
             } else {
-                error::NOT_SEAWALL
+                Cause::NotSeawall
             },
             if layout == "1" {
                 "it was written by an unreleased version of seawall (layout 1), which this one does not read; record to a new file".to_owned()
@@ -690,7 +690,7 @@ pub fn checkpoint_file(
             return Err(Error::new(
                 "checkpoint",
                 path,
-                error::NOT_SEAWALL,
+                Cause::NotSeawall,
                 "it is empty",
             ));
         }

@@ -108,7 +108,7 @@ fn a_pragma_that_is_not_taken_is_an_error_with_its_name() {
     let mut db = open(&dir.db());
     // SQLite ignores a pragma that it does not know, and one that it cannot follow now.
     let error = pragma::set(&mut db.raw, &pragma::pragma("no_such", "ON", 1)).unwrap_err();
-    assert_eq!(error.code, error::PRAGMA_REFUSED);
+    assert_eq!(error.cause, Cause::PragmaRefused);
     db.raw.execute("begin", c"BEGIN").unwrap();
     let error = pragma::leave_wal(&mut db.raw).unwrap_err();
     assert!(error.to_string().contains("cannot change"), "{error}");
@@ -288,13 +288,13 @@ fn an_error_names_path_operation_sqlites_text_and_what_to_do() {
     );
     assert_eq!(text, expected);
     let error = Connection::open(&dir.0, Access::ReadWrite).err().unwrap();
-    assert_eq!(error.code, ffi::SQLITE_CANTOPEN);
+    assert_eq!(error.cause, Cause::Sqlite(ffi::SQLITE_CANTOPEN));
     assert!(error.to_string().contains("it is not a file"), "{error}");
     let sql = c"INSERT INTO series(sensor, field, type) VALUES('a', 'b', 'c'), ('a', 'b', 'c')";
     other.execute("unlock", c"ROLLBACK").unwrap();
     // The extended code, not the plain one.
     let error = other.execute("add twice to", sql).unwrap_err();
-    assert_eq!(error.code, ffi::SQLITE_CONSTRAINT_UNIQUE);
+    assert_eq!(error.cause, Cause::Sqlite(ffi::SQLITE_CONSTRAINT_UNIQUE));
 }
 
 #[test]
