@@ -438,3 +438,30 @@ fn a_copy_that_root_makes_belongs_to_the_owner_of_the_database() {
     let found = (copy.uid(), copy.gid(), copy.mode() & 0o777);
     assert_eq!(found, (NOBODY, NOBODY, 0o640));
 }
+
+#[test]
+fn a_copy_in_another_group_lets_that_group_do_no_more_than_everybody() {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return skip("only root may run it as another user");
+    }
+    let folder = PublicDir::new();
+    let db = folder.0.join("x.db");
+    assert_eq!(
+        record(&db, "--source sim:rate=max,count=10").wait().code(),
+        0
+    );
+    fs::set_permissions(&db, fs::Permissions::from_mode(0o664)).unwrap();
+    let open = folder.0.join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let dest = open.join("copy.db");
+    let mut command = Command::new(folder.binary());
+    command.args(["backup", text(&dest), "--db", text(&db), "--min-free", "0"]);
+    std::os::unix::process::CommandExt::uid(&mut command, NOBODY);
+    std::os::unix::process::CommandExt::gid(&mut command, NOBODY);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let copy = fs::metadata(&dest).unwrap();
+    let found = (copy.uid(), copy.gid(), copy.mode() & 0o777);
+    assert_eq!(found, (NOBODY, NOBODY, 0o644));
+}
