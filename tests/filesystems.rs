@@ -49,11 +49,11 @@ fn live(at: &Path) -> Ended {
     ended
 }
 
-/// Is killed and loses its -wal, and tells: the filesystem keeps the mark.
+/// Is killed and loses its -wal, and the next start reports it: the filesystem keeps the mark.
 fn lose_wal(at: &Path) {
     let db = at.join("folder/x.db");
     records(&db, recorder(&db), 10).kill();
-    for name in beside(&db) {
+    for name in ["x.db-wal", "x.db-shm"] {
         fs::remove_file(db.with_file_name(name)).unwrap();
     }
     let run = recorder(&db);
