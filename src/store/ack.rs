@@ -1,6 +1,6 @@
 //! Acks: what a sender is told, and only of what is committed.
 
-use crate::store::Committed;
+use super::ledger::Committed;
 
 /// The first `lines` lines of a stream are settled. Made from a commit and from nothing else:
 ///

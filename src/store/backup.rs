@@ -8,7 +8,8 @@ use std::ffi::CStr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Error, read, schema};
+use super::{read, schema};
+use crate::db::Error;
 use crate::db::pragma;
 use crate::db::raw::{Access, Connection};
 
@@ -22,15 +23,6 @@ const PAGES: &CStr = c"SELECT data FROM sqlite_dbpage";
 /// Where the first page says whether the file is in WAL mode: for writers, for readers.
 const MODE_BYTES: std::ops::Range<usize> = 18..20;
 const NOT_WAL: [u8; 2] = [1, 1];
-
-/// Of a file, as much as `is_seawall` looks at.
-pub const HEADER_BYTES: usize = 72;
-
-/// Whether a file that begins so is a seawall database, of whichever layout.
-pub fn is_seawall(header: &[u8; HEADER_BYTES]) -> bool {
-    header.starts_with(b"SQLite format 3\0")
-        && header.ends_with(&(schema::APPLICATION_ID as u32).to_be_bytes())
-}
 
 pub struct Snapshot {
     raw: Connection,

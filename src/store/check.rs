@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::identify::{code_in, identify};
 use super::spans::Examiner;
-use super::{Class, Error, LOST, UNCLEAN, code_in, identify, read, schema};
+use super::start::{LOST, UNCLEAN};
+use super::{read, schema};
 use crate::db::Cause;
 use crate::db::raw::{Access, Connection};
+use crate::db::{Class, Error};
 use crate::place::paths::{follow_links, wal_of};
 use crate::place::{lock, mark};
 use crate::reading::fingerprint;

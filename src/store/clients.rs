@@ -1,6 +1,7 @@
 //! Named clients: how many of their lines are settled, kept in the transaction of the lines themselves.
 
-use super::{Db, Error};
+use super::ledger::Db;
+use crate::db::Error;
 use crate::db::Value;
 use crate::reading::{Batch, Mark};
 use crate::sys::{self, Clock};

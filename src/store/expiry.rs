@@ -4,10 +4,13 @@
 //! fingerprint of the others stands in their own spans. Ids are never used again. What the file has freed is
 //! used by the next readings. Called by the writer between commits, and where a commit finds no room.
 
+use super::ledger::Db;
+use super::schema;
 use super::spans::Tail;
-use super::{Db, Error, Sync, schema};
+use crate::db::Error;
 use crate::db::Value;
 use crate::db::pragma;
+use crate::db::pragma::Sync;
 
 /// Which readings may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,18 +4,14 @@ use std::ops::Range;
 
 use libsqlite3_sys as ffi;
 
+use super::ledger::{Db, KnownSeries};
 use super::spans::{Span, Tail};
-use super::{Db, Error, values};
+use super::values;
+use crate::db::Error;
 use crate::db::Value;
 use crate::db::error;
 use crate::reading::fingerprint;
 use crate::reading::{self, Batch, Definition};
-
-#[derive(Clone, Copy)]
-pub(super) struct KnownSeries {
-    id: i64,
-    fingerprint: u64,
-}
 
 /// What comes of the rows that were inserted.
 struct Inserted {

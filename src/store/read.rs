@@ -12,8 +12,11 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use super::identify::{identify, is_seawall};
+use super::room::look_for_room;
 use super::runs::Runs;
-use super::{Error, identify, is_seawall, look_for_room, schema, spans};
+use super::{schema, spans};
+use crate::db::Error;
 use crate::db::raw::{Access, Connection, Statement};
 use crate::db::{error, pragma};
 use crate::place;

@@ -7,7 +7,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Error, schema};
+use super::schema;
+use crate::db::Error;
 use crate::db::Value;
 use crate::db::raw::{Connection, Statement};
 

@@ -5,8 +5,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+use libsqlite3_sys as ffi;
+
 use super::*;
+use crate::db::checkpoint::CheckpointMode;
+use crate::db::raw::{Access, Connection};
+use crate::db::{Cause, pragma};
+use crate::reading::{Batch, Mark};
 use crate::reading::{Kind, Series, Value};
+use std::path::Path;
+use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAGES: u32 = 1000;

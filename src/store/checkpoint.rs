@@ -1,0 +1,69 @@
+//! One checkpoint of a file, for the command of this name.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::identify::identify;
+use super::read;
+use super::schema;
+use crate::db::checkpoint::{Checkpoint, CheckpointMode, checkpoint};
+use crate::db::pragma::{self, Sync};
+use crate::db::raw::{Access, Connection};
+use crate::db::{Cause, Error};
+use crate::place::{self, mark};
+
+/// One checkpoint of a file that others may be recording into. A file that nobody else has open is left
+/// complete by itself when nothing remains in its WAL.
+pub fn checkpoint_file(
+    path: &Path,
+    mode: CheckpointMode,
+    busy_timeout: Duration,
+) -> Result<Checkpoint, Error> {
+    // A link may lead out of the folder that the -wal is in.
+    let path = &place::paths::follow_links(path);
+    read::look_before_reading(path)?;
+    let is_recorded = place::lock::is_recorded(path);
+    let mut raw = Connection::open(path, Access::ReadWrite)?;
+    raw.set_busy_timeout(busy_timeout);
+    match identify(&mut raw) {
+        Ok(false) => {}
+        Ok(true) => {
+            return Err(Error::new(
+                "checkpoint",
+                path,
+                Cause::NotSeawall,
+                "it is empty",
+            ));
+        }
+        Err(e) => return Err(raw.leave_as_found(e)),
+    }
+    pragma::set_synchronous(&mut raw, Sync::Full)?;
+    let done = checkpoint(&mut raw, mode)?;
+    if done.is_complete() {
+        raw.set_busy_timeout(Duration::ZERO);
+        if pragma::leave_wal(&mut raw)? && !is_recorded {
+            remove_mark_of_ended_run(&mut raw)?;
+        }
+    }
+    raw.close()?;
+    Ok(done)
+}
+
+/// Removes the mark that a stop with status 3 has left, now that the file is complete by itself. The mark of a run
+/// that has no end stays: the next start may find by it that readings are lost.
+fn remove_mark_of_ended_run(raw: &mut Connection) -> Result<(), Error> {
+    let path = raw.path().to_owned();
+    let Some(progress) = mark::read(&path) else {
+        return Ok(());
+    };
+    let mut is_over = false;
+    raw.rows("read", schema::LAST_RUN, |row| {
+        is_over = row.integer(0) == progress.run && row.integer(1) == 0;
+        false
+    })?;
+    if is_over && raw.answer("read", schema::GET_DEVICE)? == progress.device {
+        // Nothing depends on it: the file has all that the mark says.
+        let _ = mark::remove(&path);
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Whether a file is a seawall database that this version may write, and sound where it will be written.
+
+use std::ffi::c_int;
+
+use libsqlite3_sys as ffi;
+
+use super::schema;
+use crate::db::raw::Connection;
+use crate::db::{Cause, Error};
+
+/// Of a file, as much as `is_seawall` looks at.
+pub const HEADER_BYTES: usize = 72;
+
+/// Whether a file that begins so is a seawall database, of whichever layout.
+pub fn is_seawall(header: &[u8; HEADER_BYTES]) -> bool {
+    header.starts_with(b"SQLite format 3\0")
+        && header.ends_with(&(schema::APPLICATION_ID as u32).to_be_bytes())
+}
+
+/// Whether the file is new; an error if it is not seawall's, or of a layout that this version cannot know.
+pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
+    let operation = "read";
+    let mut ask = || {
+        // In this order: the recorder that makes a new file gives it all three at once, so that what is not
+        // empty has the other two.
+        let is_empty = raw.answer(operation, schema::IS_EMPTY)? == "1";
+        let application = raw.answer(operation, schema::GET_APPLICATION_ID)?;
+        let layout = raw.answer(operation, schema::GET_LAYOUT)?;
+        Ok((is_empty, application, layout))
+    };
+    let (mut is_empty, mut application, mut layout) = ask()?;
+    if is_empty && (&*application, &*layout) != ("0", "0") {
+        // It was made between two of the questions.
+        (is_empty, application, layout) = ask()?;
+    }
+    if is_empty && application == "0" && layout == "0" {
+        return Ok(true);
+    }
+    if application != schema::APPLICATION_ID.to_string() {
+        return Err(Error::new(
+            "use",
+            raw.path(),
+            Cause::NotSeawall,
+            format!("it is not a seawall database (application_id {application})"),
+        ));
+    }
+    if layout != schema::LAYOUT.to_string() {
+        let is_newer = layout
+            .parse::<i64>()
+            .is_ok_and(|layout| layout > schema::LAYOUT);
+        return Err(Error::new(
+            "use",
+            raw.path(),
+            if is_newer {
+                Cause::NewerLayout
+            } else {
+                Cause::NotSeawall
+            },
+            if layout == "1" {
+                "it was written by an unreleased version of seawall (layout 1), which this one does not read; record to a new file".to_owned()
+            } else {
+                format!(
+                    "its layout is version {layout}, this seawall knows version {}",
+                    schema::LAYOUT
+                )
+            },
+        ));
+    }
+    Ok(false)
+}
+
+/// Damage where the recorder will write is an error, found before the first write. The rest of the file is
+/// `check`'s to look at: a start has to be quick.
+pub(super) fn look_where_written(raw: &mut Connection) -> Result<(), Error> {
+    let operation = "use";
+    for sql in schema::LOOK_WHERE_WRITTEN {
+        let found = raw.answer(operation, sql)?;
+        if found != "ok" {
+            let code = code_in(&found).unwrap_or(ffi::SQLITE_CORRUPT);
+            return Err(Error::new(operation, raw.path(), code, found));
+        }
+    }
+    raw.answer(operation, schema::NEXT_ID)?;
+    raw.answer(operation, schema::LIST_TAIL)?;
+    raw.answer(operation, schema::GET_DEVICE).map(drop)
+}
+
+/// SQLite's check tells of a page that it could not read, for an I/O error or for want of memory, in the
+/// same words as of a damaged one, and only the number in them differs. Of a page that a long text goes on
+/// in, it tells no number: one that is damaged has other words.
+pub(super) fn code_in(finding: &str) -> Option<c_int> {
+    if finding.contains("failed to get page") {
+        return Some(ffi::SQLITE_NOMEM);
+    }
+    let (_, tail) = finding.split_once("error code")?;
+    let digits = tail.trim_start_matches(['=', ' ']);
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(digits.len());
+    digits[..end].parse().ok()
+}

@@ -1,0 +1,388 @@
+//! The recorder's connection: it opens the file with a run of its own, commits, checkpoints and closes.
+
+use std::path::Path;
+use std::time::Duration;
+
+use libsqlite3_sys as ffi;
+
+use super::identify::{identify, look_where_written};
+use super::room::{look_for_inodes, look_for_room};
+use super::schema;
+use super::spans::Tail;
+use super::start::{Start, Unclean, begin_run};
+use crate::db::checkpoint::{Checkpoint, CheckpointMode, checkpoint};
+use crate::db::pragma::{self, Sync};
+use crate::db::raw::{Access, Connection, Statement};
+use crate::db::{Class, Error, Value};
+use crate::place::{self, mark};
+use crate::reading::{Batch, Counts, Mark};
+
+/// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
+///
+/// ```compile_fail,E0451
+/// let early = seawall::store::Committed { marks: Vec::new(), resumes: Vec::new() };
+/// ```
+#[derive(Debug)]
+pub struct Committed {
+    marks: Vec<Mark>,
+    resumes: Vec<Mark>,
+}
+
+impl Committed {
+    /// How far the streams are settled.
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
+    /// How far the clients have come that the batch said hello for.
+    pub fn resumes(&self) -> &[Mark] {
+        &self.resumes
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct KnownSeries {
+    pub(super) id: i64,
+    pub(super) fingerprint: u64,
+}
+
+pub(super) struct Statements {
+    pub(super) begin: Statement,
+    pub(super) commit: Statement,
+    pub(super) insert_reading: Statement,
+    pub(super) insert_readings: Statement,
+    pub(super) add_span: Statement,
+    pub(super) find_series: Statement,
+    pub(super) add_series: Statement,
+    pub(super) add_clock_step: Statement,
+    pub(super) set_client: Statement,
+    pub(super) get_client: Statement,
+    pub(super) count_run: Statement,
+    pub(super) end_run: Statement,
+    pub(super) drop_readings: Statement,
+    pub(super) drop_clock_steps: Statement,
+    pub(super) drop_span: Statement,
+    pub(super) expire_runs: Statement,
+    pub(super) drop_clients: Statement,
+    pub(super) count_spans: Statement,
+    pub(super) page_count: Statement,
+    pub(super) freelist_count: Statement,
+}
+
+impl Statements {
+    fn prepare(raw: &mut Connection) -> Result<Self, Error> {
+        raw.offer_rows(schema::BATCH_COLUMNS)?;
+        Ok(Statements {
+            begin: raw.prepare(schema::BEGIN)?,
+            commit: raw.prepare(schema::COMMIT)?,
+            insert_reading: raw.prepare(schema::INSERT_READING)?,
+            insert_readings: raw.prepare(schema::INSERT_READINGS)?,
+            add_span: raw.prepare(schema::ADD_SPAN)?,
+            find_series: raw.prepare(schema::FIND_SERIES)?,
+            add_series: raw.prepare(schema::ADD_SERIES)?,
+            add_clock_step: raw.prepare(schema::ADD_CLOCK_STEP)?,
+            set_client: raw.prepare(schema::SET_CLIENT)?,
+            get_client: raw.prepare(schema::GET_CLIENT)?,
+            count_run: raw.prepare(schema::COUNT_RUN)?,
+            end_run: raw.prepare(schema::END_RUN)?,
+            drop_readings: raw.prepare(schema::DROP_READINGS)?,
+            drop_clock_steps: raw.prepare(schema::DROP_CLOCK_STEPS)?,
+            drop_span: raw.prepare(schema::DROP_SPAN)?,
+            expire_runs: raw.prepare(schema::EXPIRE_RUNS)?,
+            drop_clients: raw.prepare(schema::DROP_CLIENTS)?,
+            count_spans: raw.prepare(schema::COUNT_SPANS)?,
+            page_count: raw.prepare(schema::PAGE_COUNT)?,
+            freelist_count: raw.prepare(schema::FREELIST_COUNT)?,
+        })
+    }
+}
+
+/// A seawall database, open for recording, with a run of its own.
+///
+/// It may move between threads, but two threads cannot share it without a lock:
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<seawall::store::Db>();
+/// ```
+pub struct Db {
+    pub(super) raw: Connection,
+    pub(super) statements: Statements,
+    pub(super) busy_timeout: Duration,
+    pub(super) page_bytes: u64,
+    /// Unknown after a pragma that failed.
+    pub(super) sync: Option<Sync>,
+    pub(super) device: String,
+    pub(super) unclean: Vec<Unclean>,
+    pub(super) run: i64,
+    pub(super) next_id: i64,
+    pub(super) committed: i64,
+    pub(super) counts: Counts,
+    pub(super) checkpoints: i64,
+    pub(super) tail: Tail,
+    /// By slot.
+    pub(super) series: Vec<KnownSeries>,
+}
+
+impl Db {
+    /// Opens the file, which may be empty, closes the runs that never ended, and starts a new one, whose
+    /// row is on the disk when this returns. `mark` says how far the run before had come.
+    pub fn open(
+        path: &Path,
+        busy_timeout: Duration,
+        wal_autocheckpoint: u32,
+        start: &Start,
+        mark: Option<&mark::Progress>,
+    ) -> Result<Self, Error> {
+        look_for_room(path, 0)?;
+        look_for_inodes(path)?;
+        let mut raw = Connection::open(path, Access::ReadWrite)?;
+        raw.set_busy_timeout(busy_timeout);
+        // Before anything is written: the file may be somebody else's.
+        let is_new = match identify(&mut raw) {
+            Ok(is_new) => is_new,
+            Err(e) => return Err(raw.leave_as_found(e)),
+        };
+        if !is_new {
+            look_where_written(&mut raw)?;
+        }
+        pragma::set_all(&mut raw, busy_timeout, wal_autocheckpoint)?;
+        raw.count_frames();
+
+        raw.execute("lock", schema::BEGIN)?;
+        let begun = begin_run(&mut raw, is_new, start, mark).and_then(|begun| {
+            // Within the transaction: after it nothing may fail, or the run would be there twice.
+            let statements = Statements::prepare(&mut raw)?;
+            raw.execute("commit to", schema::COMMIT)?;
+            Ok((begun, statements))
+        });
+        let (begun, statements) = match begun {
+            Ok(begun) => begun,
+            Err(e) => {
+                // Where this fails too, SQLite has rolled back already.
+                let _ = raw.execute("roll back", schema::ROLLBACK);
+                return Err(e);
+            }
+        };
+        let mut db = Db {
+            raw,
+            statements,
+            busy_timeout,
+            page_bytes: begun.page_bytes,
+            sync: Some(Sync::Full),
+            device: begun.device,
+            unclean: begun.unclean,
+            run: begun.run,
+            next_id: begun.next_id,
+            committed: 0,
+            counts: Counts::default(),
+            checkpoints: 0,
+            tail: begun.tail,
+            series: Vec::new(),
+        };
+        db.bring_in_start()?;
+        Ok(db)
+    }
+
+    /// 128 random bits in hex.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    pub fn run(&self) -> i64 {
+        self.run
+    }
+
+    /// The runs that were found unfinished at the start.
+    pub fn unclean(&self) -> &[Unclean] {
+        &self.unclean
+    }
+
+    /// Readings of this run in the file.
+    pub fn committed(&self) -> i64 {
+        self.committed
+    }
+
+    /// `PAGE_BYTES`, unless somebody has made the file anew with other pages.
+    pub fn page_bytes(&self) -> u64 {
+        self.page_bytes
+    }
+
+    /// Frames in the WAL after the last commit.
+    pub fn wal_frames(&self) -> u32 {
+        self.raw.wal_frames()
+    }
+
+    /// Id of the newest reading that was ever committed.
+    pub fn newest_id(&self) -> i64 {
+        self.next_id - 1
+    }
+
+    /// Brings the run's row into the database file, so that it is known there should the -wal get lost. What
+    /// stands in the way is in the way of that alone.
+    fn bring_in_start(&mut self) -> Result<(), Error> {
+        let done = self.checkpoint(CheckpointMode::Passive, Duration::ZERO);
+        // It is not among those that the row counts.
+        self.checkpoints = 0;
+        match done {
+            Err(e) if e.class() != Class::Retry => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Commits the batch whole, or leaves the database as it was and the batch to be tried again.
+    pub fn commit(&mut self, batch: &Batch, sync: Sync) -> Result<Committed, Error> {
+        if !batch.has_data() {
+            // Only marks: all that they stand on was committed before.
+            return Ok(Committed {
+                marks: batch.marks().to_vec(),
+                resumes: self.resumes(batch)?,
+            });
+        }
+        self.synchronous(sync)?;
+        // A slot may be given to another series within the batch; should the commit fail, the next try
+        // has to begin with the meaning that it had before.
+        let known = (!batch.definitions().is_empty()).then(|| self.series.clone());
+        let result = self.transaction(|db| {
+            let tail = db.insert(batch)?;
+            let mut counts = db.counts;
+            counts.add(batch.counts);
+            let committed = db.committed + batch.rows().len() as i64;
+            db.write_counts(committed, counts, tail.fingerprint())?;
+            db.settle_clients(batch)?;
+            let resumes = db.resumes(batch)?;
+            Ok((committed, counts, tail, resumes))
+        });
+        match result {
+            Ok((committed, counts, tail, resumes)) => {
+                self.next_id += batch.rows().len() as i64;
+                self.committed = committed;
+                self.counts = counts;
+                self.tail = tail;
+                Ok(Committed {
+                    marks: batch.marks().to_vec(),
+                    resumes,
+                })
+            }
+            Err(e) => {
+                if let Some(series) = known {
+                    self.series = series;
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// A commit failed and will be tried again; the run's row will say so.
+    pub fn count_error(&mut self) {
+        self.counts.errors += 1;
+    }
+
+    /// Ends the run in its row, synced.
+    pub fn end_run(&mut self, now_ns: i64, reason: &str) -> Result<(), Error> {
+        // The last words of a run are not kept out by `--max-size`.
+        self.set_pages_max(u64::MAX)?;
+        self.synchronous(Sync::Full)?;
+        self.transaction(|db| {
+            db.write_counts(db.committed, db.counts, db.tail.fingerprint())?;
+            db.raw.run(
+                "end the run in",
+                db.statements.end_run,
+                &[
+                    Some(Value::Integer(db.run)),
+                    Some(Value::Integer(now_ns)),
+                    Some(Value::Text(reason)),
+                ],
+            )
+        })
+    }
+
+    /// One checkpoint, which waits no longer than `patience` for readers. Frames that had to stay are an
+    /// answer and no error.
+    pub fn checkpoint(
+        &mut self,
+        mode: CheckpointMode,
+        patience: Duration,
+    ) -> Result<Checkpoint, Error> {
+        self.raw.set_busy_timeout(patience);
+        let done = checkpoint(&mut self.raw, mode);
+        self.raw.set_busy_timeout(self.busy_timeout);
+        self.checkpoints += i64::from(done.is_ok());
+        done
+    }
+
+    /// What the run's row says, and its log.
+    pub fn ledger(&self) -> (i64, Counts, i64) {
+        (self.committed, self.counts, self.checkpoints)
+    }
+
+    /// Takes the file out of WAL mode, so that it is one file; false where another process has it open.
+    /// Only after a complete checkpoint.
+    pub fn leave_wal(&mut self) -> Result<bool, Error> {
+        self.raw.set_busy_timeout(Duration::ZERO);
+        let path = self.raw.path().to_owned();
+        let left = pragma::leave_wal(&mut self.raw)?;
+        // SQLite does not look whether it could delete it.
+        if left && place::paths::wal_of(&path).exists() {
+            let code = ffi::SQLITE_IOERR_DELETE;
+            return Err(Error::new(
+                "delete the -wal of",
+                &path,
+                code,
+                "it is still there",
+            ));
+        }
+        Ok(left)
+    }
+
+    pub fn close(self) -> Result<(), Error> {
+        self.raw.close()
+    }
+
+    pub(super) fn synchronous(&mut self, sync: Sync) -> Result<(), Error> {
+        if self.sync != Some(sync) {
+            self.sync = None;
+            pragma::set_synchronous(&mut self.raw, sync)?;
+            self.sync = Some(sync);
+        }
+        Ok(())
+    }
+
+    /// Runs `work` in a transaction. After an error the database is as it was before.
+    pub(super) fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.raw.run("lock", self.statements.begin, &[])?;
+        let result = work(self).and_then(|value| {
+            self.raw
+                .run("commit to", self.statements.commit, &[])
+                .map(|()| value)
+        });
+        // Some errors make SQLite roll back by itself.
+        if result.is_err() && !self.raw.is_autocommit() {
+            let _ = self.raw.execute("roll back", schema::ROLLBACK);
+        }
+        result
+    }
+
+    pub(super) fn write_counts(
+        &mut self,
+        committed: i64,
+        counts: Counts,
+        tail_fingerprint: u64,
+    ) -> Result<(), Error> {
+        let numbers = [
+            self.run,
+            committed,
+            counts.dropped as i64,
+            counts.rejected as i64,
+            counts.errors as i64,
+            self.checkpoints,
+            tail_fingerprint as i64,
+        ]
+        .map(|n| Some(Value::Integer(n)));
+        self.raw
+            .run("count the run in", self.statements.count_run, &numbers)
+    }
+}

@@ -1,0 +1,150 @@
+//! The start of a run: tables of a new file, the end of the runs that never ended, the row of the new one.
+
+use libsqlite3_sys as ffi;
+
+use super::identify::identify;
+use super::schema;
+use super::spans::{self, Tail};
+use crate::db::raw::Connection;
+use crate::db::{Error, Value, error, pragma};
+use crate::place::mark;
+
+/// A run that never ended, found at the next start.
+#[derive(Clone, Copy, Debug)]
+pub struct Unclean {
+    pub run: i64,
+    pub committed: i64,
+    /// First and last id that were committed and are gone.
+    pub lost: Option<(i64, i64)>,
+}
+
+/// `runs.reason` of one that was killed.
+pub(super) const UNCLEAN: &str = "unclean";
+/// `runs.reason` of one that was killed and lost readings since.
+pub(super) const LOST: &str = "lost";
+
+/// Where and when a run starts.
+#[derive(Clone, Debug)]
+pub struct Start {
+    pub now_ns: i64,
+    pub boot_id: Option<String>,
+    pub boot_ns: i64,
+}
+
+pub(super) struct Begun {
+    pub(super) page_bytes: u64,
+    pub(super) device: String,
+    pub(super) unclean: Vec<Unclean>,
+    pub(super) run: i64,
+    pub(super) next_id: i64,
+    pub(super) tail: Tail,
+}
+
+/// Leaves more ids than any device gives.
+const NEXT_ID_AT_MOST: i64 = i64::MAX / 2;
+
+/// Within a transaction: makes the tables of a new file, closes the runs that never ended, begins a run.
+pub(super) fn begin_run(
+    raw: &mut Connection,
+    is_new: bool,
+    start: &Start,
+    mark: Option<&mark::Progress>,
+) -> Result<Begun, Error> {
+    let operation = "begin a run in";
+    // Two that start on a new file at once: the lock has settled who makes the tables.
+    if is_new && identify(raw)? {
+        raw.execute("make the tables of", schema::CREATE)?;
+        let id = random_id().map_err(|e| {
+            Error::new(
+                "name the device of",
+                raw.path(),
+                ffi::SQLITE_ERROR,
+                e.to_string(),
+            )
+        })?;
+        let add = raw.prepare(schema::ADD_DEVICE)?;
+        raw.run(operation, add, &[Some(Value::Text(&id))])?;
+    }
+    let device = raw.answer(operation, schema::GET_DEVICE)?;
+    let page_bytes = pragma::page_bytes(raw)?;
+    let mut next_id = 1;
+    raw.rows(operation, schema::NEXT_ID, |row| {
+        next_id = row.integer(0);
+        false
+    })?;
+    if next_id > NEXT_ID_AT_MOST {
+        // Nobody recorded so many: with no ids left, readings would be acknowledged and not be there.
+        let message = format!("the next reading would get the id {next_id}");
+        return Err(error::corrupt(operation, raw.path(), message));
+    }
+    let unclean = close_runs(raw, start, &device, next_id, mark)?;
+    let tail = spans::find_tail(raw, next_id)?;
+    let add = raw.prepare(schema::ADD_RUN)?;
+    let run = raw
+        .query(
+            operation,
+            add,
+            &[
+                Some(Value::Integer(start.now_ns)),
+                start.boot_id.as_deref().map(Value::Text),
+                Some(Value::Integer(start.boot_ns)),
+                Some(Value::Integer(next_id)),
+                Some(Value::Integer(tail.fingerprint() as i64)),
+            ],
+        )?
+        .ok_or_else(|| Error::new(operation, raw.path(), ffi::SQLITE_ERROR, "no id returned"))?;
+    Ok(Begun {
+        device,
+        unclean,
+        run,
+        next_id,
+        tail,
+        page_bytes,
+    })
+}
+
+/// Ends the runs that never ended, and notes what is missing of the last one.
+fn close_runs(
+    raw: &mut Connection,
+    start: &Start,
+    device: &str,
+    next_id: i64,
+    mark: Option<&mark::Progress>,
+) -> Result<Vec<Unclean>, Error> {
+    let operation = "end the last run in";
+    let mut last_run = None;
+    raw.rows(operation, schema::LAST_RUN, |row| {
+        last_run = Some(row.integer(0));
+        false
+    })?;
+    let boot_id = start.boot_id.as_deref();
+    let lost = last_run
+        .zip(mark)
+        .and_then(|(run, mark)| Some((run, mark.missing(device, run, next_id, boot_id)?)))
+        .map(|(run, ids)| (run, (*ids.start(), *ids.end())));
+    let mut unclean = Vec::new();
+    raw.rows(operation, schema::OPEN_RUNS, |row| {
+        let run = row.integer(0);
+        unclean.push(Unclean {
+            run,
+            committed: row.integer(1),
+            lost: lost.filter(|(of, _)| *of == run).map(|(_, ids)| ids),
+        });
+        true
+    })?;
+    let close = raw.prepare(schema::CLOSE_OPEN_RUNS)?;
+    let end = [Value::Integer(start.now_ns), Value::Text(UNCLEAN)];
+    raw.run(operation, close, &end.map(Some))?;
+    if let Some((run, (from_id, to_id))) = lost {
+        let note = raw.prepare(schema::LOSE_READINGS)?;
+        let numbers = [run, from_id, to_id].map(|n| Some(Value::Integer(n)));
+        raw.run(operation, note, &numbers)?;
+    }
+    Ok(unclean)
+}
+
+fn random_id() -> Result<String, getrandom::Error> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits)?;
+    Ok(bits.iter().map(|byte| format!("{byte:02x}")).collect())
+}
