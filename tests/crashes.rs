@@ -43,7 +43,7 @@ fn life(teller: &mut Teller, rng: &mut fastrand::Rng) -> Result<(), String> {
     // A file that was left in peace, and that another process works on. The big commit makes a checkpoint.
     let mut recording = teller.start()?;
     some(teller, &mut recording, 3)?;
-    teller.drop_before(&mut recording, 11)?;
+    teller.drop_all(&mut recording)?;
     some(teller, &mut recording, 1)?;
     teller.send(&mut recording, 120, true)?;
     some(teller, &mut recording, 1)?;
@@ -56,7 +56,7 @@ fn life(teller: &mut Teller, rng: &mut fastrand::Rng) -> Result<(), String> {
     // A log to recover.
     let mut recording = teller.start()?;
     some(teller, &mut recording, 1)?;
-    teller.drop_before(&mut recording, 27)?;
+    teller.drop_all(&mut recording)?;
     recording.want_checkpoint();
     some(teller, &mut recording, 2)?;
     teller.stop(recording)?;

@@ -78,7 +78,7 @@ pub struct Story {
 }
 
 /// As `--retain` says below.
-const RETAIN: Duration = Duration::from_secs(1);
+const RETAIN: Duration = Duration::from_secs(30 * 86_400);
 
 /// Calls between two disks that are kept.
 const STRIDE: usize = 16;
@@ -332,7 +332,7 @@ impl Teller {
             "--synchronous",
             self.level,
             "--wal-autocheckpoint=20",
-            "--retain=1s",
+            "--retain=30d",
             "--on-damage=refuse",
         ];
         let settings = recording::settings(&self.folder.db(), &more);
@@ -378,22 +378,18 @@ impl Teller {
         Ok(())
     }
 
-    /// Lets the time come at which the readings before `first` are too old, and the next commit.
-    pub fn drop_before(&mut self, recording: &mut Recording, first: u64) -> Result<(), String> {
-        let gone = recording.expired() + first - self.now().first;
-        let before = self.now();
-        // A writer that looks up just then lets them go before it commits.
-        self.will_be(State { first, ..before });
-        self.will_be(before);
+    /// Lets the time come at which all readings are too old. They are less than a span, which goes whole.
+    pub fn drop_all(&mut self, recording: &mut Recording) -> Result<(), String> {
+        let now = self.now();
+        let gone = recording.expired() + now.next - now.first;
+        self.will_be(State {
+            first: now.next,
+            ..now
+        });
         self.marks.clock_ns.store(
-            first as i64 * recording::STEP_NS + RETAIN.as_nanos() as i64,
+            now.next as i64 * recording::STEP_NS + RETAIN.as_nanos() as i64,
             Ordering::SeqCst,
         );
-        self.send(recording, 1, false)?;
-        self.will_be(State {
-            first,
-            ..self.now()
-        });
         if recording.until_expired(gone) != Waited::Done {
             return Err(format!("it does not expire: {:?}", recording.stands()));
         }
