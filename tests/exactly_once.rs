@@ -93,6 +93,11 @@ fn connection(socket: &Path, told: u64, rng: &mut fastrand::Rng) -> Option<u64> 
             // The kill came in the middle of an answer.
             continue;
         };
+        // `err 0` is about the connection and about no line of it: here, that its input ended inside a record
+        // of two lines.
+        if at == 0 {
+            continue;
+        }
         assert!(at >= last, "{answer} after {last}");
         last = at;
     }

@@ -1,7 +1,30 @@
-//! Recording: the thread that takes readings and listens to signals, the thread that owns the database, and
-//! what they share.
+//! Recording: the thread that takes readings and listens to signals (`recorder`), the thread that owns the
+//! database (`writer`), and what they share: the queue one way, the exchange (`progress`) the other.
+//!
+//! A reading, from the socket to the ack:
+//!
+//! 1. `Recorder::wait` (recorder.rs): the socket is readable.
+//! 2. `Recorder::take_streams`, `Sockets::take`, `Client::turn` (source/): one read, whole lines.
+//! 3. `Stream::take` (reading/stream.rs): a line is parsed and put into the staged batch, or rejected.
+//! 4. `Queue::push` (queue.rs): the batch waits until it is due.
+//! 5. `Queue::next`, `Writer::commit` (writer.rs), `Db::commit` (store/): one transaction; `Committed`.
+//! 6. `Writer::settle`: an `Ack` from the `Committed`, into the `Mail` (progress.rs); the bell rings.
+//! 7. `Recorder::follow_writer`, `Sockets::put`, `Answers::flush` (source/answers.rs): `ack N` is written.
+//!
+//! A SIGTERM, from the handler to the exit status:
+//!
+//! 1. `sys::note`: the handler stores one flag; `sys::wait` comes back.
+//! 2. `Recorder::listen`: a `Stop` (stop.rs) with its one deadline; the sources are closed.
+//! 3. `Recorder::take_streams`, `Recorder::drained`: all that was read goes into the queue, then `Queue::stop`.
+//! 4. `Queue::next`: what waits is committed first, then the order to stop.
+//! 5. `Writer::finish` and `Writer::close` (ending.rs): the run is ended, the WAL copied, the file closed.
+//! 6. `Recorder::follow_writer`: the last acks, until the last step is done or the deadline has come.
+//! 7. `Recorder::leave`, `Outcome::status` (stop.rs): the last line of the log and the exit status.
 
+pub mod ending;
 pub mod expiry;
+pub mod opening;
+pub mod progress;
 pub mod queue;
 pub mod recorder;
 pub mod retry;

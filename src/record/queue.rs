@@ -232,12 +232,12 @@ impl Queue {
         }
     }
 
-    /// What `next` gave is committed. Says whether somebody waits for the room.
-    pub fn done(&self) -> bool {
+    /// What `next` returned is committed.
+    pub fn done(&self) {
         let mut inner = self.lock();
         inner.in_hand_rows = 0;
         inner.in_hand_text = 0;
-        std::mem::take(&mut inner.room_wanted)
+        inner.room_wanted = false;
     }
 
     /// Waits before another try; a stop shortens it.
@@ -300,7 +300,7 @@ mod tests {
             (12, 8, 12)
         );
         queue.want_room();
-        assert!(queue.done());
+        queue.done();
         assert_eq!((queue.room().rows, queue.held()), (20, 0));
     }
 

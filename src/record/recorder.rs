@@ -18,6 +18,7 @@ use crate::reading::line::Line;
 use crate::reading::series::Interner;
 use crate::reading::stream::{Full, Intake, Room};
 use crate::reading::{Batch, Counts, Kind, Value};
+use crate::record::progress::Exchange;
 use crate::record::queue::{Policy, Queue};
 use crate::record::settings::Settings;
 use crate::record::status::facts::{self, Facts};
@@ -25,7 +26,7 @@ use crate::record::status::report::Report;
 use crate::record::status::server::Server;
 use crate::record::stop::{Outcome, Reason, Step, Stop};
 use crate::record::terminal;
-use crate::record::writer::{Progress, Writer};
+use crate::record::writer::Writer;
 use crate::source::sim::{self, Sim};
 use crate::source::sockets::{self, Sockets};
 use crate::source::spec::SourceSpec;
@@ -83,7 +84,7 @@ enum Phase {
 struct Recorder {
     settings: Settings,
     queue: Arc<Queue>,
-    progress: Arc<Progress>,
+    exchange: Arc<Exchange>,
     sources: Vec<Source>,
     sockets: Sockets,
     phase: Phase,
@@ -141,7 +142,7 @@ impl Recorder {
             rows: settings.commit_rows.min((settings.queue_rows / 2).max(1)),
         };
         let queue = Arc::new(Queue::new(settings.queue_rows, policy));
-        let progress = Arc::new(Progress::new().map_err(could_not("make an eventfd"))?);
+        let exchange = Arc::new(Exchange::new().map_err(could_not("make an eventfd"))?);
         // Before the other thread starts: it inherits the mask, so that signals come to this one.
         sys::block_signals().map_err(could_not("block signals"))?;
         let writer = Writer {
@@ -153,7 +154,7 @@ impl Recorder {
                 boot_ns: sys::clock_ns(Clock::Boot),
             },
             queue: queue.clone(),
-            progress: progress.clone(),
+            exchange: exchange.clone(),
             clock_ns: Box::new(|| sys::clock_ns(Clock::Real)),
             lock: RefCell::new(place.lock),
         };
@@ -165,7 +166,7 @@ impl Recorder {
         let clock_offset_ns = (0..10).find_map(|_| sys::clock_offset_ns()).unwrap_or(0);
         Ok(Recorder {
             queue,
-            progress,
+            exchange,
             sources: Vec::new(),
             sockets,
             phase: Phase::Opening,
@@ -275,25 +276,27 @@ impl Recorder {
     }
 
     fn close_sockets(&mut self) {
-        let progress = self.progress.clone();
-        self.sockets.close(move || progress.bell.ring());
+        let exchange = self.exchange.clone();
+        self.sockets.close(move || exchange.bell.ring());
     }
 
     /// Acts on what the writer tells; gives the exit status when there is nothing left to wait for.
     fn follow_writer(&mut self) -> Option<Status> {
-        self.progress.bell.silence();
+        self.exchange.bell.silence();
         let (step, failure) = {
-            let mut news = self.progress.look();
-            for ack in news.acks.drain(..) {
+            // The step and the mail of one moment: what was sent before a step is here with it.
+            let progress = self.exchange.progress();
+            let mut mail = self.exchange.mail();
+            for ack in mail.acks.drain(..) {
                 match ack.stream() {
                     stdin::STREAM => self.outbox.put(ack),
                     _ => self.sockets.put(ack),
                 }
             }
-            for resume in news.resumes.drain(..) {
+            for resume in mail.resumes.drain(..) {
                 self.sockets.resume(resume);
             }
-            (news.step, news.failure.take())
+            (progress.step, mail.failure.take())
         };
         self.send_ack(Duration::ZERO);
         self.sockets.flush(Instant::now());
@@ -341,16 +344,16 @@ impl Recorder {
             self.sources.push(source);
         }
         self.sockets.announce();
-        let news = self.progress.look();
-        if let Some(file) = news.file {
+        let progress = self.exchange.progress();
+        if let Some(file) = progress.file {
             self.status.listen(file);
         }
         log::info(
             "ready",
             &[
                 ("db", &self.settings.db.display()),
-                ("device", &news.device),
-                ("run", &news.run),
+                ("device", &progress.device),
+                ("run", &progress.run),
                 ("sources", &specs.len()),
                 ("version", &crate::VERSION),
                 ("sqlite", &store::version()),
@@ -597,7 +600,7 @@ impl Recorder {
         }
         let mut watches = std::mem::take(&mut self.watches);
         watches.clear();
-        watches.push(self.progress.bell.watch());
+        watches.push(self.exchange.bell.watch());
         let stdin = read_stdin.then(|| push(&mut watches, Watch::readable(sys::STDIN)));
         if !self.outbox.is_empty() {
             watches.push(Watch::writable(sys::STDOUT));
@@ -648,16 +651,16 @@ impl Recorder {
             return;
         }
         self.next_status = now + STATUS_LINE_PERIOD;
-        let news = self.progress.look();
+        let progress = self.exchange.progress();
         let status = terminal::Status {
-            readings: news.committed,
+            readings: progress.committed,
             waiting: self.queue.held() as u64,
             dropped: self.counts.dropped,
-            rate: self.rate.at(now, news.committed),
-            wal_bytes: store::wal_bytes(news.wal_frames, news.page_bytes),
-            checkpoint_age: news.last_checkpoint.map(|at| now - at),
+            rate: self.rate.at(now, progress.committed),
+            wal_bytes: store::wal_bytes(progress.wal_frames, progress.page_bytes),
+            checkpoint_age: progress.last_checkpoint.map(|at| now - at),
         };
-        drop(news);
+        drop(progress);
         let columns = sys::terminal_columns(sys::STDERR).unwrap_or(80);
         log::status(&status.line(columns));
     }
@@ -674,7 +677,7 @@ impl Recorder {
             counts: self.counts,
             queued: self.queue.held(),
             queue_max: self.queue.rows_max(),
-            news: &self.progress.look(),
+            progress: &self.exchange.progress(),
         })
     }
 
@@ -708,18 +711,18 @@ impl Recorder {
             }
         }
         self.sockets.finish(last_wait);
-        let news = self.progress.look();
+        let progress = self.exchange.progress();
         let outcome = Outcome {
             step,
             uncommitted: (self.queue.held() + self.staged.rows().len()) as u64,
-            wal_frames: news.wal_frames,
-            kept_wal: news.kept_wal,
+            wal_frames: progress.wal_frames,
+            kept_wal: progress.kept_wal,
             failed: reason == Reason::Error,
             files_gone: failure.is_some_and(store::Error::is_files_gone),
         };
         say_stopped(
             reason.name(),
-            news.committed,
+            progress.committed,
             self.counts,
             outcome.uncommitted,
             outcome.wal_frames,

@@ -5,126 +5,36 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::db::checkpoint::CheckpointMode;
 use crate::log;
 use crate::place::filesystem::free_bytes;
-use crate::place::foreign_wal::{self, Treatment};
-use crate::place::identity::{Identity, inode};
-use crate::place::lock::{Lock, lock};
-use crate::place::mark::{self, Mark};
-use crate::place::paths::wal_of;
+use crate::place::identity::Identity;
+use crate::place::lock::Lock;
+use crate::place::mark::Mark;
 use crate::place::set_aside;
-use crate::place::set_aside::OnDamage;
 use crate::reading::Batch;
 use crate::record::expiry::{Retention, SizeLimit};
+use crate::record::opening::warn_of_mark;
+use crate::record::progress::Exchange;
 use crate::record::queue::{Order, Queue};
 use crate::record::retry::{Pin, Retry, Threshold};
 use crate::record::settings::{Settings, Synchronous};
-use crate::record::stop::{Step, Stop};
+use crate::record::stop::Stop;
 use crate::store::ack::{Ack, Resume};
 use crate::store::{self, Checkpoint, Class, Committed, Db, Error, Start, Sync};
-use crate::sys::{self, Bell, Clock};
 
-/// Between two tries of the stop's checkpoint.
-const CHECKPOINT_AGAIN: Duration = Duration::from_millis(100);
 /// How often an idle writer looks whether its files are still there.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
-
-/// What keeps the writer from committing, and since when.
-pub struct Trouble {
-    pub since: Instant,
-    pub reason: String,
-    /// There is no room on the disk.
-    pub is_full: bool,
-}
-
-/// What the writer tells the input thread.
-#[derive(Default)]
-pub struct News {
-    pub step: Step,
-    pub device: String,
-    pub run: i64,
-    /// Readings of this run in the file.
-    pub committed: u64,
-    /// Frames in the WAL that are still needed there.
-    pub wal_frames: u32,
-    pub page_bytes: u64,
-    pub last_checkpoint: Option<Instant>,
-    pub last_commit: Option<Instant>,
-    /// Since when the writer has been at the disk without coming back.
-    pub busy_since: Option<Instant>,
-    pub trouble: Option<Trouble>,
-    /// Commits and checkpoints that failed.
-    pub errors: u64,
-    /// Device and inode of the database.
-    pub file: Option<(u64, u64)>,
-    /// Databases that were set aside and are still there.
-    pub set_aside: usize,
-    pub free_bytes: Option<u64>,
-    /// Readings that retention has dropped since the start.
-    pub expired: u64,
-    /// For want of room or memory the file is not one file yet, though nothing is left in the WAL.
-    pub kept_wal: bool,
-    /// Newest ack of each stream since the last look, by stream.
-    pub acks: Vec<Ack>,
-    /// Of the streams that said hello.
-    pub resumes: Vec<Resume>,
-    /// Why the writer gave up.
-    pub failure: Option<Error>,
-}
-
-/// The writer's side of what both threads know.
-pub struct Progress {
-    news: Mutex<News>,
-    /// Rings when there is something that the input thread waits for.
-    pub bell: Bell,
-}
-
-impl Progress {
-    pub fn new() -> std::io::Result<Self> {
-        Ok(Progress {
-            news: Mutex::default(),
-            bell: Bell::new()?,
-        })
-    }
-
-    pub fn look(&self) -> MutexGuard<'_, News> {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The writer turns to the disk.
-    fn busy(&self) {
-        self.look().busy_since = Some(Instant::now());
-    }
-
-    /// It has come back.
-    fn idle(&self) {
-        self.look().busy_since = None;
-    }
-
-    /// It has failed, and will try again.
-    fn trouble(&self, error: &Error) {
-        let mut news = self.look();
-        news.busy_since = None;
-        news.errors += 1;
-        let since = news.trouble.as_ref().map_or_else(Instant::now, |t| t.since);
-        news.trouble = Some(Trouble {
-            since,
-            reason: error.to_string(),
-            is_full: error.is_full(),
-        });
-    }
-}
 
 pub struct Writer {
     pub path: PathBuf,
     pub settings: Settings,
     pub start: Start,
     pub queue: Arc<Queue>,
-    pub progress: Arc<Progress>,
+    pub exchange: Arc<Exchange>,
     /// The time of day, by which readings are old.
     pub clock_ns: Box<dyn Fn() -> i64 + Send>,
     pub lock: RefCell<Lock>,
@@ -149,187 +59,24 @@ impl Writer {
             self.close(db, wal_frames)
         });
         if let Err(e) = end {
-            self.progress.look().failure = Some(e);
+            self.exchange.mail().failure = Some(e);
         }
-        self.progress.bell.ring();
-    }
-
-    fn open(&self) -> Result<Db, Error> {
-        let settings = &self.settings;
-        let mut retry = Retry::begin();
-        let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
-        self.remove_foreign_wal()?;
-        let mut mark = mark::read(&self.path);
-        loop {
-            self.progress.busy();
-            let opened = Db::open(
-                &self.path,
-                settings.busy_timeout,
-                settings.wal_autocheckpoint,
-                &self.start,
-                mark.as_ref(),
-            )
-            .and_then(|mut db| {
-                retry.over("open-resumed");
-                self.prepare_expiry(&mut db)?;
-                Ok(db)
-            });
-            match opened {
-                Ok(db) => {
-                    let set_aside = self.tell_set_aside();
-                    let file = inode(&self.path).ok();
-                    let free_bytes = free_bytes(&self.path);
-                    log_recovered(&db);
-                    let mut news = self.progress.look();
-                    news.step = Step::Record;
-                    news.busy_since = None;
-                    news.trouble = None;
-                    news.set_aside = set_aside;
-                    news.file = file;
-                    news.free_bytes = free_bytes;
-                    news.device = db.device().to_owned();
-                    news.run = db.run();
-                    news.wal_frames = db.wal_frames();
-                    news.page_bytes = db.page_bytes();
-                    drop(news);
-                    self.progress.bell.ring();
-                    return Ok(db);
-                }
-                // Nothing was accepted yet, so that a signal need not wait for the file.
-                Err(e) if e.class() == Class::Retry && !self.queue.is_stopped_by_signal() => {
-                    self.progress.trouble(&e);
-                    retry.wait(&self.queue, "open-waiting", &e);
-                }
-                // Once: a new file that is damaged too means a device that cannot be recorded to.
-                Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
-                    self.set_aside(&e)?;
-                    mark = None;
-                }
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    /// Finds damage where readings will be dropped, so that the start may set the file aside, and logs what
-    /// `--max-size` cannot do.
-    fn prepare_expiry(&self, db: &mut Db) -> Result<(), Error> {
-        let settings = &self.settings;
-        if settings.retain.is_some() || settings.max_size_bytes.is_some() {
-            match db.try_expiry() {
-                Err(e) if e.class() != Class::Retry => return Err(e),
-                _ => {}
-            }
-        }
-        let Some(limit) = SizeLimit::of(settings, db.page_bytes()) else {
-            return Ok(());
-        };
-        if settings.wal_autocheckpoint == 0 {
-            let reason = "with --wal-autocheckpoint 0 the -wal is another tool's to keep small";
-            log::warn("max-size-without-wal", &[("reason", &reason)]);
-        }
-        let pages = db.pages()?.all;
-        if pages > limit.pages_max {
-            let reason = "the file is longer already and is not shortened: the oldest readings go and their pages are used again; to shrink it, stop the recorder and run: sqlite3 FILE VACUUM";
-            log::warn(
-                "over-max-size",
-                &[("bytes", &(pages * db.page_bytes())), ("reason", &reason)],
-            );
-        }
-        Ok(())
-    }
-
-    /// Takes a -wal away that is another database's, before SQLite replays it.
-    fn remove_foreign_wal(&self) -> Result<(), Error> {
-        let set_aside_failed = |e: std::io::Error| {
-            Error::foreign_wal(&self.path, &format!("it cannot be set aside: {e}"))
-        };
-        // Where the look cannot be taken, SQLite's own calls tell better why.
-        match foreign_wal::look(&self.path, store::is_seawall).unwrap_or(Treatment::Leave) {
-            Treatment::Leave => {}
-            Treatment::Remove => match std::fs::remove_file(wal_of(&self.path)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    let todo = format!("it cannot be removed: {e}");
-                    return Err(Error::foreign_wal(&self.path, &todo));
-                }
-                _ => {}
-            },
-            Treatment::SetAside if self.settings.on_damage == OnDamage::Refuse => {
-                return Err(Error::foreign_wal(&self.path, "take the -wal away"));
-            }
-            Treatment::SetAside => {
-                let now_ns = sys::clock_ns(Clock::Real);
-                let aside =
-                    set_aside::set_wal_aside(&self.path, now_ns).map_err(set_aside_failed)?;
-                let reason = "the database ended without a -wal; this one is another's, and would have ruined it";
-                let path = wal_of(&aside);
-                log::error(
-                    "wal-foreign",
-                    &[("path", &path.display()), ("reason", &reason)],
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// From here on the next start can tell how far this run came.
-    fn start_mark(&self, db: &Db) -> Option<Mark> {
-        let newest_id = db.newest_id();
-        let progress = mark::Progress {
-            device: db.device().to_owned(),
-            run: db.run(),
-            boot_id: self.start.boot_id.clone().unwrap_or_default(),
-            committed: newest_id,
-            synced: newest_id,
-        };
-        let mark = Mark::create(&self.path, progress);
-        mark.inspect_err(warn_of_mark).ok()
-    }
-
-    /// Makes way for a new file, and takes its lock.
-    fn set_aside(&self, damage: &Error) -> Result<(), Error> {
-        log::error("database-damaged", &[("error", damage)]);
-        let failed = |message: String| Error {
-            message: format!("{}; and it cannot be set aside: {message}", damage.message),
-            ..damage.clone()
-        };
-        set_aside::set_aside(&self.path, sys::clock_ns(Clock::Real))
-            .map_err(|e| failed(e.to_string()))?;
-        let lock = lock(&self.path).map_err(failed)?;
-        self.lock.replace(lock);
-        Ok(())
-    }
-
-    /// Says which databases were set aside and wait for somebody. Gives how many.
-    fn tell_set_aside(&self) -> usize {
-        let paths = set_aside::still_aside(&self.path);
-        for path in &paths {
-            log::error(
-                "set-aside",
-                &[
-                    ("path", &path.display()),
-                    (
-                        "reason",
-                        &"it was found damaged; take it away to end this message",
-                    ),
-                ],
-            );
-        }
-        paths.len()
+        self.exchange.bell.ring();
     }
 
     /// Looks at what the status tells of the disk.
     fn look_around(&self) {
         let free_bytes = free_bytes(&self.path);
-        let was_set_aside = self.progress.look().set_aside;
+        let was_set_aside = self.exchange.progress().set_aside;
         // Only a start sets one aside.
         let set_aside = if was_set_aside > 0 {
             set_aside::still_aside(&self.path).len()
         } else {
             0
         };
-        let mut news = self.progress.look();
-        news.free_bytes = free_bytes;
-        news.set_aside = set_aside;
+        let mut progress = self.exchange.progress();
+        progress.free_bytes = free_bytes;
+        progress.set_aside = set_aside;
     }
 
     /// Commits and checkpoints until a stop.
@@ -356,9 +103,9 @@ impl Writer {
                 now + LOOK_PERIOD
             };
             let wake = next_checkpoint.map_or(next_look, |at| at.min(next_look));
-            self.progress.idle();
+            self.exchange.idle();
             let order = self.queue.next(&mut batch, Some(wake));
-            self.progress.busy();
+            self.exchange.busy();
             match order {
                 Order::Commit => {
                     let committed = self.commit(db, &batch, &mut tending)?;
@@ -385,7 +132,7 @@ impl Writer {
                         continue;
                     }
                     // An idle recorder leaves the disk alone.
-                    if self.progress.look().wal_frames > 0 {
+                    if self.exchange.progress().wal_frames > 0 {
                         let (mode, pin) = (self.settings.checkpoint_mode, &mut tending.pin);
                         self.checkpoint(db, mode, "interval", pin)?;
                     }
@@ -423,11 +170,11 @@ impl Writer {
     fn tell_expired(&self, db: &Db, tending: &mut Tending) {
         let expired = std::mem::take(&mut tending.retention.expired);
         if expired > 0 {
-            let mut news = self.progress.look();
-            news.expired += expired as u64;
-            news.wal_frames = db.wal_frames();
-            drop(news);
-            self.progress.bell.ring();
+            let mut progress = self.exchange.progress();
+            progress.expired += expired as u64;
+            progress.wal_frames = db.wal_frames();
+            drop(progress);
+            self.exchange.bell.ring();
         }
     }
 
@@ -474,10 +221,10 @@ impl Writer {
                 Err(e) if e.is_full() && self.make_room(db, batch, tending)? => {}
                 Err(e) if e.class() == Class::Retry => {
                     db.count_error();
-                    self.progress.trouble(&e);
+                    self.exchange.trouble(&e);
                     retry.wait(&self.queue, "commit-waiting", &e);
                     self.look_around();
-                    self.progress.busy();
+                    self.exchange.busy();
                 }
                 Err(e) => return Err(e),
             }
@@ -515,23 +262,17 @@ impl Writer {
             ],
         );
         batch.clear();
-        let mut news = self.progress.look();
-        news.committed = db.committed() as u64;
-        news.last_commit = Some(Instant::now());
-        news.trouble = None;
-        news.wal_frames = db.wal_frames();
-        for ack in Ack::all(committed) {
-            let stream = ack.stream();
-            match news.acks.binary_search_by_key(&stream, Ack::stream) {
-                Ok(at) => news.acks[at] = ack,
-                Err(at) => news.acks.insert(at, ack),
-            }
-        }
-        news.resumes.extend(Resume::all(committed));
-        // Under the same lock, so that a batch is never both committed and held.
-        if self.queue.done() || !news.acks.is_empty() || !news.resumes.is_empty() {
-            self.progress.bell.ring();
-        }
+        let mut progress = self.exchange.progress();
+        progress.committed = db.committed() as u64;
+        progress.last_commit = Some(Instant::now());
+        progress.trouble = None;
+        progress.wal_frames = db.wal_frames();
+        let mut mail = self.exchange.mail();
+        Ack::all(committed).for_each(|ack| mail.put_ack(ack));
+        mail.resumes.extend(Resume::all(committed));
+        // Under the lock of the progress, so that a batch is never both committed and held.
+        self.queue.done();
+        self.exchange.bell.ring();
     }
 
     /// One checkpoint, told in the log. One that could not be made is told and made again at its time.
@@ -547,155 +288,23 @@ impl Writer {
             Ok(done) => {
                 tell(&done, cause);
                 pin.look(&done, db.page_bytes(), Instant::now());
-                let mut news = self.progress.look();
-                news.last_checkpoint = Some(Instant::now());
-                news.wal_frames = done.log - done.copied.min(done.log);
+                let mut progress = self.exchange.progress();
+                progress.last_checkpoint = Some(Instant::now());
+                progress.wal_frames = done.log - done.copied.min(done.log);
                 Ok(())
             }
             Err(e) if e.class() == Class::Retry => {
                 db.count_error();
-                self.progress.look().errors += 1;
+                self.exchange.progress().errors += 1;
                 log::warn("checkpoint-failed", &[("cause", &cause), ("error", &e)]);
                 Ok(())
             }
             Err(e) => Err(e),
         }
     }
-
-    /// Everything is committed: ends the run and brings the file together. Gives the frames that had to
-    /// stay in the WAL.
-    fn finish(&self, db: &mut Db, stop: &Stop) -> Result<u32, Error> {
-        self.progress.look().step = Step::EndRun;
-        let mut retry = Retry::begin();
-        while let Err(e) = db.end_run(sys::clock_ns(Clock::Real), stop.reason.name()) {
-            if e.class() != Class::Retry {
-                return Err(e);
-            }
-            retry.wait(&self.queue, "commit-waiting", &e);
-        }
-        let (committed, counts, checkpoints) = db.ledger();
-        log::info(
-            "run",
-            &[
-                ("run", &db.run()),
-                ("committed", &committed),
-                ("dropped", &counts.dropped),
-                ("rejected", &counts.rejected),
-                ("errors", &counts.errors),
-                ("checkpoints", &checkpoints),
-            ],
-        );
-        let mut news = self.progress.look();
-        news.step = Step::Checkpoint;
-        news.wal_frames = db.wal_frames();
-        drop(news);
-        self.progress.bell.ring();
-
-        let until = Instant::now() + stop.patience(Instant::now());
-        // First without waiting for anybody, so that what can be copied is, whatever a reader does.
-        let mut whole = self.last_checkpoint(db, CheckpointMode::Passive, Duration::ZERO)?;
-        loop {
-            let patience = until.saturating_duration_since(Instant::now());
-            let done = self.last_checkpoint(db, CheckpointMode::Truncate, patience)?;
-            whole = Checkpoint {
-                log: whole.log.max(done.log),
-                copied: whole.copied.max(done.copied),
-                took: whole.took + done.took,
-                ..done
-            };
-            let frames = if done.is_truncated() { 0 } else { whole.log };
-            self.progress.look().wal_frames = frames;
-            // SQLite waits for readers, but not for another process's checkpoint.
-            if frames == 0 || Instant::now() >= until {
-                tell(&whole, "stop");
-                return Ok(frames);
-            }
-            std::thread::sleep(CHECKPOINT_AGAIN);
-        }
-    }
-
-    /// One of the stop's checkpoints; one that found no room counts as one in which nothing was copied.
-    fn last_checkpoint(
-        &self,
-        db: &mut Db,
-        mode: CheckpointMode,
-        patience: Duration,
-    ) -> Result<Checkpoint, Error> {
-        match db.checkpoint(mode, patience) {
-            Err(e) if e.class() == Class::Retry => {
-                log::warn("checkpoint-failed", &[("cause", &"stop"), ("error", &e)]);
-                Ok(Checkpoint::not_made(mode, db.wal_frames()))
-            }
-            done => done,
-        }
-    }
-
-    fn close(&self, mut db: Db, wal_frames: u32) -> Result<(), Error> {
-        self.progress.look().step = Step::Close;
-        let mut is_complete = wal_frames == 0;
-        if is_complete {
-            match db.leave_wal() {
-                Ok(true) => {}
-                Ok(false) => {
-                    let reason = "another process has the file open";
-                    log::info("kept-in-wal-mode", &[("reason", &reason)]);
-                }
-                // Not tried again: SQLite would take the mode for changed, whatever the file says.
-                Err(e) if e.class() == Class::Retry => {
-                    log::warn("kept-in-wal-mode", &[("reason", &e)]);
-                    self.progress.look().kept_wal = true;
-                    is_complete = false;
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        db.close()?;
-        // Nothing is in the -wal alone any more. A mark that stays does no harm.
-        if is_complete && let Err(e) = mark::remove(&self.path) {
-            log::warn("mark-not-removed", &[("error", &e)]);
-        }
-        self.progress.look().step = Step::Closed;
-        Ok(())
-    }
 }
 
-fn warn_of_mark(error: &std::io::Error) {
-    let reason = "recording goes on, but the next start cannot tell whether a -wal was lost";
-    log::warn("no-mark", &[("error", error), ("reason", &reason)]);
-}
-
-/// Logs the runs that never ended, and what is missing of the last one.
-fn log_recovered(db: &Db) {
-    for run in db.unclean() {
-        match run.lost {
-            None => log::warn(
-                "recovered",
-                &[
-                    ("run", &run.run),
-                    ("reason", &"unclean"),
-                    ("readings", &run.committed),
-                ],
-            ),
-            Some((from_id, to_id)) => log::error(
-                "recovered",
-                &[
-                    ("run", &run.run),
-                    ("reason", &"lost"),
-                    ("readings", &run.committed),
-                    ("missing", &(to_id - from_id + 1)),
-                    ("from_id", &from_id),
-                    ("to_id", &to_id),
-                    (
-                        "advice",
-                        &"they were committed and were in the -wal, which was taken away or damaged; it does not fit any more, do not bring it back",
-                    ),
-                ],
-            ),
-        }
-    }
-}
-
-fn tell(done: &Checkpoint, cause: &str) {
+pub(super) fn tell(done: &Checkpoint, cause: &str) {
     log::info(
         "checkpoint",
         &[

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use seawall::cli::{self, Invocation};
 use seawall::log;
 use seawall::reading::{Batch, Kind, Mark, Series, Value};
+use seawall::record::progress::{Exchange, Mail, Progress};
 use seawall::record::queue::{Policy, Queue};
 use seawall::record::settings::Settings as Record;
 use seawall::record::stop::{Outcome, Reason, Step, Stop};
-use seawall::record::writer::{News, Progress, Writer};
+use seawall::record::writer::Writer;
 use seawall::store::ack::{Ack, Outbox};
 use seawall::store::{Error, Start};
 use seawall::sys::{self, Signal};
@@ -157,7 +158,7 @@ pub struct Marks {
 
 pub struct Recording {
     queue: Arc<Queue>,
-    progress: Arc<Progress>,
+    exchange: Arc<Exchange>,
     volume: Arc<Volume>,
     /// Calls that were made to fail so far.
     faults: Box<dyn Fn() -> u64>,
@@ -185,8 +186,8 @@ fn lines_of(ack: Ack) -> u64 {
 }
 
 /// Readings acknowledged so far.
-fn acked(news: &News) -> u64 {
-    news.acks
+fn acked(mail: &Mail) -> u64 {
+    mail.acks
         .iter()
         .map(|&ack| lines_of(ack))
         .max()
@@ -213,17 +214,17 @@ impl Recording {
             rows: settings.commit_rows,
         };
         let queue = Arc::new(Queue::new(settings.queue_rows, policy));
-        let progress = Arc::new(Progress::new().unwrap());
+        let exchange = Arc::new(Exchange::new().unwrap());
         let sent = Arc::new(AtomicU64::new(first));
         let next = first;
         let first = Arc::new(AtomicU64::new(first));
         {
-            let (progress, first) = (progress.clone(), first.clone());
+            let (exchange, first) = (exchange.clone(), first.clone());
             let (sent, state) = (sent.clone(), state.clone());
             volume.observe(move || {
-                let news = progress.look();
+                let news = exchange.progress();
                 Note {
-                    acked: acked(&news),
+                    acked: acked(&exchange.mail()),
                     committed: first.load(Ordering::SeqCst) + news.committed,
                     sent: sent.load(Ordering::SeqCst),
                     state: state.load(Ordering::SeqCst),
@@ -239,7 +240,7 @@ impl Recording {
                 boot_ns: 2,
             },
             queue: queue.clone(),
-            progress: progress.clone(),
+            exchange: exchange.clone(),
             clock_ns: Box::new(move || clock_ns.load(Ordering::SeqCst)),
             lock: Default::default(),
         };
@@ -249,7 +250,7 @@ impl Recording {
         });
         Recording {
             queue,
-            progress,
+            exchange,
             volume: volume.clone(),
             faults: {
                 let volume = volume.clone();
@@ -286,7 +287,7 @@ impl Recording {
     }
 
     pub fn acked(&self) -> u64 {
-        acked(&self.progress.look())
+        acked(&self.exchange.mail())
     }
 
     /// Hands over readings as one batch, which becomes one commit when the writer is idle.
@@ -338,15 +339,15 @@ impl Recording {
 
     /// Readings that retention has dropped since the start.
     pub fn expired(&self) -> u64 {
-        self.progress.look().expired
+        self.exchange.progress().expired
     }
 
-    fn until(&self, done: impl Fn(&News) -> bool) -> Waited {
+    fn until(&self, done: impl Fn(&Progress) -> bool) -> Waited {
         self.watch(|| {
             // Asked first: what the thread told before its end is seen below.
             let over = self.is_over();
-            let news = self.progress.look();
-            if news.failure.is_some() {
+            let news = self.exchange.progress();
+            if self.exchange.mail().failure.is_some() {
                 Some(Waited::Failed)
             } else if done(&news) {
                 Some(Waited::Done)
@@ -362,7 +363,7 @@ impl Recording {
         let start = Instant::now();
         let (mut calls, mut since) = (self.volume.calls(), start);
         loop {
-            self.progress.bell.silence();
+            self.exchange.bell.silence();
             if let Some(waited) = look() {
                 return waited;
             }
@@ -374,7 +375,7 @@ impl Recording {
             } else if (self.faults)() > 0 && now - since > QUIET {
                 return Waited::Stuck;
             }
-            sys::wait(&mut [self.progress.bell.watch()], Some(LOOK)).unwrap();
+            sys::wait(&mut [self.exchange.bell.watch()], Some(LOOK)).unwrap();
         }
     }
 
@@ -398,8 +399,8 @@ impl Recording {
 
     /// How it stands now.
     pub fn stands(&self) -> End {
-        let mut news = self.progress.look();
-        let failure = news.failure.take();
+        let news = self.exchange.progress();
+        let failure = self.exchange.mail().failure.take();
         let outcome = Outcome {
             step: news.step,
             uncommitted: self.queue.held() as u64,
@@ -410,7 +411,7 @@ impl Recording {
         };
         End {
             step: news.step,
-            acked: acked(&news),
+            acked: acked(&self.exchange.mail()),
             committed: self.first.load(Ordering::SeqCst) + news.committed,
             sent: self.next,
             uncommitted: outcome.uncommitted,

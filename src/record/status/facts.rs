@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::report::Report;
 use crate::reading::Counts;
+use crate::record::progress::Progress;
 use crate::record::stop::Step;
-use crate::record::writer::News;
 use crate::store;
 
 /// A commit or a checkpoint that fails, or does not come back, for longer than this is no health.
@@ -25,12 +25,12 @@ pub struct Facts<'a> {
     pub queued: usize,
     pub queue_max: usize,
     /// State of the writer.
-    pub news: &'a News,
+    pub progress: &'a Progress,
 }
 
 /// How long nothing could be committed.
-fn waiting(news: &News, now: Instant) -> Duration {
-    let since = match (&news.trouble, news.busy_since) {
+fn waiting(progress: &Progress, now: Instant) -> Duration {
+    let since = match (&progress.trouble, progress.busy_since) {
         (Some(trouble), _) => Some(trouble.since),
         (None, busy) => busy,
     };
@@ -38,11 +38,11 @@ fn waiting(news: &News, now: Instant) -> Duration {
 }
 
 fn reasons(facts: &Facts, now: Instant) -> Vec<String> {
-    let news = facts.news;
-    let waiting = waiting(news, now);
+    let progress = facts.progress;
+    let waiting = waiting(progress, now);
     let seconds = waiting.as_secs();
     let mut reasons = Vec::new();
-    match &news.trouble {
+    match &progress.trouble {
         Some(trouble) if trouble.is_full => {
             reasons.push(format!(
                 "the disk is full, for {seconds} s: {}",
@@ -53,7 +53,7 @@ fn reasons(facts: &Facts, now: Instant) -> Vec<String> {
             reasons.push(format!("it fails, for {seconds} s: {}", trouble.reason));
         }
         None if waiting >= HEALTH_LIMIT => {
-            let what = match news.step {
+            let what = match progress.step {
                 Step::Open => "the database is not open yet",
                 _ => "the disk has not answered",
             };
@@ -61,10 +61,10 @@ fn reasons(facts: &Facts, now: Instant) -> Vec<String> {
         }
         _ => {}
     }
-    if news.set_aside > 0 {
+    if progress.set_aside > 0 {
         reasons.push(format!(
             "{} damaged and set aside: take away {}.damaged-* when it has been looked at",
-            news.set_aside,
+            progress.set_aside,
             facts.db.display()
         ));
     }
@@ -79,13 +79,13 @@ pub fn report(facts: &Facts) -> Report {
 }
 
 fn report_at(facts: &Facts, now: Instant) -> Report {
-    let news = facts.news;
-    let waiting = waiting(news, now);
+    let progress = facts.progress;
+    let waiting = waiting(progress, now);
     let state = if facts.is_stopping {
         "stopping"
-    } else if news.trouble.is_some() || waiting >= HEALTH_LIMIT {
+    } else if progress.trouble.is_some() || waiting >= HEALTH_LIMIT {
         "waiting"
-    } else if news.step == Step::Open {
+    } else if progress.step == Step::Open {
         "starting"
     } else {
         "recording"
@@ -94,32 +94,32 @@ fn report_at(facts: &Facts, now: Instant) -> Report {
     report.put("state", state);
     report.judge(&reasons(facts, now));
     report.put("db", facts.db.display());
-    if !news.device.is_empty() {
-        report.put("device", &news.device);
-        report.put("run", news.run);
+    if !progress.device.is_empty() {
+        report.put("device", &progress.device);
+        report.put("run", progress.run);
     }
     report.put("version", crate::VERSION);
     report.put("pid", std::process::id());
     report.put("uptime_s", (now - facts.began).as_secs());
     report.put("sources", facts.sources);
-    report.put("committed", news.committed);
+    report.put("committed", progress.committed);
     report.put("queued", facts.queued);
     report.put("queue_max", facts.queue_max);
     report.put("dropped", facts.counts.dropped);
     report.put("rejected", facts.counts.rejected);
-    report.put("errors", facts.counts.errors + news.errors);
-    report.put("expired", news.expired);
-    report.put("set_aside", news.set_aside);
-    let wal_bytes = store::wal_bytes(news.wal_frames, news.page_bytes);
+    report.put("errors", facts.counts.errors + progress.errors);
+    report.put("expired", progress.expired);
+    report.put("set_aside", progress.set_aside);
+    let wal_bytes = store::wal_bytes(progress.wal_frames, progress.page_bytes);
     report.put("wal_bytes", wal_bytes);
-    match news.free_bytes {
+    match progress.free_bytes {
         Some(bytes) => report.put("free_bytes", bytes),
         None => report.put("free_bytes", "none"),
     }
-    report.put_age("last_commit_ms", news.last_commit.map(|at| now - at));
+    report.put_age("last_commit_ms", progress.last_commit.map(|at| now - at));
     report.put_age(
         "last_checkpoint_ms",
-        news.last_checkpoint.map(|at| now - at),
+        progress.last_checkpoint.map(|at| now - at),
     );
     report.put("waiting_s", waiting.as_secs());
     report
@@ -128,9 +128,9 @@ fn report_at(facts: &Facts, now: Instant) -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::writer::Trouble;
+    use crate::record::progress::Trouble;
 
-    fn reported(news: &News, blind_sources: usize, now: Instant) -> (bool, String) {
+    fn reported(progress: &Progress, blind_sources: usize, now: Instant) -> (bool, String) {
         let facts = Facts {
             db: Path::new("/x.db"),
             began: now,
@@ -140,7 +140,7 @@ mod tests {
             counts: Counts::default(),
             queued: 0,
             queue_max: 1,
-            news,
+            progress,
         };
         let report = report_at(&facts, now);
         (report.is_healthy(), report.text())
@@ -150,38 +150,38 @@ mod tests {
     fn it_is_healthy_until_there_is_a_reason_against_it() {
         let start = Instant::now();
         let late = start + HEALTH_LIMIT;
-        let mut news = News {
+        let mut progress = Progress {
             step: Step::Record,
-            ..News::default()
+            ..Progress::default()
         };
-        assert!(reported(&news, 0, late).0);
-        news.busy_since = Some(start);
-        assert!(reported(&news, 0, late - Duration::from_millis(1)).0);
-        let (healthy, text) = reported(&news, 0, late);
+        assert!(reported(&progress, 0, late).0);
+        progress.busy_since = Some(start);
+        assert!(reported(&progress, 0, late - Duration::from_millis(1)).0);
+        let (healthy, text) = reported(&progress, 0, late);
         assert!(!healthy && text.contains("state=waiting\n"), "{text}");
         assert!(
             text.contains("reason=the disk has not answered, for 10 s\n"),
             "{text}"
         );
-        news.trouble = Some(Trouble {
+        progress.trouble = Some(Trouble {
             since: start,
             reason: "locked".into(),
             is_full: false,
         });
-        assert!(reported(&news, 0, start).0);
-        let (healthy, text) = reported(&news, 0, late);
+        assert!(reported(&progress, 0, start).0);
+        let (healthy, text) = reported(&progress, 0, late);
         assert!(
             !healthy && text.contains("reason=it fails, for 10 s: locked\n"),
             "{text}"
         );
         // A full disk does not pass by waiting.
-        news.trouble.as_mut().unwrap().is_full = true;
-        assert!(!reported(&news, 0, start).0);
-        news.trouble = None;
-        news.busy_since = None;
-        assert!(!reported(&news, 1, start).0);
-        news.set_aside = 1;
-        let (healthy, text) = reported(&news, 0, start);
+        progress.trouble.as_mut().unwrap().is_full = true;
+        assert!(!reported(&progress, 0, start).0);
+        progress.trouble = None;
+        progress.busy_since = None;
+        assert!(!reported(&progress, 1, start).0);
+        progress.set_aside = 1;
+        let (healthy, text) = reported(&progress, 0, start);
         assert!(!healthy && text.contains("/x.db.damaged-*"), "{text}");
     }
 }

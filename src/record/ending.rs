@@ -1,0 +1,115 @@
+//! The writer's end: the run is ended, the WAL copied, the file taken out of WAL mode and closed.
+//!
+//! Each step is left only when it is done; how long it may wait for a reader is the stop's to say.
+
+use std::time::{Duration, Instant};
+
+use crate::db::checkpoint::CheckpointMode;
+use crate::log;
+use crate::place::mark;
+use crate::record::retry::Retry;
+use crate::record::stop::{Step, Stop};
+use crate::record::writer::{Writer, tell};
+use crate::store::{Checkpoint, Class, Db, Error};
+use crate::sys::{self, Clock};
+
+/// Between two tries of the stop's checkpoint.
+const CHECKPOINT_AGAIN: Duration = Duration::from_millis(100);
+
+impl Writer {
+    /// Everything is committed: ends the run and brings the file together. Gives the frames that had to
+    /// stay in the WAL.
+    pub(super) fn finish(&self, db: &mut Db, stop: &Stop) -> Result<u32, Error> {
+        self.exchange.progress().step = Step::EndRun;
+        let mut retry = Retry::begin();
+        while let Err(e) = db.end_run(sys::clock_ns(Clock::Real), stop.reason.name()) {
+            if e.class() != Class::Retry {
+                return Err(e);
+            }
+            retry.wait(&self.queue, "commit-waiting", &e);
+        }
+        let (committed, counts, checkpoints) = db.ledger();
+        log::info(
+            "run",
+            &[
+                ("run", &db.run()),
+                ("committed", &committed),
+                ("dropped", &counts.dropped),
+                ("rejected", &counts.rejected),
+                ("errors", &counts.errors),
+                ("checkpoints", &checkpoints),
+            ],
+        );
+        let mut progress = self.exchange.progress();
+        progress.step = Step::Checkpoint;
+        progress.wal_frames = db.wal_frames();
+        drop(progress);
+        self.exchange.bell.ring();
+
+        let until = Instant::now() + stop.patience(Instant::now());
+        // First without waiting for anybody, so that what can be copied is, whatever a reader does.
+        let mut whole = self.last_checkpoint(db, CheckpointMode::Passive, Duration::ZERO)?;
+        loop {
+            let patience = until.saturating_duration_since(Instant::now());
+            let done = self.last_checkpoint(db, CheckpointMode::Truncate, patience)?;
+            whole = Checkpoint {
+                log: whole.log.max(done.log),
+                copied: whole.copied.max(done.copied),
+                took: whole.took + done.took,
+                ..done
+            };
+            let frames = if done.is_truncated() { 0 } else { whole.log };
+            self.exchange.progress().wal_frames = frames;
+            // SQLite waits for readers, but not for another process's checkpoint.
+            if frames == 0 || Instant::now() >= until {
+                tell(&whole, "stop");
+                return Ok(frames);
+            }
+            std::thread::sleep(CHECKPOINT_AGAIN);
+        }
+    }
+
+    /// One of the stop's checkpoints; one that found no room counts as one in which nothing was copied.
+    fn last_checkpoint(
+        &self,
+        db: &mut Db,
+        mode: CheckpointMode,
+        patience: Duration,
+    ) -> Result<Checkpoint, Error> {
+        match db.checkpoint(mode, patience) {
+            Err(e) if e.class() == Class::Retry => {
+                log::warn("checkpoint-failed", &[("cause", &"stop"), ("error", &e)]);
+                Ok(Checkpoint::not_made(mode, db.wal_frames()))
+            }
+            done => done,
+        }
+    }
+
+    pub(super) fn close(&self, mut db: Db, wal_frames: u32) -> Result<(), Error> {
+        self.exchange.progress().step = Step::Close;
+        let mut is_complete = wal_frames == 0;
+        if is_complete {
+            match db.leave_wal() {
+                Ok(true) => {}
+                Ok(false) => {
+                    let reason = "another process has the file open";
+                    log::info("kept-in-wal-mode", &[("reason", &reason)]);
+                }
+                // Not tried again: SQLite would take the mode for changed, whatever the file says.
+                Err(e) if e.class() == Class::Retry => {
+                    log::warn("kept-in-wal-mode", &[("reason", &e)]);
+                    self.exchange.progress().kept_wal = true;
+                    is_complete = false;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        db.close()?;
+        // Nothing is in the -wal alone any more. A mark that stays does no harm.
+        if is_complete && let Err(e) = mark::remove(&self.path) {
+            log::warn("mark-not-removed", &[("error", &e)]);
+        }
+        self.exchange.progress().step = Step::Closed;
+        Ok(())
+    }
+}

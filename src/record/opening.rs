@@ -1,0 +1,221 @@
+//! The writer's start: from a path to a database that is open, recovered and fit to be recorded to.
+//!
+//! A -wal that is another database's is taken away before SQLite sees it, a damaged database is set aside, and
+//! what may pass is waited for. Each is logged.
+
+use crate::log;
+use crate::place::filesystem::free_bytes;
+use crate::place::foreign_wal::{self, Treatment};
+use crate::place::identity::inode;
+use crate::place::lock::lock;
+use crate::place::mark::{self, Mark};
+use crate::place::paths::wal_of;
+use crate::place::set_aside;
+use crate::place::set_aside::OnDamage;
+use crate::record::expiry::SizeLimit;
+use crate::record::retry::Retry;
+use crate::record::stop::Step;
+use crate::record::writer::Writer;
+use crate::store::{self, Class, Db, Error};
+use crate::sys::{self, Clock};
+
+impl Writer {
+    pub(super) fn open(&self) -> Result<Db, Error> {
+        let settings = &self.settings;
+        let mut retry = Retry::begin();
+        let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
+        self.remove_foreign_wal()?;
+        let mut mark = mark::read(&self.path);
+        loop {
+            self.exchange.busy();
+            let opened = Db::open(
+                &self.path,
+                settings.busy_timeout,
+                settings.wal_autocheckpoint,
+                &self.start,
+                mark.as_ref(),
+            )
+            .and_then(|mut db| {
+                retry.over("open-resumed");
+                self.prepare_expiry(&mut db)?;
+                Ok(db)
+            });
+            match opened {
+                Ok(db) => {
+                    let set_aside = self.tell_set_aside();
+                    let file = inode(&self.path).ok();
+                    let free_bytes = free_bytes(&self.path);
+                    log_recovered(&db);
+                    let mut progress = self.exchange.progress();
+                    progress.step = Step::Record;
+                    progress.busy_since = None;
+                    progress.trouble = None;
+                    progress.set_aside = set_aside;
+                    progress.file = file;
+                    progress.free_bytes = free_bytes;
+                    progress.device = db.device().to_owned();
+                    progress.run = db.run();
+                    progress.wal_frames = db.wal_frames();
+                    progress.page_bytes = db.page_bytes();
+                    drop(progress);
+                    self.exchange.bell.ring();
+                    return Ok(db);
+                }
+                // Nothing was accepted yet, so that a signal need not wait for the file.
+                Err(e) if e.class() == Class::Retry && !self.queue.is_stopped_by_signal() => {
+                    self.exchange.trouble(&e);
+                    retry.wait(&self.queue, "open-waiting", &e);
+                }
+                // Once: a new file that is damaged too means a device that cannot be recorded to.
+                Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
+                    self.set_aside(&e)?;
+                    mark = None;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Finds damage where readings will be dropped, so that the start may set the file aside, and logs what
+    /// `--max-size` cannot do.
+    fn prepare_expiry(&self, db: &mut Db) -> Result<(), Error> {
+        let settings = &self.settings;
+        if settings.retain.is_some() || settings.max_size_bytes.is_some() {
+            match db.try_expiry() {
+                Err(e) if e.class() != Class::Retry => return Err(e),
+                _ => {}
+            }
+        }
+        let Some(limit) = SizeLimit::of(settings, db.page_bytes()) else {
+            return Ok(());
+        };
+        if settings.wal_autocheckpoint == 0 {
+            let reason = "with --wal-autocheckpoint 0 the -wal is another tool's to keep small";
+            log::warn("max-size-without-wal", &[("reason", &reason)]);
+        }
+        let pages = db.pages()?.all;
+        if pages > limit.pages_max {
+            let reason = "the file is longer already and is not shortened: the oldest readings go and their pages are used again; to shrink it, stop the recorder and run: sqlite3 FILE VACUUM";
+            log::warn(
+                "over-max-size",
+                &[("bytes", &(pages * db.page_bytes())), ("reason", &reason)],
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes a -wal away that is another database's, before SQLite replays it.
+    fn remove_foreign_wal(&self) -> Result<(), Error> {
+        let set_aside_failed = |e: std::io::Error| {
+            Error::foreign_wal(&self.path, &format!("it cannot be set aside: {e}"))
+        };
+        // Where the look cannot be taken, SQLite's own calls tell better why.
+        match foreign_wal::look(&self.path, store::is_seawall).unwrap_or(Treatment::Leave) {
+            Treatment::Leave => {}
+            Treatment::Remove => match std::fs::remove_file(wal_of(&self.path)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    let todo = format!("it cannot be removed: {e}");
+                    return Err(Error::foreign_wal(&self.path, &todo));
+                }
+                _ => {}
+            },
+            Treatment::SetAside if self.settings.on_damage == OnDamage::Refuse => {
+                return Err(Error::foreign_wal(&self.path, "take the -wal away"));
+            }
+            Treatment::SetAside => {
+                let now_ns = sys::clock_ns(Clock::Real);
+                let aside =
+                    set_aside::set_wal_aside(&self.path, now_ns).map_err(set_aside_failed)?;
+                let reason = "the database ended without a -wal; this one is another's, and would have ruined it";
+                let path = wal_of(&aside);
+                log::error(
+                    "wal-foreign",
+                    &[("path", &path.display()), ("reason", &reason)],
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// From here on the next start can tell how far this run came.
+    pub(super) fn start_mark(&self, db: &Db) -> Option<Mark> {
+        let newest_id = db.newest_id();
+        let progress = mark::Progress {
+            device: db.device().to_owned(),
+            run: db.run(),
+            boot_id: self.start.boot_id.clone().unwrap_or_default(),
+            committed: newest_id,
+            synced: newest_id,
+        };
+        let mark = Mark::create(&self.path, progress);
+        mark.inspect_err(warn_of_mark).ok()
+    }
+
+    /// Makes way for a new file, and takes its lock.
+    fn set_aside(&self, damage: &Error) -> Result<(), Error> {
+        log::error("database-damaged", &[("error", damage)]);
+        let failed = |message: String| Error {
+            message: format!("{}; and it cannot be set aside: {message}", damage.message),
+            ..damage.clone()
+        };
+        set_aside::set_aside(&self.path, sys::clock_ns(Clock::Real))
+            .map_err(|e| failed(e.to_string()))?;
+        let lock = lock(&self.path).map_err(failed)?;
+        self.lock.replace(lock);
+        Ok(())
+    }
+
+    /// Says which databases were set aside and wait for somebody. Gives how many.
+    fn tell_set_aside(&self) -> usize {
+        let paths = set_aside::still_aside(&self.path);
+        for path in &paths {
+            log::error(
+                "set-aside",
+                &[
+                    ("path", &path.display()),
+                    (
+                        "reason",
+                        &"it was found damaged; take it away to end this message",
+                    ),
+                ],
+            );
+        }
+        paths.len()
+    }
+}
+
+pub(super) fn warn_of_mark(error: &std::io::Error) {
+    let reason = "recording goes on, but the next start cannot tell whether a -wal was lost";
+    log::warn("no-mark", &[("error", error), ("reason", &reason)]);
+}
+
+/// Logs the runs that never ended, and what is missing of the last one.
+fn log_recovered(db: &Db) {
+    for run in db.unclean() {
+        match run.lost {
+            None => log::warn(
+                "recovered",
+                &[
+                    ("run", &run.run),
+                    ("reason", &"unclean"),
+                    ("readings", &run.committed),
+                ],
+            ),
+            Some((from_id, to_id)) => log::error(
+                "recovered",
+                &[
+                    ("run", &run.run),
+                    ("reason", &"lost"),
+                    ("readings", &run.committed),
+                    ("missing", &(to_id - from_id + 1)),
+                    ("from_id", &from_id),
+                    ("to_id", &to_id),
+                    (
+                        "advice",
+                        &"they were committed and were in the -wal, which was taken away or damaged; it does not fit any more, do not bring it back",
+                    ),
+                ],
+            ),
+        }
+    }
+}
