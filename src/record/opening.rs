@@ -15,7 +15,7 @@ use crate::place::set_aside::OnDamage;
 use crate::record::expiry::SizeLimit;
 use crate::record::retry::Retry;
 use crate::record::stop::Step;
-use crate::record::writer::Writer;
+use crate::record::writer::{Writer, warn_of_mark};
 use crate::store::{self, Class, Db, Error};
 use crate::sys::{self, Clock};
 
@@ -182,11 +182,6 @@ impl Writer {
         }
         paths.len()
     }
-}
-
-pub(super) fn warn_of_mark(error: &std::io::Error) {
-    let reason = "recording goes on, but the next start cannot tell whether a -wal was lost";
-    log::warn("no-mark", &[("error", error), ("reason", &reason)]);
 }
 
 /// Logs the runs that never ended, and what is missing of the last one.

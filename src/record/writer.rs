@@ -17,7 +17,6 @@ use crate::place::mark::Mark;
 use crate::place::set_aside;
 use crate::reading::Batch;
 use crate::record::expiry::{Retention, SizeLimit};
-use crate::record::opening::warn_of_mark;
 use crate::record::progress::Exchange;
 use crate::record::queue::{Order, Queue};
 use crate::record::retry::{Pin, Retry, Threshold};
@@ -316,4 +315,9 @@ pub(super) fn tell(done: &Checkpoint, cause: &str) {
             ("ms", &format_args!("{:.1}", done.took.as_secs_f64() * 1e3)),
         ],
     );
+}
+
+pub(super) fn warn_of_mark(error: &std::io::Error) {
+    let reason = "recording goes on, but the next start cannot tell whether a -wal was lost";
+    log::warn("no-mark", &[("error", error), ("reason", &reason)]);
 }
