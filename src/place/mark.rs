@@ -48,7 +48,7 @@ impl Progress {
             synced,
         } = self;
         let words = format!(
-            "seawall device={device} run={run} boot={boot_id} committed={committed} synced={synced}"
+            "seawall device={device} run={run} committed={committed} synced={synced} boot={boot_id}"
         );
         format!("{words} sum={:016x}", sum(&words))
     }
@@ -58,14 +58,15 @@ impl Progress {
         if u64::from_str_radix(told, 16).ok()? != sum(words) {
             return None;
         }
-        let mut words = words.strip_prefix("seawall ")?.split(' ');
+        // The boot id comes last: it may be any text.
+        let mut words = words.strip_prefix("seawall ")?.splitn(5, ' ');
         let mut value = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=');
         let progress = Progress {
             device: value("device")?.to_owned(),
             run: value("run")?.parse().ok()?,
-            boot_id: value("boot")?.to_owned(),
             committed: value("committed")?.parse().ok()?,
             synced: value("synced")?.parse().ok()?,
+            boot_id: value("boot")?.to_owned(),
         };
         (progress.committed.max(progress.synced) <= ID_MAX).then_some(progress)
     }
@@ -195,7 +196,7 @@ mod tests {
         Progress {
             device: "0123456789abcdef0123456789abcdef".into(),
             run: 3,
-            boot_id: "7c5b5b2e-2d1f-4f3c-9d57-0d7b6a1f9a10".into(),
+            boot_id: "7c5b5b2e-2d1f-4f3c 9d57-0d7b6a1f9a10".into(),
             committed: 200,
             synced: 120,
         }
