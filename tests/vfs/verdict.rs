@@ -16,6 +16,8 @@ pub fn after(folder: &Folder, end: &End, first: u64) -> Vec<String> {
     let copy = Folder::holding(&files);
     let db = copy.db();
     let mut next = 0;
+    // Before `found`, which brings the -wal in as any tool would and deletes it.
+    let audit = recording::audited(&db);
     match recording::found(&db) {
         Ok(state) => {
             next = state.next;
@@ -31,7 +33,7 @@ pub fn after(folder: &Folder, end: &End, first: u64) -> Vec<String> {
         Err(e) => wrong.push(e),
     }
     if next > 0 {
-        wrong.extend(recording::audited(&db).err());
+        wrong.extend(audit.err());
     }
 
     // And recording goes on.
