@@ -235,6 +235,6 @@ fn a_line_that_is_a_commit_by_itself_allocates_no_more_than_a_commit() {
     });
     // The folder's name twice, to ask how much room there is on its disk, and the list of acks.
     assert!(counted.in_rust <= 3200, "{counted:?}");
-    // The cursors of its statements, and room for the row.
-    assert!(counted.in_sqlite <= 5500, "{counted:?}");
+    // The cursors of its statements, that over the row to insert among them, and room for the row.
+    assert!(counted.in_sqlite <= 6200, "{counted:?}");
 }

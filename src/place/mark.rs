@@ -12,7 +12,7 @@
 //! power cut brings a removed `-wal` back, the mark is still there and says that it is this database's own.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn text(&self) -> String {
+    /// The whole file, made without allocating: it is written after each commit.
+    fn record(&self) -> [u8; MARK_BYTES] {
         let Progress {
             device,
             run,
@@ -47,15 +48,22 @@ impl Progress {
             committed,
             synced,
         } = self;
-        let words = format!(
+        let mut bytes = [b' '; MARK_BYTES];
+        let mut rest = &mut bytes[..];
+        // A device's id that somebody has made longer finds no room: no mark then, since its sum is missing.
+        let _ = write!(
+            rest,
             "seawall device={device} run={run} committed={committed} synced={synced} boot={boot_id}"
         );
-        format!("{words} sum={:016x}", sum(&words))
+        let end = MARK_BYTES - rest.len();
+        let sum = sum(&bytes[..end]);
+        let _ = write!(&mut bytes[end..], " sum={sum:016x}");
+        bytes
     }
 
     fn parse(text: &str) -> Option<Self> {
         let (words, told) = text.trim_end().rsplit_once(" sum=")?;
-        if u64::from_str_radix(told, 16).ok()? != sum(words) {
+        if u64::from_str_radix(told, 16).ok()? != sum(words.as_bytes()) {
             return None;
         }
         // The boot id comes last: it may be any text.
@@ -96,9 +104,9 @@ impl Progress {
 }
 
 /// FNV-1a: tells a write that was torn.
-fn sum(words: &str) -> u64 {
-    words.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+fn sum(words: &[u8]) -> u64 {
+    words.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 
@@ -168,12 +176,7 @@ impl Mark {
     }
 
     fn write(&self) -> io::Result<()> {
-        let mut bytes = [b' '; MARK_BYTES];
-        let text = self.progress.text();
-        // A device's id that somebody has made longer: no mark then, since its sum is cut off.
-        let fits = text.len().min(MARK_BYTES);
-        bytes[..fits].copy_from_slice(&text.as_bytes()[..fits]);
-        self.file.write_all_at(&bytes, 0)
+        self.file.write_all_at(&self.progress.record(), 0)
     }
 }
 
@@ -211,7 +214,8 @@ mod tests {
             ..progress()
         };
         for progress in [progress(), longest] {
-            let text = progress.text();
+            let text = String::from_utf8(progress.record().to_vec()).unwrap();
+            let text = text.trim_end().to_owned();
             assert!(text.len() <= MARK_BYTES, "{}", text.len());
             assert_eq!(Progress::parse(&text), Some(progress.clone()));
             for end in 0..text.len() {
