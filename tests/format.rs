@@ -99,7 +99,7 @@ fn duckdb_takes_a_mean_without_a_cast() {
     let import = "import duckdb, duckdb_extension_sqlite_scanner";
     let found = Command::new(&interpreter).args(["-c", import]).output();
     if !found.is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var("CI").is_err(), "there is no DuckDB");
+        assert!(std::env::var("CI").is_err(), "DuckDB is not in .venv");
         eprintln!("skipped: `just setup` installs duckdb into .venv");
         return;
     }
