@@ -6,7 +6,7 @@
 use std::fmt::{Display, Write as _};
 use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::output::Output;
 use crate::sys;
@@ -187,39 +187,50 @@ fn truncate(text: &mut String, bytes_max: usize) {
     }
 }
 
-/// Lets a few events a second through and counts the others.
+/// Logs a few events a second, and counts the others.
 #[derive(Debug, Default)]
 pub struct Limit {
-    window: Option<std::time::Instant>,
+    window: Option<Instant>,
     passed: u32,
-    held: u64,
+    held_back: u64,
 }
 
 impl Limit {
     const PER_SECOND: u32 = 5;
 
+    /// Logs a warning, with the number of those held back before it.
+    pub fn warn(&mut self, event: &str, fields: &[Field]) {
+        match self.pass(Instant::now()) {
+            None => {}
+            Some(0) => warn(event, fields),
+            Some(held_back) => {
+                warn(
+                    event,
+                    &[fields, &[("lines_held_back", &held_back)]].concat(),
+                );
+            }
+        }
+    }
+
     /// Whether an event may be logged at `now`, and if so, how many were held back before it.
-    pub fn pass(&mut self, now: std::time::Instant) -> Option<u64> {
-        if self
-            .window
-            .is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1))
-        {
+    fn pass(&mut self, now: Instant) -> Option<u64> {
+        let is_over = |start| now.duration_since(start) >= Duration::from_secs(1);
+        if self.window.is_none_or(is_over) {
             self.window = Some(now);
             self.passed = 0;
         }
         if self.passed == Self::PER_SECOND {
-            self.held += 1;
+            self.held_back += 1;
             return None;
         }
         self.passed += 1;
-        Some(std::mem::take(&mut self.held))
+        Some(std::mem::take(&mut self.held_back))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     fn quoted(value: &str) -> String {
         let mut line = String::new();

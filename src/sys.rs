@@ -135,6 +135,9 @@ pub fn stop_pending() -> bool {
     held || Signal::STOPPING.iter().any(come)
 }
 
+/// No descriptor: `wait` passes over it, so that the others keep their places in the list.
+pub const NO_FD: RawFd = -1;
+
 /// One descriptor to wait for.
 #[repr(transparent)]
 #[derive(Clone, Copy)]

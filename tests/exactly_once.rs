@@ -82,24 +82,21 @@ fn connection(socket: &Path, told: u64, rng: &mut fastrand::Rng) -> Option<u64> 
         thread::spawn(move || send(stream, settled, rng))
     };
     let mut told = settled;
-    let mut last = 1;
+    let (mut last_ack, mut last_err) = (1, 0);
     for answer in answers {
         let answer = String::from_utf8(answer).unwrap();
-        if let Some(ack) = number(&answer, "ack ") {
+        // `err 0` is about the connection: here, that its input ended inside a record of two lines.
+        let err = number(&answer, "err ").filter(|line| *line > 0);
+        if let Some(line) = err {
+            assert!(line > last_err, "{answer} after {last_err}");
+            last_err = line;
+        }
+        if let Some(lines) = number(&answer, "ack ") {
+            assert!(lines >= last_ack, "{answer} after {last_ack}");
+            last_ack = lines;
             // The line with the name is the connection's first.
-            told = settled + ack - 1;
+            told = settled + lines - 1;
         }
-        let Some(at) = number(&answer, "ack ").or(number(&answer, "err ")) else {
-            // The kill came in the middle of an answer.
-            continue;
-        };
-        // `err 0` is about the connection and about no line of it: here, that its input ended inside a record
-        // of two lines.
-        if at == 0 {
-            continue;
-        }
-        assert!(at >= last, "{answer} after {last}");
-        last = at;
     }
     sender.join().unwrap();
     Some(told)

@@ -75,7 +75,7 @@ fn rejected_lines_are_told_in_order_before_the_ack_that_covers_them() {
     for line in &client.heard {
         if let Some(ack) = number(line, "ack ") {
             assert!(ack > settled, "{line} after ack {settled}");
-            assert_eq!(told, ack / 3, "errs told before {line}");
+            assert!(told >= ack / 3, "{told} errs told before {line}");
             settled = ack;
         } else {
             told += 1;
@@ -112,7 +112,7 @@ fn a_client_that_ends_its_input_gets_its_last_ack_and_then_the_end() {
 fn a_line_that_a_cut_left_without_its_end_is_not_recorded() {
     let s = Listening::start("cut", &[]);
     let told = "err 2 the connection ended before the newline of this line";
-    assert_eq!(s.tcp().send("m v=1\nm v=12").end().rest(), ["ack 1", told]);
+    assert_eq!(s.tcp().send("m v=1\nm v=12").end().rest(), [told, "ack 1"]);
     // An open quote costs its line and no other.
     let heard = s.unix().send("m s=\"open\nm v=2\nm v=3").end().rest();
     assert_eq!(numbers(&heard, "err "), [1, 3]);
@@ -230,16 +230,15 @@ fn a_client_that_never_reads_blocks_nobody() {
             .iter()
             .any(|l| l.contains("rejected lines up to this one are not told"))
     );
-    let numbered: Vec<u64> = heard
-        .iter()
-        .filter_map(|l| number(l, "ack ").or(number(l, "err ")))
-        .collect();
-    assert!(numbered.is_sorted(), "{numbered:?}");
+    for word in ["ack ", "err "] {
+        let numbered = numbers(&heard, word);
+        assert!(numbered.is_sorted(), "{word}: {numbered:?}");
+    }
     assert!(s.peak_kib() < 16 * 1024, "{} KiB", s.peak_kib());
 }
 
 #[test]
-fn a_client_that_waits_for_its_answers_holds_up_nobody() {
+fn rejected_lines_are_told_while_nothing_can_be_committed() {
     let s = Listening::start("bad-lines", &["--busy-timeout", "0"]);
     let holder = Holder::start(&s.db, "BEGIN IMMEDIATE");
     let queued = || {
@@ -247,25 +246,28 @@ fn a_client_that_waits_for_its_answers_holds_up_nobody() {
         let queued = said.lines().find_map(|l| l.strip_prefix("queued="));
         queued.unwrap().parse::<u64>().unwrap()
     };
-    // More rejected lines than are held for it, and no ack that would make room.
+    // Rejected lines are told at once, and the rest of its input is taken, though no ack can come.
     let mut bad = s.unix();
     bad.send(format!("{}m,c=bad v=1\n", "x\n".repeat(1000)));
     s.seawall.wait_for("commit-waiting");
     let mut good = s.tcp();
     good.send(lines("good", 0..10));
-    until("the others are heard", || (queued() == 10).then_some(()));
+    until("all are heard", || (queued() == 11).then_some(()));
+    let all = (1..=1000).collect::<Vec<_>>();
+    while numbers(&bad.heard, "err ").len() < all.len() {
+        bad.answer().expect("an answer");
+    }
     let before = s.ticks();
     thread::sleep(Duration::from_millis(300)); // the pause is the test
     assert!(s.ticks() - before < 20, "waiting costs nothing");
     holder.release();
     good.until_ack(10);
     bad.until_ack(1001);
-    let all = (1..=1000).collect::<Vec<_>>();
     assert_eq!(numbers(&bad.heard, "err "), all);
 }
 
 #[test]
-fn a_stop_waits_for_lines_that_wait_for_answers() {
+fn a_stop_settles_what_was_rejected_too() {
     let s = Listening::start("bad-stop", &["--commit-interval", "1h"]);
     let mut bad = s.unix();
     bad.send(format!("{}m,c=bad v=1\n", "x\n".repeat(1000)));

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::ops::ControlFlow;
 
 use seawall::reading::line::{Line, Precision};
 use seawall::reading::series::Interner;
@@ -58,7 +57,6 @@ fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
             };
             let taken = stream.take(&mut to, 77, &mut |line, _| {
                 heard.rejected.push(line);
-                ControlFlow::Continue(())
             });
             assert!(batch.rows().len() <= rows.max(ROWS_MAX));
             assert_eq!(batch.awaited, !batch.marks().is_empty());
@@ -234,7 +232,7 @@ fn named(input: &str, settled: u64, interner: &mut Interner, readings: &mut Vec<
             rows_max: ROWS_MAX,
             full: Full::Waits,
         };
-        let taken = stream.take(&mut to, 77, &mut |_, _| ControlFlow::Continue(()));
+        let taken = stream.take(&mut to, 77, &mut |_, _| ());
         assert_eq!(taken, Taken::All);
     }
     readings.extend(

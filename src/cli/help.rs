@@ -4,7 +4,7 @@ use super::commands::{COMMANDS, Command};
 use super::options::Row;
 use crate::exit;
 use crate::reading::line::LINE_BYTES_MAX;
-use crate::source::answers::ERRS_BYTES_MAX;
+use crate::source::answers::ANSWERS_BYTES_MAX;
 use crate::source::spec;
 use crate::source::{client, sockets};
 use crate::time::TIME_EXAMPLES;
@@ -87,13 +87,15 @@ fn clients() -> String {
          rejected), `err N REASON` for a rejected line N, and `err 0 REASON` before a connection is \
          closed. One that opens with `# client NAME` (of {name} bytes at most) is answered `resume N`, \
          the lines of that name that are settled, this one not counted; it sends on from line N+1. At \
-         most {connections} connections, or fewer where the system allows fewer descriptors. Held for \
+         most {connections} connections, or fewer where the system allows fewer descriptors; when all are \
+         taken, a new one gets the place of the one that is idle longest, for {idle} at least. Held for \
          each: a line of up to {line}, and answers of up to {answers}; lines that are not whole may hold \
          {held} in all, and who holds most of it goes first.",
         name = client::NAME_BYTES_MAX,
         connections = sockets::CONNECTIONS_MAX,
+        idle = units::duration(sockets::IDLE_MIN),
         line = units::bytes_human(LINE_BYTES_MAX as u64),
-        answers = units::bytes_human(2 * ERRS_BYTES_MAX as u64),
+        answers = units::bytes_human(ANSWERS_BYTES_MAX as u64),
         held = units::bytes_human(sockets::HELD_BYTES_MAX as u64),
     )
 }

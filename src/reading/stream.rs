@@ -6,24 +6,20 @@
 
 use std::fmt::Display;
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::reading::batch::{Batch, Client, Mark};
+use crate::reading::batch::{Batch, Client, Kind, Mark, Value};
 use crate::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reason};
 use crate::reading::series::Interner;
 
 const READ_BYTES: usize = 64 * 1024;
 
-/// Why `take` came back.
+/// Whether `take` took all whole lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// All whole lines are taken.
     All,
     /// The next line waits for room.
     NoRoom,
-    /// Who is told of rejected lines wants no more of them for now.
-    Held,
 }
 
 /// What a line that finds no room does.
@@ -49,11 +45,6 @@ impl Room {
     pub fn fits(self, rows: usize, text_bytes: usize) -> bool {
         rows <= self.rows && text_bytes <= self.text_bytes
     }
-
-    /// Whether something may fit that did not fit into `other`.
-    pub fn is_more_than(self, other: Room) -> bool {
-        self.rows > other.rows || self.text_bytes > other.text_bytes
-    }
 }
 
 /// Where lines go.
@@ -66,8 +57,24 @@ pub struct Intake<'a> {
     pub full: Full,
 }
 
-/// Told of each rejected line by its number. After a break no more lines are taken for now.
-pub type Reject<'a> = &'a mut dyn FnMut(u64, &dyn Display) -> ControlFlow<()>;
+impl Intake<'_> {
+    /// Takes one sample of a sensor, or drops it where there is no room.
+    pub fn sample(&mut self, time_ns: i64, sensor: &str, field: &str, value: f64) {
+        if self.batch.rows().len() >= self.room.rows {
+            self.batch.counts.dropped += 1;
+            return;
+        }
+        let names = || (sensor.into(), field.into());
+        let (name, key) = (sensor.as_bytes(), field.as_bytes());
+        let slot = self
+            .interner
+            .slot(self.batch, name, key, Kind::Float, names);
+        self.batch.push(time_ns, slot, Value::Real(value));
+    }
+}
+
+/// Called with the number of each rejected line and the reason.
+pub type Reject<'a> = &'a mut dyn FnMut(u64, &dyn Display);
 
 /// What is to be said of a line that a cut connection left without its end.
 const CUT: &str = "the connection ended before the newline of this line";
@@ -147,9 +154,10 @@ impl Stream {
         &self.buffer[self.start..self.end]
     }
 
-    /// A quote was open when the input of a named client ended: from its line on nothing is settled.
-    pub fn is_torn(&self) -> bool {
-        self.is_torn
+    /// Whether a quote was open when the input of a named client ended: from its line on nothing is settled.
+    /// True once.
+    pub fn take_torn(&mut self) -> bool {
+        std::mem::take(&mut self.is_torn)
     }
 
     /// No line was taken yet.
@@ -264,11 +272,10 @@ impl Stream {
             if input.is_empty() {
                 if std::mem::take(&mut self.cut) {
                     to.batch.counts.rejected += 1;
-                    let _ = reject(self.lines + 1, &CUT);
+                    reject(self.lines + 1, &CUT);
                 }
                 return Taken::All;
             }
-            let mut flow = ControlFlow::Continue(());
             let number = self.lines + 1;
             match line::parse(input, self.last, self.precision, to.line) {
                 Outcome::Incomplete if self.ended && !self.last => self.cut_off(),
@@ -276,12 +283,12 @@ impl Stream {
                 Outcome::Nothing { used } => self.advance(used, 1),
                 Outcome::Rejected { used, reason } => {
                     to.batch.counts.rejected += 1;
-                    flow = reject(number, &reason);
+                    reject(number, &reason);
                     self.advance(used, 1);
                 }
                 Outcome::TooLong { used } => {
                     to.batch.counts.rejected += 1;
-                    flow = reject(number, &Reason::TOO_LONG);
+                    reject(number, &Reason::TOO_LONG);
                     self.start += used;
                     self.lines += 1;
                     self.skipping = true;
@@ -293,7 +300,7 @@ impl Stream {
                     let rows_max = to.rows_max;
                     if fields > rows_max {
                         to.batch.counts.rejected += 1;
-                        flow = reject(
+                        reject(
                             number,
                             &format_args!(
                                 "{fields} readings in one line, --queue-rows is {rows_max}"
@@ -309,10 +316,6 @@ impl Stream {
                     }
                     self.advance(used, lines);
                 }
-            }
-            if flow.is_break() {
-                self.fresh = true;
-                return Taken::Held;
             }
         }
     }

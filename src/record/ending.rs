@@ -8,7 +8,7 @@ use crate::db::checkpoint::CheckpointMode;
 use crate::log;
 use crate::place::mark;
 use crate::record::retry::Retry;
-use crate::record::stop::{Step, Stop};
+use crate::record::stop::{Reason, Step};
 use crate::record::writer::{Writer, tell};
 use crate::store::{Checkpoint, Class, Db, Error};
 use crate::sys::{self, Clock};
@@ -19,10 +19,14 @@ const CHECKPOINT_AGAIN: Duration = Duration::from_millis(100);
 impl Writer {
     /// Everything is committed: ends the run and brings the file together. Gives the frames that had to
     /// stay in the WAL.
-    pub(super) fn finish(&self, db: &mut Db, stop: &Stop) -> Result<u32, Error> {
+    pub(super) fn finish(&self, db: &mut Db) -> Result<u32, Error> {
         self.exchange.progress().step = Step::EndRun;
         let mut retry = Retry::begin();
-        while let Err(e) = db.end_run(sys::clock_ns(Clock::Real), stop.reason.name()) {
+        let reason = self
+            .queue
+            .stopping()
+            .map_or(Reason::Error, |stop| stop.reason);
+        while let Err(e) = db.end_run(sys::clock_ns(Clock::Real), reason.name()) {
             if e.class() != Class::Retry {
                 return Err(e);
             }
@@ -46,7 +50,9 @@ impl Writer {
         drop(progress);
         self.exchange.bell.ring();
 
-        let until = Instant::now() + stop.patience(Instant::now());
+        let began = Instant::now();
+        let patience = self.queue.stopping().map(|stop| stop.patience(began));
+        let until = began + patience.unwrap_or_default();
         // First without waiting for anybody, so that what can be copied is, whatever a reader does.
         let mut whole = self.last_checkpoint(db, CheckpointMode::Passive, Duration::ZERO)?;
         loop {

@@ -62,7 +62,7 @@ impl Writer {
                     return Ok(db);
                 }
                 // Nothing was accepted yet, so that a signal need not wait for the file.
-                Err(e) if e.class() == Class::Retry && !self.queue.is_stopped_by_signal() => {
+                Err(e) if e.class() == Class::Retry && self.queue.stopping().is_none() => {
                     self.exchange.trouble(&e);
                     retry.wait(&self.queue, "open-waiting", &e);
                 }

@@ -8,13 +8,16 @@ use std::time::{Duration, Instant};
 
 use crate::reading::Batch;
 use crate::reading::stream::Room;
-use crate::record::stop::{Reason, Stop};
+use crate::record::stop::Stop;
 
 /// Text of readings in memory, and names of series that are new in them; either can be as long as a line.
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 /// A stream can wait, so no more is taken from it than keeps the writer busy: what is taken has to be
 /// committed before a stop is done.
 const STREAM_ROWS_AHEAD: usize = 8192;
+
+/// Marks, names and hellos of connections that wait for a commit, those that are over included.
+const STREAMS_WAITING_MAX: usize = 4096;
 
 const _: () = assert!(TEXT_BYTES_MAX >= 2 * crate::reading::line::LINE_BYTES_MAX);
 
@@ -34,6 +37,12 @@ fn due(now: Instant, oldest: Option<Instant>, rows: usize, policy: Policy) -> Op
     Some(oldest.checked_add(policy.interval).unwrap_or(now))
 }
 
+/// A client sends nothing more before its hello is answered, and nobody new is accepted while too much of
+/// connections waits.
+fn is_awaited(batch: &Batch) -> bool {
+    !batch.hellos().is_empty() || batch.streams() >= STREAMS_WAITING_MAX
+}
+
 /// What the writer does next.
 #[derive(Debug)]
 pub enum Order {
@@ -44,7 +53,7 @@ pub enum Order {
     /// `wake` has passed.
     Woken,
     /// Nothing waits any more, and nothing will come.
-    Stop(Stop),
+    Finish,
 }
 
 #[derive(Default)]
@@ -57,7 +66,10 @@ struct Inner {
     /// The last order was not a commit, so that the next is one if it is due.
     commit_is_next: bool,
     checkpoint_wanted: bool,
+    /// The process is to end. From here on all that waits is due.
     stop: Option<Stop>,
+    /// Nothing more will be pushed.
+    is_closed: bool,
 }
 
 impl Inner {
@@ -99,9 +111,9 @@ impl Queue {
         inner.pending.rows().len() + inner.in_hand_rows
     }
 
-    /// What waits of streams besides their readings.
-    pub fn streams(&self) -> usize {
-        self.lock().pending.streams()
+    /// Whether new connections may be accepted: what each leaves to be committed takes memory.
+    pub fn may_accept(&self) -> bool {
+        self.lock().pending.streams() < STREAMS_WAITING_MAX
     }
 
     /// Readings that can be held at all.
@@ -131,7 +143,7 @@ impl Queue {
         }
     }
 
-    /// A source waits for room: what waits is due now, and the other side rings when it is committed.
+    /// A line waits for room: what is pending is committed now.
     pub fn want_room(&self) {
         self.lock().room_wanted = true;
         self.changed.notify_one();
@@ -145,12 +157,13 @@ impl Queue {
         let mut inner = self.lock();
         let before = inner.pending.rows().len();
         let was_idle = inner.oldest.is_none();
-        let is_urgent = !batch.hellos().is_empty();
+        let was_awaited = is_awaited(&inner.pending);
         inner.pending.append(batch);
         if was_idle && !inner.pending.is_empty() {
             inner.oldest = Some(now);
         }
         let after = inner.pending.rows().len();
+        let is_urgent = !was_awaited && is_awaited(&inner.pending);
         if was_idle || is_urgent || (before < self.policy.rows && after >= self.policy.rows) {
             self.changed.notify_one();
         }
@@ -161,23 +174,28 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Nothing more will be pushed.
     pub fn stop(&self, stop: Stop) {
-        self.lock().stop.get_or_insert(stop);
+        self.lock().stop = Some(stop);
         self.changed.notify_one();
     }
 
-    /// Somebody is waiting for the process to end.
-    pub fn is_stopped_by_signal(&self) -> bool {
-        let inner = self.lock();
-        inner
+    /// Another signal came.
+    pub fn signal_again(&self, now: Instant) {
+        self.lock()
             .stop
-            .as_ref()
-            .is_some_and(|stop| matches!(stop.reason, Reason::Signal(_)))
+            .iter_mut()
+            .for_each(|stop| stop.signal(now));
     }
 
-    pub fn is_stopping(&self) -> bool {
-        self.lock().stop.is_some()
+    /// The stop that has begun, as both threads know it.
+    pub fn stopping(&self) -> Option<Stop> {
+        self.lock().stop
+    }
+
+    /// Nothing more will be pushed.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_one();
     }
 
     /// Waits for something to do. `batch` is empty and receives what is to be committed.
@@ -185,16 +203,16 @@ impl Queue {
         let mut inner = self.lock();
         loop {
             let now = Instant::now();
-            let stopping = inner.stop.is_some();
+            let is_stopping = inner.stop.is_some();
+            let wake = wake.filter(|_| !is_stopping);
             let rows = inner.pending.rows().len();
             let due = due(now, inner.oldest, rows, self.policy);
-            // A client that says hello sends nothing before it is answered.
-            let is_urgent = stopping || inner.room_wanted || !inner.pending.hellos().is_empty();
+            let is_urgent = is_stopping || inner.room_wanted || is_awaited(&inner.pending);
             let is_due = due.is_some_and(|due| due <= now || is_urgent);
             // In turn: neither keeps the other waiting, however often it comes.
             if !is_due || !inner.commit_is_next {
                 let wanted = std::mem::take(&mut inner.checkpoint_wanted);
-                let woken = !stopping && wake.is_some_and(|wake| wake <= now);
+                let woken = wake.is_some_and(|wake| wake <= now);
                 inner.commit_is_next = wanted || woken;
                 if wanted {
                     return Order::Checkpoint;
@@ -211,8 +229,8 @@ impl Queue {
                 inner.in_hand_text = batch.text_bytes();
                 return Order::Commit;
             }
-            if let Some(stop) = &inner.stop {
-                return Order::Stop(stop.clone());
+            if inner.is_closed {
+                return Order::Finish;
             }
             let until = match (due, wake) {
                 (Some(a), Some(b)) => Some(a.min(b)),
@@ -309,10 +327,11 @@ mod tests {
         let queue = Queue::new(20, POLICY);
         queue.push(&mut rows(1), Instant::now());
         queue.stop(Stop::now_for_tests());
+        queue.close();
         let mut batch = Batch::default();
         assert!(matches!(queue.next(&mut batch, None), Order::Commit));
         batch.clear();
-        assert!(matches!(queue.next(&mut batch, None), Order::Stop(_)));
+        assert!(matches!(queue.next(&mut batch, None), Order::Finish));
     }
 
     #[test]

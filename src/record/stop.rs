@@ -1,4 +1,4 @@
-//! Stopping: its steps, its one deadline, its last word and its exit status.
+//! Stopping: its steps and its one deadline.
 //!
 //! The steps are left only when done: the input thread drains what it has read, the writer commits, ends
 //! the run, checkpoints, closes. Whatever hangs, the input thread leaves at the deadline and says how far
@@ -6,7 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::exit::Status;
 use crate::sys::Signal;
 
 /// Kept back from `--stop-timeout` for the last acks, the last line and the exit itself: a third for each.
@@ -34,7 +33,7 @@ impl Reason {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Stop {
     pub reason: Reason,
     pub began: Instant,
@@ -129,96 +128,9 @@ pub enum Step {
     Closed,
 }
 
-/// What is known when the process leaves.
-#[derive(Clone, Copy, Debug)]
-pub struct Outcome {
-    pub step: Step,
-    pub uncommitted: u64,
-    pub wal_frames: u32,
-    /// The file could not be taken out of WAL mode, though nobody else has it open.
-    pub kept_wal: bool,
-    pub failed: bool,
-    /// The files are no longer where they were, so that what was committed last is nowhere.
-    pub files_gone: bool,
-}
-
-impl Outcome {
-    pub fn status(self) -> Status {
-        if self.uncommitted > 0 || self.files_gone {
-            Status::Uncommitted
-        } else if self.failed || self.step == Step::Open {
-            Status::Failed
-        } else if self.step < Step::Closed || self.wal_frames > 0 || self.kept_wal {
-            Status::FramesRemain
-        } else {
-            Status::Done
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_status_says_what_a_supervisor_must_know() {
-        let done = Outcome {
-            step: Step::Closed,
-            uncommitted: 0,
-            wal_frames: 0,
-            kept_wal: false,
-            failed: false,
-            files_gone: false,
-        };
-        let status = |outcome: Outcome| outcome.status();
-        assert_eq!(status(done), Status::Done);
-        assert_eq!(
-            status(Outcome {
-                wal_frames: 3,
-                ..done
-            }),
-            Status::FramesRemain
-        );
-        assert_eq!(
-            status(Outcome {
-                kept_wal: true,
-                ..done
-            }),
-            Status::FramesRemain
-        );
-        let cut = Outcome {
-            step: Step::Checkpoint,
-            ..done
-        };
-        assert_eq!(status(cut), Status::FramesRemain);
-        let unopened = Outcome {
-            step: Step::Open,
-            ..done
-        };
-        assert_eq!(status(unopened), Status::Failed);
-        assert_eq!(
-            status(Outcome {
-                failed: true,
-                ..cut
-            }),
-            Status::Failed
-        );
-        assert_eq!(
-            status(Outcome {
-                uncommitted: 1,
-                ..done
-            }),
-            Status::Uncommitted
-        );
-        assert_eq!(
-            status(Outcome {
-                uncommitted: 1,
-                failed: true,
-                ..cut
-            }),
-            Status::Uncommitted
-        );
-    }
 
     const TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,24 +1,68 @@
-//! The live lines of a recorder and of a backup on a terminal. Pure.
+//! The live lines of a recorder and of a backup on a terminal.
 
 use std::time::{Duration, Instant};
 
+use crate::log;
+use crate::record::progress::Progress;
+use crate::store;
+use crate::sys;
 use crate::units;
+
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// The live line of a recorder, where stderr is a terminal.
+pub struct StatusLine {
+    /// When to show it again; `None` where there is no terminal.
+    next: Option<Instant>,
+    rate: Rate,
+}
+
+impl StatusLine {
+    pub fn new(now: Instant) -> Self {
+        StatusLine {
+            next: sys::is_terminal(sys::STDERR).then_some(now),
+            rate: Rate::new(now),
+        }
+    }
+
+    pub fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Shows it if it is time.
+    pub fn show(&mut self, now: Instant, progress: &Progress, held: usize, dropped: u64) {
+        if self.next.is_none_or(|at| now < at) {
+            return;
+        }
+        self.next = Some(now + PERIOD);
+        let status = Status {
+            readings: progress.committed,
+            waiting: held as u64,
+            dropped,
+            rate: self.rate.at(now, progress.committed),
+            wal_bytes: store::wal_bytes(progress.wal_frames, progress.page_bytes),
+            checkpoint_age: progress.last_checkpoint.map(|at| now - at),
+        };
+        let columns = sys::terminal_columns(sys::STDERR).unwrap_or(80);
+        log::status(&status.line(columns));
+    }
+}
 
 /// What the line shows.
 #[derive(Debug)]
-pub struct Status {
-    pub readings: u64,
-    pub waiting: u64,
-    pub dropped: u64,
+struct Status {
+    readings: u64,
+    waiting: u64,
+    dropped: u64,
     /// Readings a second.
-    pub rate: f64,
-    pub wal_bytes: u64,
-    pub checkpoint_age: Option<Duration>,
+    rate: f64,
+    wal_bytes: u64,
+    checkpoint_age: Option<Duration>,
 }
 
 impl Status {
     /// The line, cut to the terminal's width: one that wrapped could not be drawn over.
-    pub fn line(&self, columns: usize) -> String {
+    fn line(&self, columns: usize) -> String {
         let checkpoint = match self.checkpoint_age {
             Some(age) => format!("{} s ago", age.as_secs()),
             None => "none yet".to_owned(),
@@ -56,7 +100,7 @@ pub fn progress(done: u64, all: u64, took: Duration, columns: usize) -> String {
 
 /// Readings a second over the last few looks.
 #[derive(Debug)]
-pub struct Rate {
+struct Rate {
     at: Instant,
     readings: u64,
     per_second: f64,
@@ -66,7 +110,7 @@ impl Rate {
     /// Commits come in steps, so that the rate is taken over at least this long.
     const OVER: Duration = Duration::from_secs(2);
 
-    pub fn new(now: Instant) -> Self {
+    fn new(now: Instant) -> Self {
         Rate {
             at: now,
             readings: 0,
@@ -74,7 +118,7 @@ impl Rate {
         }
     }
 
-    pub fn at(&mut self, now: Instant, readings: u64) -> f64 {
+    fn at(&mut self, now: Instant, readings: u64) -> f64 {
         let over = now.duration_since(self.at);
         if over >= Self::OVER {
             self.per_second = readings.saturating_sub(self.readings) as f64 / over.as_secs_f64();

@@ -21,7 +21,6 @@ use crate::record::progress::Exchange;
 use crate::record::queue::{Order, Queue};
 use crate::record::retry::{Pin, Retry, Threshold};
 use crate::record::settings::{Settings, Synchronous};
-use crate::record::stop::Stop;
 use crate::store::ack::{Ack, Resume};
 use crate::store::{self, Checkpoint, Class, Committed, Db, Error, Start, Sync};
 
@@ -53,8 +52,8 @@ impl Writer {
             // After an error `db` is only dropped: that syncs nothing, so that a sync that failed is not
             // tried again.
             let mut mark = self.start_mark(&db);
-            let stop = self.record(&mut db, &mut mark)?;
-            let wal_frames = self.finish(&mut db, &stop)?;
+            self.record(&mut db, &mut mark)?;
+            let wal_frames = self.finish(&mut db)?;
             self.close(db, wal_frames)
         });
         if let Err(e) = end {
@@ -79,7 +78,7 @@ impl Writer {
     }
 
     /// Commits and checkpoints until a stop.
-    fn record(&self, db: &mut Db, mark: &mut Option<Mark>) -> Result<Stop, Error> {
+    fn record(&self, db: &mut Db, mark: &mut Option<Mark>) -> Result<(), Error> {
         let mut batch = Batch::default();
         let mut tending = Tending {
             threshold: Threshold::new(self.checkpoint_frames(db.page_bytes())),
@@ -137,9 +136,9 @@ impl Writer {
                     }
                     next_checkpoint = period.map(|p| Instant::now() + p);
                 }
-                Order::Stop(stop) => {
+                Order::Finish => {
                     tending.retention.tell_rest();
-                    return Ok(stop);
+                    return Ok(());
                 }
             }
         }
@@ -243,7 +242,7 @@ impl Writer {
 
     /// An error when the disk is as full as `--min-free` lets it be. What is kept is for the last commit.
     fn leave_room(&self) -> Result<(), Error> {
-        let keep_free_bytes = if self.queue.is_stopping() {
+        let keep_free_bytes = if self.queue.stopping().is_some() {
             0
         } else {
             self.settings.min_free_bytes

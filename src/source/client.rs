@@ -4,8 +4,6 @@
 //! over when its input has ended and the last ack is written, or when it is refused with one line that says
 //! why.
 
-use std::fmt::Display;
-use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::reading::Hello;
 use crate::reading::line::{LINE_BYTES_MAX, Precision};
-use crate::reading::stream::{Intake, Stream, Taken};
+use crate::reading::stream::{Intake, Reject, Stream, Taken};
 use crate::source::answers::Answers;
 use crate::store::ack::{Ack, Resume};
 use crate::sys;
@@ -93,21 +91,12 @@ fn is_http(line: &[u8]) -> bool {
 #[derive(Debug)]
 pub enum Turn {
     Done,
-    /// Whole lines that were read wait.
-    Waits(Wait),
+    /// The next line waits for room in the queue.
+    NoRoom,
     /// It gave its name.
     Hello(Hello),
     /// It does not speak what is spoken here, and was told.
     Refused(String),
-}
-
-/// What whole lines that were read wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Room in the queue, as everybody's lines do.
-    Room,
-    /// That its own answers get fewer. Nobody else's business.
-    Answers,
 }
 
 #[derive(Debug)]
@@ -120,7 +109,10 @@ pub struct Client {
     /// Of the listener that it came by.
     pub source: usize,
     arrived_ns: i64,
-    wait: Option<Wait>,
+    /// Its last line, or its connection.
+    active: Instant,
+    /// Lines that were read may wait for room in the queue.
+    is_blocked: bool,
     /// The kernel says that there is something to read.
     pub is_ready: bool,
     name: Option<Arc<str>>,
@@ -131,7 +123,14 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(socket: OwnedFd, id: u64, source: usize, precision: Precision, peer: &str) -> Self {
+    pub fn new(
+        socket: OwnedFd,
+        id: u64,
+        source: usize,
+        precision: Precision,
+        peer: &str,
+        now: Instant,
+    ) -> Self {
         Client {
             socket,
             stream: Stream::of_connection(id, precision),
@@ -139,7 +138,8 @@ impl Client {
             peer: peer.into(),
             source,
             arrived_ns: 0,
-            wait: None,
+            active: now,
+            is_blocked: false,
             is_ready: false,
             name: None,
             awaits_resume: false,
@@ -164,14 +164,14 @@ impl Client {
         self.stream.waiting().len()
     }
 
-    /// Its lines wait for room in the queue.
     pub fn is_blocked(&self) -> bool {
-        self.wait == Some(Wait::Room) && !self.is_over
+        self.is_blocked && !self.is_over
     }
 
-    /// Lines that were read wait, whatever for.
-    pub fn is_behind(&self) -> bool {
-        self.wait.is_some() && !self.is_over
+    /// Since when nothing came of it and nothing is due to it; `None` while something is.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let is_settled = self.answers.settled() >= self.stream.marked() && !self.answers.is_ready();
+        (self.is_open() && is_settled && self.held_bytes() == 0).then_some(self.active)
     }
 
     /// It has said its name and was not told yet how far it has come.
@@ -179,18 +179,14 @@ impl Client {
         self.awaits_resume && !self.is_over
     }
 
-    /// A turn would move it on, as far as it is up to itself.
-    pub fn wants_turn(&mut self) -> bool {
-        match self.wait.filter(|_| !self.is_over) {
-            None => self.is_ready,
-            Some(Wait::Room) => true,
-            Some(Wait::Answers) => self.answers.has_room(),
-        }
+    /// A turn would move it on.
+    pub fn wants_turn(&self) -> bool {
+        !self.is_over && (self.is_blocked || self.is_ready)
     }
 
     /// More of its input would be taken.
     pub fn is_open(&self) -> bool {
-        let waits = self.awaits_resume || self.wait.is_some();
+        let waits = self.awaits_resume || self.is_blocked;
         !self.is_over && !self.stream.ended() && !waits
     }
 
@@ -208,18 +204,15 @@ impl Client {
         memory: &mut Vec<u8>,
         to: &mut Intake<'_>,
         now: Instant,
-        log: &mut dyn FnMut(u64, &dyn Display),
+        reject: Reject<'_>,
     ) -> Turn {
         self.stream.borrow(memory);
         if std::mem::take(&mut self.is_ready) && self.is_open() {
             self.read(now);
         }
-        let turn = self.take(to, log);
+        let turn = self.take(to, reject);
         self.stream.give_back(memory);
-        self.wait = match turn {
-            Turn::Waits(wait) => Some(wait),
-            _ => None,
-        };
+        self.is_blocked = matches!(turn, Turn::NoRoom);
         turn
     }
 
@@ -228,7 +221,7 @@ impl Client {
         let read = self.stream.fill(|buffer| sys::read(fd, buffer));
         self.arrived_ns = sys::clock_ns(sys::Clock::Real);
         match read {
-            Ok(()) => {}
+            Ok(()) => self.active = now,
             Err(e) if sys::is_passing(&e) => {}
             // A reset: what came before it is whole lines as any other.
             Err(_) => {
@@ -241,7 +234,7 @@ impl Client {
         }
     }
 
-    fn take(&mut self, to: &mut Intake<'_>, log: &mut dyn FnMut(u64, &dyn Display)) -> Turn {
+    fn take(&mut self, to: &mut Intake<'_>, reject: Reject<'_>) -> Turn {
         if self.is_over || self.awaits_resume {
             return Turn::Done;
         }
@@ -261,33 +254,24 @@ impl Client {
                 }
                 Opening::Wrong(reason) => {
                     to.batch.counts.rejected += 1;
-                    log(1, &reason);
+                    reject(1, &reason);
                     self.refuse(1, &reason);
                     return Turn::Refused(reason);
                 }
             }
         }
-        if !self.answers.has_room() {
-            return Turn::Waits(Wait::Answers);
-        }
-        let (answers, stream) = (&mut self.answers, &mut self.stream);
-        let taken = stream.take(to, self.arrived_ns, &mut |line, reason| {
-            log(line, reason);
-            if answers.reject(line, reason) {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
+        let (answers, fd) = (&mut self.answers, self.socket.as_raw_fd());
+        let taken = self.stream.take(to, self.arrived_ns, &mut |line, reason| {
+            reject(line, reason);
+            if answers.is_full() {
+                answers.flush(|bytes| sys::write(fd, bytes));
             }
+            answers.reject(line, reason);
         });
         match taken {
-            Taken::All => {}
-            Taken::NoRoom => return Turn::Waits(Wait::Room),
-            Taken::Held => return Turn::Waits(Wait::Answers),
+            Taken::All => Turn::Done,
+            Taken::NoRoom => Turn::NoRoom,
         }
-        if stream.ended() {
-            answers.end(stream.marked(), stream.is_torn().then_some(TORN));
-        }
-        Turn::Done
     }
 
     pub fn put(&mut self, ack: Ack) {
@@ -302,7 +286,7 @@ impl Client {
             self.stream.resume(name, resume.lines());
             self.answers.resume(resume);
             // Lines may have come behind the name already.
-            self.wait = Some(Wait::Room);
+            self.is_blocked = true;
         }
     }
 
@@ -322,11 +306,15 @@ impl Client {
         self.answers.flush(|bytes| sys::write(fd, bytes));
     }
 
-    /// Closes a connection that has nothing more to say; gives whether it is closed.
+    /// Closes a connection that has nothing more to say. Returns whether it is closed.
     pub fn settle(&mut self, now: Instant) -> bool {
-        if !self.is_over && self.stream.ended() && self.wait.is_none() && !self.awaits_resume {
-            let is_told =
-                self.answers.settled() >= self.stream.marked() && !self.answers.is_ready();
+        if !self.is_over && self.stream.ended() && !self.is_blocked && !self.awaits_resume {
+            let is_settled = self.answers.settled() >= self.stream.marked();
+            if is_settled && self.stream.take_torn() {
+                self.answers.say(0, TORN);
+                self.flush();
+            }
+            let is_told = is_settled && !self.answers.is_ready();
             let is_late = self.gives_up().is_some_and(|at| at <= now);
             if is_told || is_late || self.answers.is_closed() {
                 self.close();

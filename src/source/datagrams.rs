@@ -1,14 +1,12 @@
 //! Datagrams: each is whole lines by itself. They cannot wait, so that what finds no room is dropped and
 //! counted; so is what the kernel had no room for, as far as it tells.
 
-use std::fmt::Display;
 use std::net::UdpSocket;
-use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 
 use crate::reading::line::Precision;
-use crate::reading::stream::{Intake, Stream};
+use crate::reading::stream::{Intake, Reject, Stream};
 use crate::source::listener;
 use crate::source::spec::Port;
 use crate::sys::{self, Clock};
@@ -53,7 +51,7 @@ impl Datagrams {
         is_last: bool,
         memory: &mut Vec<u8>,
         to: &mut Intake<'_>,
-        log: &mut dyn FnMut(u64, &dyn Display),
+        reject: Reject<'_>,
     ) {
         let most = match (is_last, std::mem::take(&mut self.is_ready)) {
             (true, _) => AT_STOP,
@@ -68,10 +66,7 @@ impl Datagrams {
             if read.is_ok() {
                 stream.end();
                 let now_ns = sys::clock_ns(Clock::Real);
-                stream.take(to, now_ns, &mut |line, reason| {
-                    log(line, reason);
-                    ControlFlow::Continue(())
-                });
+                stream.take(to, now_ns, reject);
             }
             stream.give_back(memory);
             // An error of an earlier send is none of ours, and there is nothing to read.

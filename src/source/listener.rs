@@ -5,12 +5,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::place;
@@ -24,6 +25,8 @@ pub const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Another that starts has the folder's lock for as long as it takes to look and to bind.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_AGAIN: Duration = Duration::from_millis(5);
+/// How often a look-up of a name looks for a signal.
+const LOOK_UP_AGAIN: Duration = Duration::from_millis(20);
 
 /// A socket that gives connections.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct Listener {
     /// Where it really listens.
     pub address: String,
     pub precision: Precision,
+    /// Somebody connected.
+    pub is_ready: bool,
     socket: Socket,
     /// The file to be removed.
     file: Option<SocketFile>,
@@ -71,6 +76,7 @@ impl Listener {
             name: format!("unix:{}", path.display()),
             address: path.display().to_string(),
             precision,
+            is_ready: false,
             socket: Socket::Unix(listener),
             file,
         })
@@ -87,6 +93,7 @@ impl Listener {
             name: format!("tcp:{port}"),
             address: address.to_string(),
             precision,
+            is_ready: false,
             socket: Socket::Tcp(listener),
             file: None,
         })
@@ -147,12 +154,28 @@ pub fn bind_udp(port: &Port) -> Result<(UdpSocket, SocketAddr), String> {
     Ok((socket, address))
 }
 
-/// A name is looked up once, here.
+/// The address of a host. A name is looked up once, here, and a signal ends the wait for a server that does not
+/// answer.
 fn resolve(port: &Port) -> io::Result<SocketAddr> {
-    let mut addresses = (port.host.as_str(), port.number).to_socket_addrs()?;
-    addresses
-        .next()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+    if let Ok(address) = port.host.parse::<IpAddr>() {
+        return Ok((address, port.number).into());
+    }
+    let (sender, answer) = mpsc::channel();
+    let name = (port.host.clone(), port.number);
+    let look_up = move || {
+        let found = name.to_socket_addrs().map(|mut addresses| addresses.next());
+        let _ = sender.send(found);
+    };
+    std::thread::Builder::new()
+        .name("look-up".into())
+        .spawn(look_up)?;
+    loop {
+        match answer.recv_timeout(LOOK_UP_AGAIN) {
+            Ok(found) => return found?.ok_or_else(|| io::Error::other("the name has no address")),
+            Err(RecvTimeoutError::Timeout) if !sys::stop_pending() => {}
+            Err(_) => return Err(io::Error::other("stopped while the name was looked up")),
+        }
+    }
 }
 
 fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, String> {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::log::{self, Limit};
 use crate::reading::Hello;
 use crate::reading::stream::Intake;
-use crate::source::client::{Client, Turn, Wait};
+use crate::source::client::{Client, Turn};
 use crate::source::datagrams::Datagrams;
 use crate::source::listener::{Listener, SocketFile};
 use crate::source::spec::SourceSpec;
@@ -21,11 +21,11 @@ use crate::sys::{self, Watch};
 
 /// Connections at one time, over all sockets.
 pub const CONNECTIONS_MAX: usize = 1024;
-/// Lines that are not whole yet or wait for answers, in all; who holds most has to go when there is more.
+/// When all places are taken, a new connection gets the place of the one that is idle longest, and at least this
+/// long.
+pub const IDLE_MIN: Duration = Duration::from_secs(10);
+/// Lines that are not whole yet, in all; who holds most has to go when there is more.
 pub const HELD_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Marks, names and questions of connections that wait for a commit, those that are over included: while there
-/// are more nobody new is accepted.
-pub const STREAMS_WAITING_MAX: usize = 4 * CONNECTIONS_MAX;
 /// Descriptors for the files, the sockets that listen and whatever the libraries need.
 const DESCRIPTORS_BESIDE: u64 = 64;
 /// Taken from one socket in a turn.
@@ -52,7 +52,6 @@ pub struct Sockets {
     memory: Vec<u8>,
     /// Which socket each descriptor of the last wait belongs to.
     watched: Vec<Watched>,
-    ready: Vec<usize>,
     accept_again: Option<Instant>,
     /// When to ask the kernel what it dropped. Where no datagram comes it drops none, and nobody is woken.
     next_drops: Option<Instant>,
@@ -90,7 +89,6 @@ impl Sockets {
             turn: 0,
             memory: Vec::new(),
             watched: Vec::new(),
-            ready: Vec::new(),
             accept_again: None,
             next_drops: None,
             told: Told::default(),
@@ -147,14 +145,9 @@ impl Sockets {
         self.clients.iter().any(Client::is_blocked)
     }
 
-    /// A client's lines wait, for whatever it is.
-    pub fn is_behind(&self) -> bool {
-        self.clients.iter().any(Client::is_behind)
-    }
-
-    /// All that was read is taken, and all that was asked is answered.
+    /// All lines that were read are taken, and every `# client` line is answered.
     pub fn is_drained(&self) -> bool {
-        let is_due = |client: &Client| client.is_behind() || client.awaits_resume();
+        let is_due = |client: &Client| client.is_blocked() || client.awaits_resume();
         !self.clients.iter().any(is_due)
     }
 
@@ -190,25 +183,14 @@ impl Sockets {
         }
     }
 
-    /// Takes note of which descriptors are ready, as `watch` gave them.
-    pub fn note(&mut self, watches: &[Watch], now: Instant) {
-        self.ready.clear();
+    /// Takes over which descriptors are ready, in the order in which `watch` added them.
+    pub fn note(&mut self, watches: &[Watch]) {
         for (which, watch) in self.watched.iter().zip(watches) {
-            if !watch.ready() {
-                continue;
-            }
             match *which {
-                Watched::Listener(n) => self.ready.push(n),
-                Watched::Datagrams(n) => self.datagrams[n].is_ready = true,
-                Watched::Client(n) => {
-                    let client = &mut self.clients[n];
-                    client.is_ready = watch.is_readable();
-                    client.flush();
-                }
+                Watched::Listener(n) => self.listeners[n].is_ready = watch.ready(),
+                Watched::Datagrams(n) => self.datagrams[n].is_ready = watch.ready(),
+                Watched::Client(n) => self.clients[n].is_ready = watch.is_readable(),
             }
-        }
-        for n in std::mem::take(&mut self.ready) {
-            self.accept(n, now);
         }
     }
 
@@ -221,7 +203,16 @@ impl Sockets {
             .min()
     }
 
-    fn accept(&mut self, listener: usize, now: Instant) {
+    /// Accepts those who wait.
+    pub fn accept(&mut self, now: Instant) {
+        for n in 0..self.listeners.len() {
+            if std::mem::take(&mut self.listeners[n].is_ready) {
+                self.accept_from(n, now);
+            }
+        }
+    }
+
+    fn accept_from(&mut self, listener: usize, now: Instant) {
         for _ in 0..ACCEPTS_PER_TURN {
             let from = &self.listeners[listener];
             let (socket, peer) = match from.accept() {
@@ -231,25 +222,47 @@ impl Sockets {
                 Err(e) if is_of_one_connection(&e) => continue,
                 Err(e) => {
                     self.accept_again = Some(now + ACCEPT_PAUSE);
-                    tell(&mut self.told.refusals, "cannot-accept", &from.name, "", &e);
+                    let fields: [log::Field; 2] = [("source", &from.name), ("reason", &e)];
+                    self.told.refusals.warn("cannot-accept", &fields);
                     return;
                 }
             };
-            if self.clients.len() >= self.connections_max {
+            let (name, precision) = (from.name.clone(), from.precision);
+            if self.clients.len() >= self.connections_max && !self.close_idlest(now) {
                 let reason = format!("there are {} connections already", self.clients.len());
                 let limit = &mut self.told.refusals;
-                tell(limit, "client-refused", &from.name, &peer, &reason);
-                let mut client = Client::new(socket, 0, listener, from.precision, &peer);
-                client.refuse(0, &reason);
+                tell(limit, "client-refused", &name, &peer, &reason);
+                Client::new(socket, 0, listener, precision, &peer, now).refuse(0, &reason);
                 continue;
             }
-            let fields: [log::Field; 2] = [("source", &from.name), ("client", &peer)];
+            let fields: [log::Field; 2] = [("source", &name), ("client", &peer)];
             log::debug("client-connected", &fields);
-            let id = self.next_stream;
+            let client = Client::new(socket, self.next_stream, listener, precision, &peer, now);
             self.next_stream += 1;
-            let client = Client::new(socket, id, listener, from.precision, &peer);
             self.clients.push(client);
         }
+    }
+
+    /// Makes room for one more connection. Returns false where nobody has been idle for long.
+    fn close_idlest(&mut self, now: Instant) -> bool {
+        let idle = self.clients.iter_mut().filter_map(|client| {
+            let since = client.idle_since()?;
+            Some((now.saturating_duration_since(since), client))
+        });
+        let Some((idle_for, client)) = idle
+            .filter(|(idle_for, _)| *idle_for >= IDLE_MIN)
+            .max_by_key(|(idle_for, _)| *idle_for)
+        else {
+            return false;
+        };
+        let seconds = idle_for.as_secs();
+        let reason = format!("idle for {seconds} s, and others wait for a connection");
+        let source = &self.listeners[client.source].name;
+        let limit = &mut self.told.refusals;
+        tell(limit, "client-closed-idle", source, &client.peer, &reason);
+        client.refuse(0, &reason);
+        self.remove_closed();
+        true
     }
 
     /// Moves lines on: of those that wait for room, and of those that are ready.
@@ -273,8 +286,8 @@ impl Sockets {
             });
             held += client.held_bytes();
             match turn {
-                Turn::Done | Turn::Waits(Wait::Answers) => {}
-                Turn::Waits(Wait::Room) => {
+                Turn::Done => {}
+                Turn::NoRoom => {
                     self.turn = n;
                     return;
                 }
@@ -299,14 +312,6 @@ impl Sockets {
         };
     }
 
-    /// The same at the end, when nobody is waited for any more.
-    pub fn take_rest(&mut self, to: &mut Intake<'_>, now: Instant) {
-        for client in &mut self.clients {
-            client.answers.lift_limit();
-        }
-        self.take(to, now);
-    }
-
     /// Moves datagrams on. `to` has the room for sources that cannot wait. Gives those that the kernel
     /// dropped, which it is asked now and then and at the last time.
     pub fn take_datagrams(&mut self, is_last: bool, to: &mut Intake<'_>, now: Instant) -> u64 {
@@ -317,7 +322,9 @@ impl Sockets {
             let name = datagrams.name.clone();
             let limit = &mut self.told.rejections;
             datagrams.turn(is_last, &mut self.memory, to, &mut |line, reason| {
-                reject(limit, &name, "", line, reason);
+                let fields: [log::Field; 3] =
+                    [("source", &name), ("line", &line), ("reason", reason)];
+                limit.warn("rejected", &fields);
             });
         }
         if !is_last && self.next_drops.is_none_or(|at| now < at) {
@@ -384,7 +391,7 @@ impl Sockets {
         }
     }
 
-    /// Writes what is to be told, and lets go of the connections that are over.
+    /// Writes the answers, and removes the connections that are over.
     pub fn flush(&mut self, now: Instant) {
         let mut any_over = false;
         for client in &mut self.clients {
@@ -392,13 +399,17 @@ impl Sockets {
             any_over |= client.settle(now);
         }
         if any_over {
-            for client in self.clients.iter().filter(|client| client.is_over()) {
-                let source = &self.listeners[client.source].name;
-                let fields: [log::Field; 2] = [("source", source), ("client", &client.peer)];
-                log::debug("client-closed", &fields);
-            }
-            self.clients.retain(|client| !client.is_over());
+            self.remove_closed();
         }
+    }
+
+    fn remove_closed(&mut self) {
+        for client in self.clients.iter().filter(|client| client.is_over()) {
+            let source = &self.listeners[client.source].name;
+            let fields: [log::Field; 2] = [("source", source), ("client", &client.peer)];
+            log::debug("client-closed", &fields);
+        }
+        self.clients.retain(|client| !client.is_over());
     }
 
     /// Nobody new from here on, and nothing new of those who are there. The sockets' files go; `gone` is
@@ -463,32 +474,16 @@ fn is_of_one_connection(e: &io::Error) -> bool {
 }
 
 fn reject(limit: &mut Limit, source: &dyn Display, client: &str, line: u64, reason: &dyn Display) {
-    if let Some(held_back) = limit.pass(Instant::now()) {
-        let all: [log::Field; 5] = [
-            ("source", source),
-            ("client", &client),
-            ("line", &line),
-            ("reason", reason),
-            ("lines_held_back", &held_back),
-        ];
-        let mut fields = all.to_vec();
-        fields.retain(|(key, _)| match *key {
-            "client" => !client.is_empty(),
-            "lines_held_back" => held_back > 0,
-            _ => true,
-        });
-        log::warn("rejected", &fields);
-    }
+    let fields: [log::Field; 4] = [
+        ("source", source),
+        ("client", &client),
+        ("line", &line),
+        ("reason", reason),
+    ];
+    limit.warn("rejected", &fields);
 }
 
 fn tell(limit: &mut Limit, event: &str, source: &dyn Display, client: &str, reason: &dyn Display) {
-    if let Some(held_back) = limit.pass(Instant::now()) {
-        let fields: [log::Field; 4] = [
-            ("source", source),
-            ("client", &client),
-            ("reason", reason),
-            ("held_back", &held_back),
-        ];
-        log::warn(event, &fields[..3 + usize::from(held_back > 0)]);
-    }
+    let fields: [log::Field; 3] = [("source", source), ("client", &client), ("reason", reason)];
+    limit.warn(event, &fields);
 }

@@ -1,66 +1,101 @@
 //! Standard input: one stream, whose acks go to stdout.
 
 use std::io;
+use std::time::Duration;
 
+use crate::log;
 use crate::reading::line::Precision;
 use crate::reading::stream::{Intake, Reject, Stream, Taken};
-use crate::sys::{self, Clock};
+use crate::source::answers::Answers;
+use crate::sys::{self, Clock, Watch};
 
 pub const STREAM: u64 = 0;
 
 #[derive(Debug)]
 pub struct Stdin {
     stream: Stream,
+    pub answers: Answers,
+    /// The kernel says that there is something to read.
+    pub is_ready: bool,
     /// When the bytes that are being taken were read.
     arrived_ns: i64,
     /// No more is read, but what was read is still being taken.
-    closed: bool,
+    is_closed: bool,
     /// The next line waits for room.
-    blocked: bool,
+    is_blocked: bool,
 }
 
 impl Stdin {
     pub fn new(precision: Precision, ack: bool) -> Self {
         Stdin {
             stream: Stream::new(STREAM, precision, ack),
+            answers: Answers::default(),
+            is_ready: false,
             arrived_ns: 0,
-            closed: false,
-            blocked: false,
+            is_closed: false,
+            is_blocked: false,
         }
     }
 
     pub fn is_done(&self) -> bool {
-        self.closed && !self.blocked
+        self.is_closed && !self.is_blocked
     }
 
     pub fn is_blocked(&self) -> bool {
-        self.blocked
+        self.is_blocked
     }
 
     /// More would be taken if there were some.
     pub fn is_open(&self) -> bool {
-        !self.closed && !self.blocked
+        !self.is_closed && !self.is_blocked
+    }
+
+    /// Waits for input while more would be taken.
+    pub fn watch_input(&self) -> Watch {
+        Watch::readable(if self.is_open() {
+            sys::STDIN
+        } else {
+            sys::NO_FD
+        })
+    }
+
+    /// Waits for room on stdout while an ack is due.
+    pub fn watch_output(&self) -> Watch {
+        Watch::writable(if self.answers.is_ready() {
+            sys::STDOUT
+        } else {
+            sys::NO_FD
+        })
     }
 
     pub fn close(&mut self) {
-        self.closed = true;
+        self.is_closed = true;
     }
 
-    /// Reads once. An error ends it.
+    /// Reads once, if there is something to read. An error ends it.
     pub fn read(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.is_ready) || self.is_closed {
+            return Ok(());
+        }
         let read = self.stream.fill(|buffer| sys::read(sys::STDIN, buffer));
         self.arrived_ns = sys::clock_ns(Clock::Real);
         match read {
             Err(e) if sys::is_passing(&e) => Ok(()),
             read => {
-                self.closed = read.is_err() || self.stream.ended();
+                self.is_closed = read.is_err() || self.stream.ended();
                 read
             }
         }
     }
 
-    /// Moves whole lines on while there is room.
+    /// Takes whole lines while there is room.
     pub fn take(&mut self, to: &mut Intake<'_>, reject: Reject<'_>) {
-        self.blocked = self.stream.take(to, self.arrived_ns, reject) == Taken::NoRoom;
+        self.is_blocked = self.stream.take(to, self.arrived_ns, reject) == Taken::NoRoom;
+    }
+
+    /// Writes the newest ack; waits no longer than `wait` for a reader.
+    pub fn flush(&mut self, wait: Duration) {
+        self.answers
+            .flush(|bytes| log::write_stdout(bytes, wait).map(|()| bytes.len()));
     }
 }

@@ -5,7 +5,6 @@
 //! `tests/fuzz_corpus.rs` with the inputs that are kept in `corpus`.
 
 use std::ffi::OsString;
-use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use seawall::cli::{self, Invocation};
@@ -127,7 +126,6 @@ fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard
             let text_bytes = seawall::record::queue::TEXT_BYTES_MAX;
             let mut reject = |line: u64, why: &dyn std::fmt::Display| {
                 heard.rejected.push(format!("{line} {why}"));
-                ControlFlow::Continue(())
             };
             let mut to = Intake {
                 batch: &mut batch,

@@ -14,12 +14,14 @@ use std::time::{Duration, Instant};
 use seawall::cli::{self, Invocation};
 use seawall::log;
 use seawall::reading::{Batch, Kind, Mark, Series, Value};
+use seawall::record::outcome::Outcome;
 use seawall::record::progress::{Exchange, Mail, Progress};
 use seawall::record::queue::{Policy, Queue};
 use seawall::record::settings::Settings as Record;
-use seawall::record::stop::{Outcome, Reason, Step, Stop};
+use seawall::record::stop::{Reason, Step, Stop};
 use seawall::record::writer::Writer;
-use seawall::store::ack::{Ack, Outbox};
+use seawall::source::answers::Answers;
+use seawall::store::ack::Ack;
 use seawall::store::{Error, Start};
 use seawall::sys::{self, Signal};
 
@@ -174,12 +176,12 @@ pub struct Recording {
 }
 
 fn lines_of(ack: Ack) -> u64 {
-    let mut outbox = Outbox::default();
-    outbox.put(ack);
+    let mut answers = Answers::default();
+    answers.put(ack);
     let mut told = Vec::new();
-    outbox.flush(|bytes| {
+    answers.flush(|bytes| {
         told.extend(bytes);
-        Ok(())
+        Ok(bytes.len())
     });
     let told = String::from_utf8(told).unwrap();
     told.trim().strip_prefix("ack ").unwrap().parse().unwrap()
@@ -312,7 +314,7 @@ impl Recording {
             });
         }
         self.queue.push(&mut batch, Instant::now());
-        // So that the bell rings when it is committed, whether anybody waits for an ack or not.
+        // Now, whatever the interval is.
         self.queue.want_room();
     }
 
@@ -386,6 +388,7 @@ impl Recording {
 
     pub fn stop_within(&self, reason: Reason, timeout: Duration) {
         self.queue.stop(Stop::new(reason, Instant::now(), timeout));
+        self.queue.close();
     }
 
     /// Waits until the writer's thread is over.
@@ -401,13 +404,17 @@ impl Recording {
     pub fn stands(&self) -> End {
         let news = self.exchange.progress();
         let failure = self.exchange.mail().failure.take();
+        let reason = match (&failure, self.queue.stopping()) {
+            (Some(_), _) => Reason::Error,
+            (None, stop) => stop.map_or(Reason::Eof, |stop| stop.reason),
+        };
         let outcome = Outcome {
             step: news.step,
             uncommitted: self.queue.held() as u64,
             wal_frames: news.wal_frames,
             kept_wal: news.kept_wal,
-            failed: failure.is_some(),
             files_gone: failure.as_ref().is_some_and(Error::is_files_gone),
+            ..Outcome::not_begun(reason, Instant::now())
         };
         End {
             step: news.step,

@@ -11,7 +11,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use super::name::socket_name;
 use crate::log;
-use crate::sys::Watch;
+use crate::sys::{self, Watch};
 
 /// Answers in one turn of the recorder's loop.
 const ANSWERS_EACH_TURN: usize = 4;
@@ -21,8 +21,8 @@ pub struct Server {
     listener: Option<UnixListener>,
     /// Device and inode of the database that the socket is named after.
     file: Option<(u64, u64)>,
-    /// Index of the socket in the list of the last wait.
-    watch: usize,
+    /// Somebody connected.
+    pub is_ready: bool,
 }
 
 impl Server {
@@ -42,18 +42,17 @@ impl Server {
         };
     }
 
-    pub fn watch(&mut self, watches: &mut Vec<Watch>) {
-        self.watch = watches.len();
-        let listener = self.listener.iter();
-        watches.extend(listener.map(|listener| Watch::readable(listener.as_raw_fd())));
+    pub fn watch(&self) -> Watch {
+        Watch::readable(
+            self.listener
+                .as_ref()
+                .map_or(sys::NO_FD, AsRawFd::as_raw_fd),
+        )
     }
 
-    /// Whether somebody connected, as the wait reported.
-    pub fn is_asked(&self, watches: &[Watch]) -> bool {
-        self.listener.is_some() && watches.get(self.watch).is_some_and(Watch::ready)
-    }
-
-    pub fn answer(&self, text: &str) {
+    /// Answers those who connected.
+    pub fn answer(&mut self, text: &str) {
+        self.is_ready = false;
         for _ in 0..ANSWERS_EACH_TURN {
             let accepted = self.listener.as_ref().map(UnixListener::accept);
             let Some(Ok((mut stream, _))) = accepted else {

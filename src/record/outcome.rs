@@ -1,0 +1,106 @@
+//! How a recording ended: its last log line and its exit status.
+
+use std::time::{Duration, Instant};
+
+use crate::exit::Status;
+use crate::log;
+use crate::reading::Counts;
+use crate::record::stop::{Reason, Step};
+
+/// What is known when the process leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    pub reason: Reason,
+    /// When the stop began.
+    pub began: Instant,
+    /// How far the writer is.
+    pub step: Step,
+    pub committed: u64,
+    pub counts: Counts,
+    pub uncommitted: u64,
+    pub wal_frames: u32,
+    /// The file could not be taken out of WAL mode, though nobody else has it open.
+    pub kept_wal: bool,
+    /// The files are no longer where they were, so that what was committed last is nowhere.
+    pub files_gone: bool,
+}
+
+impl Outcome {
+    /// Nothing was recorded.
+    pub fn not_begun(reason: Reason, began: Instant) -> Self {
+        Outcome {
+            reason,
+            began,
+            step: Step::Open,
+            committed: 0,
+            counts: Counts::default(),
+            uncommitted: 0,
+            wal_frames: 0,
+            kept_wal: false,
+            files_gone: false,
+        }
+    }
+
+    pub fn status(self) -> Status {
+        if self.uncommitted > 0 || self.files_gone {
+            Status::Uncommitted
+        } else if self.reason == Reason::Error || self.step == Step::Open {
+            Status::Failed
+        } else if self.step < Step::Closed || self.wal_frames > 0 || self.kept_wal {
+            Status::FramesRemain
+        } else {
+            Status::Done
+        }
+    }
+
+    /// Writes the last line of the log. `wait` is how long a full stderr is waited for.
+    pub fn log(self, wait: Duration) {
+        log::last(
+            "stopped",
+            &[
+                ("reason", &self.reason.name()),
+                ("committed", &self.committed),
+                ("dropped", &self.counts.dropped),
+                ("rejected", &self.counts.rejected),
+                ("uncommitted", &self.uncommitted),
+                ("wal_frames", &self.wal_frames),
+                ("stop_ms", &self.began.elapsed().as_millis()),
+            ],
+            wait,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_says_what_a_supervisor_must_know() {
+        let done = Outcome {
+            step: Step::Closed,
+            ..Outcome::not_begun(Reason::Eof, Instant::now())
+        };
+        let cut = Outcome {
+            step: Step::Checkpoint,
+            ..done
+        };
+        let reason = Reason::Error;
+        let (uncommitted, wal_frames) = (1, 3);
+        #[rustfmt::skip]
+        let cases = [
+            (done, Status::Done),
+            (Outcome { wal_frames, ..done }, Status::FramesRemain),
+            (Outcome { kept_wal: true, ..done }, Status::FramesRemain),
+            (cut, Status::FramesRemain),
+            (Outcome { step: Step::Open, ..done }, Status::Failed),
+            (Outcome { reason, ..cut }, Status::Failed),
+            (Outcome { uncommitted, ..done }, Status::Uncommitted),
+            (Outcome { uncommitted, reason, ..cut }, Status::Uncommitted),
+            (Outcome { files_gone: true, ..done }, Status::Uncommitted),
+        ];
+        for (outcome, status) in cases {
+            assert_eq!(outcome.status(), status, "{outcome:?}");
+        }
+    }
+}
