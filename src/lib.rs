@@ -13,7 +13,6 @@ pub mod copy;
 pub mod exit;
 pub mod log;
 pub mod output;
-pub mod sort;
 pub mod sys;
 pub mod time;
 pub mod units;

@@ -217,9 +217,9 @@ fn a_row_after_the_last_one_is_an_error() {
     let statement = raw.prepare(c"SELECT ?1 WHERE ?1 > 0").unwrap();
     assert!(raw.row("read", statement).is_err());
     raw.begin_rows("read", statement, &[7]).unwrap();
-    assert!(raw.step("read", statement).unwrap());
+    assert!(raw.step("read", statement).unwrap().is_some());
     assert_eq!(raw.row("read", statement).unwrap().integer(0), 7);
-    assert!(!raw.step("read", statement).unwrap());
+    assert!(raw.step("read", statement).unwrap().is_none());
     let error = raw.row("read", statement).err().unwrap();
     assert!(error.to_string().contains("no row"), "{error}");
     raw.end_rows(statement);

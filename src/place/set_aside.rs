@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::paths::{folder_of, wal_of, with_end};
-use crate::sort;
 use crate::time::timestamp;
 use crate::words::words;
 
@@ -67,7 +66,7 @@ pub fn still_aside(db: &Path) -> Vec<PathBuf> {
         .filter(|name| name.as_bytes().starts_with(start.as_bytes()))
         .map(|name| folder.join(without_end(name)))
         .collect();
-    sort::short(&mut found, Ord::cmp);
+    found.sort();
     found.dedup();
     found
 }

@@ -5,10 +5,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher};
 
 use crate::reading::batch::{Batch, Kind, Series, Slot};
-use crate::sort;
 
 /// Series known at one time. When there are more, the interner forgets them all and starts again: that
 /// costs look-ups, never memory, and needs no bookkeeping of who was used when.
@@ -31,7 +29,7 @@ fn escape(name: &str, special: &[char], out: &mut String) {
 
 /// `measurement,key=value,…` in line protocol's own escaping, tags sorted by key.
 pub fn canonical(measurement: &str, tags: &mut [(Cow<'_, str>, Cow<'_, str>)]) -> String {
-    sort::long(tags, Ord::cmp);
+    tags.sort_unstable();
     let mut out = String::with_capacity(64);
     escape(measurement, &[',', ' '], &mut out);
     // A measurement that begins with '#' would read as a comment.
@@ -47,56 +45,10 @@ pub fn canonical(measurement: &str, tags: &mut [(Cow<'_, str>, Cow<'_, str>)]) -
     out
 }
 
-/// A quarter of the instructions of the standard library's hash, which was a twentieth of what a reading
-/// costs. Whoever does not know the seed cannot choose names that collide, and 8192 bound what it would do.
-#[derive(Clone, Debug)]
-struct Seed(u64);
-
-impl Default for Seed {
-    fn default() -> Self {
-        Seed(getrandom::u64().unwrap_or(0))
-    }
-}
-
-impl BuildHasher for Seed {
-    type Hasher = Folded;
-
-    fn build_hasher(&self) -> Folded {
-        Folded(self.0)
-    }
-}
-
-struct Folded(u64);
-
-impl Folded {
-    fn add(&mut self, word: u64) {
-        const ODD: u128 = 0x9e37_79b9_7f4a_7c15;
-        let product = u128::from(self.0 ^ word) * ODD;
-        self.0 = product as u64 ^ (product >> 64) as u64;
-    }
-}
-
-impl Hasher for Folded {
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.add(u64::from_le_bytes(*word));
-        }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.add(u64::from_le_bytes(last));
-        self.add(bytes.len() as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 /// Slots of the series seen lately.
 #[derive(Debug, Default)]
 pub struct Interner {
-    slots: HashMap<Box<[u8]>, Slot, Seed>,
+    slots: HashMap<Box<[u8]>, Slot>,
     /// The key of the look-up under way; kept so that a look-up allocates nothing.
     key: Vec<u8>,
     name_bytes: usize,

@@ -225,8 +225,7 @@ impl Reader {
             statement
         };
         let mut fit = 0;
-        while self.raw.step(READ, statement)? {
-            let row = self.raw.row(READ, statement)?;
+        while let Some(mut row) = self.raw.step(READ, statement)? {
             let (id, time_ns, series) = (row.integer(0), row.integer(1), row.integer(2));
             if id > last {
                 break;
@@ -235,20 +234,21 @@ impl Reader {
                 continue;
             }
             fit += 1;
-            let run = self.runs.run_of(id);
-            let run = run.ok_or_else(|| self.bad(format!("reading {id} belongs to no run")))?;
+            let Some(run) = self.runs.run_of(id) else {
+                return Err(self.bad(format!("reading {id} belongs to no run")));
+            };
             (at.id, at.run) = (id, Some(run));
             let named = match names.by_series.get(&series) {
                 Some(named) => named,
                 None => {
                     let named = self.name(series, id, name, &mut names.bytes)?;
+                    row = self.raw.row(READ, statement)?;
                     names.by_series.entry(series).or_insert(named)
                 }
             };
             let Some(named) = named else {
                 continue;
             };
-            let row = self.raw.row(READ, statement)?;
             let Some(value) = row.value(3).map(super::values::from_db) else {
                 return Err(self.bad(format!("reading {id} has a value that no sensor sends")));
             };
@@ -290,8 +290,7 @@ impl Reader {
         let statement = self.statements.runs_after;
         self.raw
             .begin_rows(READ, statement, &[self.runs.newest()])?;
-        while self.raw.step(READ, statement)? {
-            let row = self.raw.row(READ, statement)?;
+        while let Some(row) = self.raw.step(READ, statement)? {
             self.runs.add(row.integer(0), row.integer(1));
         }
         self.raw.end_rows(statement);
@@ -369,8 +368,7 @@ impl Reader {
     ) -> Result<Option<(i64, i64)>, Error> {
         self.raw.begin_rows(READ, statement, numbers)?;
         let mut found = None;
-        if self.raw.step(READ, statement)? {
-            let row = self.raw.row(READ, statement)?;
+        if let Some(row) = self.raw.step(READ, statement)? {
             found = Some((row.integer(0), row.integer(1)));
         }
         self.raw.end_rows(statement);
@@ -386,15 +384,14 @@ impl Reader {
     ) -> Result<Option<T>, Error> {
         let statement = self.statements.name_series;
         self.raw.begin_rows(READ, statement, &[series])?;
-        if !self.raw.step(READ, statement)? {
-            return Err(self.bad(format!(
-                "reading {id} is of series {series}, which is not there"
-            )));
-        }
-        let row = self.raw.row(READ, statement)?;
+        let Some(row) = self.raw.step(READ, statement)? else {
+            let what = format!("reading {id} is of series {series}, which is not there");
+            return Err(self.bad(what));
+        };
         let (sensor, field) = (row.text(0), row.text(1));
-        let kind = kind(&row.text(2))
-            .ok_or_else(|| self.bad(format!("series {series} has an unknown type")))?;
+        let Some(kind) = kind(&row.text(2)) else {
+            return Err(self.bad(format!("series {series} has an unknown type")));
+        };
         *bytes += sensor.len() + field.len() + NAME_OVERHEAD_BYTES;
         let named = name(&sensor, &field, kind);
         drop((sensor, field));

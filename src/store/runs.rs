@@ -1,7 +1,5 @@
 //! Which run a reading belongs to: the last run that began at or before its id. Pure; `read` fills it.
 
-use crate::sort;
-
 /// The runs of a database, by the first of their ids.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
@@ -21,7 +19,7 @@ impl Runs {
     }
 
     pub fn sort(&mut self) {
-        sort::long(&mut self.by_first_id, Ord::cmp);
+        self.by_first_id.sort_unstable();
     }
 
     pub fn newest(&self) -> i64 {

@@ -13,7 +13,6 @@ use crate::exit::Status;
 use crate::place::follow_links;
 use crate::reading::glob;
 use crate::reading::{Kind, Value};
-use crate::sort;
 use crate::store::{self, Error, Names, Position, Reader, Reading, Times};
 use crate::sys::{self, Clock};
 use crate::time::{When, timestamp};
@@ -221,9 +220,7 @@ fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> 
             Some(sum.line(sensor, field, now_ns))
         })
         .collect();
-    sort::long(&mut lines, |a, b| {
-        (&a.sensor, &a.field).cmp(&(&b.sensor, &b.field))
-    });
+    lines.sort_unstable_by(|a, b| (&a.sensor, &a.field).cmp(&(&b.sensor, &b.field)));
     let style = Style {
         columns,
         colours: columns.is_some() && wants_colours(),

@@ -141,18 +141,22 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether there is a next row, which `row` then shows.
-    pub fn step(&mut self, operation: &'static str, statement: Statement) -> Result<bool, Error> {
+    /// The next row, if there is one. It borrows the connection, so that no step can be made under it.
+    pub fn step(
+        &mut self,
+        operation: &'static str,
+        statement: Statement,
+    ) -> Result<Option<Row<'_>>, Error> {
+        let raw = self.statements[statement.0];
         // SAFETY: the statement is ours.
-        match unsafe { ffi::sqlite3_step(self.statements[statement.0]) } {
-            ffi::SQLITE_ROW => Ok(true),
-            ffi::SQLITE_DONE => Ok(false),
+        match unsafe { ffi::sqlite3_step(raw) } {
+            ffi::SQLITE_ROW => Ok(Some(Row::of(raw))),
+            ffi::SQLITE_DONE => Ok(None),
             code => Err(self.error(operation, code)),
         }
     }
 
-    /// The row that `step` came to; an error where it came to none. It borrows the connection, so that no
-    /// step can be made under it.
+    /// The row that the last `step` returned; an error where it returned none.
     pub fn row(&self, operation: &'static str, statement: Statement) -> Result<Row<'_>, Error> {
         let raw = self.statements[statement.0];
         // SAFETY: the statement is ours; the count is 0 unless it stands on a row.

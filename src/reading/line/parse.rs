@@ -11,7 +11,6 @@ use super::reason::{Cause, Fault, LINE_BYTES_MAX, Reason};
 use crate::reading::batch::{Kind, Value};
 use crate::reading::number::{self, Number};
 use crate::reading::series;
-use crate::sort;
 
 /// Up to this many tags are compared each with each; more are sorted.
 const TAGS_PAIRWISE_MAX: usize = 8;
@@ -213,7 +212,7 @@ impl Line {
         // The order of tags carries no meaning: `canonical_sensor` sorts them anyway.
         let tags = &mut self.tags;
         let place = |tag: &Tag| (tag.key.of(input), tag.key.start);
-        sort::long(tags, |a, b| place(a).cmp(&place(b)));
+        tags.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
         let pairs = tags.iter().zip(tags.iter().skip(1));
         let twice = pairs.filter(|(a, b)| key(a) == key(b)).map(|(_, b)| b.key);
         twice.map(|key| key.start as usize).min()

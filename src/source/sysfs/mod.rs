@@ -15,12 +15,11 @@ use std::path::{Path, PathBuf};
 
 use crate::log;
 use crate::reading::series;
-use crate::sort;
-use attribute::{Files, Miss, Pass};
+use attribute::{Files, Miss};
 use channel::{Class, Spec};
 use scan::{Seen, Tags};
 
-pub use attribute::{DESCRIPTORS_KEPT_MAX, Reason};
+pub use attribute::Reason;
 pub use channel::parse_number;
 
 /// What is worth one line in the log.
@@ -90,8 +89,8 @@ struct Node {
     tags: Tags,
     dir: PathBuf,
     channels: Vec<Channel>,
-    /// Something of it has gone: before a file is opened here again, look whether it is the same device.
-    doubtful: bool,
+    /// As it was when the tags were read.
+    folder: Option<scan::Folder>,
 }
 
 #[derive(Debug)]
@@ -121,8 +120,7 @@ impl Sysfs {
         channels.filter(|channel| !channel.failing).count()
     }
 
-    /// Takes up the channels that are new and drops those that have gone. The others keep their name and
-    /// their open descriptors.
+    /// Takes up the channels that are new and drops those that have gone. The others keep their name.
     pub fn rescan(&mut self, tell: &mut dyn FnMut(Notice<'_>)) {
         let mut old = std::mem::take(&mut self.nodes);
         let mut added: Vec<(usize, Spec, Option<String>)> = Vec::new();
@@ -161,7 +159,7 @@ impl Sysfs {
         }
         // Nodes that tags and labels do not tell apart are numbered in this order: what they are decides
         // it where it can, the kernel's numbering only where nothing else differs.
-        sort::short(&mut new, |(_, a, a_labels), (_, b, b_labels)| {
+        new.sort_by(|(_, a, a_labels), (_, b, b_labels)| {
             let a_channels = a.specs.iter().map(|spec| (&spec.channel, spec.field));
             let b_channels = b.specs.iter().map(|spec| (&spec.channel, spec.field));
             a.tags
@@ -178,9 +176,9 @@ impl Sysfs {
                 class,
                 place: seen.place,
                 tags: seen.tags,
+                folder: scan::folder(&seen.dir),
                 dir: seen.dir,
                 channels: Vec::new(),
-                doubtful: false,
             });
         }
         self.add(added, tell);
@@ -217,7 +215,7 @@ impl Sysfs {
                 copy += 1;
             };
             let channel = Channel {
-                files: Files::new(&node.dir, &spec, None),
+                files: Files::new(&node.dir, &spec),
                 name: spec.channel,
                 sensor,
                 field: spec.field,
@@ -236,32 +234,16 @@ impl Sysfs {
         halt: &dyn Fn() -> bool,
         tell: &mut dyn FnMut(Notice<'_>),
     ) {
-        let channels = self.nodes.iter().flat_map(|node| &node.channels);
-        let kept = channels.map(|channel| channel.files.open_count()).sum();
-        let mut pass = Pass::new(kept);
-        'nodes: for node in &mut self.nodes {
+        for node in &mut self.nodes {
+            if !node.is_same(&self.root) {
+                // Another device in its place; the next rescan sorts that out.
+                continue;
+            }
             for channel in &mut node.channels {
                 if halt() {
                     return;
                 }
-                let outcome = loop {
-                    if node.doubtful {
-                        if scan::tags(&self.root, node.class, &node.place) != node.tags {
-                            // Another device in its place; the next rescan sorts that out.
-                            continue 'nodes;
-                        }
-                        node.doubtful = false;
-                    }
-                    match channel.files.read(&mut pass) {
-                        // All of the channel's are then opened anew, so this comes once.
-                        Err((Miss::Stale, _)) => {
-                            node.doubtful = true;
-                            channel.files.close(&mut pass);
-                        }
-                        outcome => break outcome,
-                    }
-                };
-                match outcome {
+                match channel.files.read() {
                     Ok(value) => {
                         if std::mem::take(&mut channel.failing) {
                             tell(Notice::Recovered {
@@ -282,8 +264,7 @@ impl Sysfs {
                             });
                         }
                     }
-                    Err((Miss::Absent | Miss::Stale, _)) => node.doubtful = true,
-                    Err((Miss::Interrupted, _)) => {}
+                    Err((Miss::Absent | Miss::Interrupted, _)) => {}
                 }
             }
         }
@@ -291,8 +272,21 @@ impl Sysfs {
 }
 
 impl Node {
+    /// Whether the device is still the one whose tags were read.
+    fn is_same(&mut self, root: &Path) -> bool {
+        let folder = scan::folder(&self.dir);
+        if folder != self.folder {
+            if scan::tags(root, self.class, &self.place) != self.tags {
+                return false;
+            }
+            self.folder = folder;
+        }
+        true
+    }
+
     /// Brings the channels to what was seen; gives back those that are new.
     fn renew(&mut self, seen: Seen, tell: &mut dyn FnMut(Notice<'_>)) -> Vec<Spec> {
+        self.folder = scan::folder(&seen.dir);
         self.dir = seen.dir;
         let mut old = std::mem::take(&mut self.channels);
         let mut new = Vec::new();
@@ -303,7 +297,7 @@ impl Node {
                 Some(at) => {
                     let channel = old.swap_remove(at);
                     self.channels.push(Channel {
-                        files: Files::new(&self.dir, &spec, Some(channel.files)),
+                        files: Files::new(&self.dir, &spec),
                         ..channel
                     });
                 }

@@ -7,10 +7,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-
-use crate::sort;
 
 use super::attribute::{PAGE_BYTES, open};
 use super::channel::{Class, Spec, channels};
@@ -56,13 +54,26 @@ pub fn nodes(root: &Path, class: Class) -> io::Result<Vec<Seen>> {
             });
         }
     }
-    sort::short(&mut seen, |a, b| {
-        (a.number, &a.place).cmp(&(b.number, &b.place))
-    });
+    seen.sort_by(|a, b| (a.number, &a.place).cmp(&(b.number, &b.place)));
     // Two old hwmon nodes may both show the attributes of the device that they share.
     let mut dirs = BTreeSet::new();
     seen.retain(|node| dirs.insert(node.dir.clone()));
     Ok(seen)
+}
+
+/// What a folder that was removed and made again does not share with the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folder {
+    inode: u64,
+    changed: (i64, i64),
+}
+
+pub fn folder(dir: &Path) -> Option<Folder> {
+    let found = fs::metadata(dir).ok()?;
+    Some(Folder {
+        inode: found.ino(),
+        changed: (found.ctime(), found.ctime_nsec()),
+    })
 }
 
 /// Old hwmon drivers put the attributes into the device's folder instead of the node's.
