@@ -57,25 +57,16 @@ binary arch=native: setup
     esac
     rustup target list --installed | grep -q "^$target$" || rustup target add "$target"
     # zig compiles SQLite, and is found as a module of the python3 on PATH; Rust's own linker links. A panic
-    # aborts in this binary, so that nothing in it needs tables to unwind by. Where it was built is not told.
-    # Rust and C are for the least size (zig makes -Os of a plain -Oz), but small functions are inlined all the
-    # same: in Rust up to a cost of 10 where "z" stops at 5, in SQLite those that each reading goes through. And
-    # SQLite's own interpreter is not for the very least: 1.6 KB buy a twelfth of the writer's instructions. (With one
-    # dash, the wrapper around zig takes --enable for an -e.)
+    # aborts in this binary, so that nothing in it needs tables to unwind by (src/sys/unwind.rs). Where it was built
+    # is not told.
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
-    flags="'-Cllvm-args=-inline-threshold=10', '-Cllvm-args=-enable-machine-outliner=always',
-        '-Cforce-unwind-tables=no', '-Clink-arg=--no-eh-frame-hdr', '-Clink-arg=-T.image/no-unwind-tables.ld',
-        '-Clink-arg=-zpack-relative-relocs', '-Clink-arg=--icf=all', '-Clink-arg=--build-id=none',
+    flags="'-Cforce-unwind-tables=no', '-Clink-arg=--no-eh-frame-hdr', '-Clink-arg=-T.image/no-unwind-tables.ld',
+        '-Clink-arg=-zpack-relative-relocs',
         '--remap-path-prefix=$cargo_home=/cargo', '--remap-path-prefix=$PWD=/seawall'"
-    export "CFLAGS_$(echo $target | tr - _)=-fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables \
-        -Xclang -Oz -mllvm --enable-machine-outliner=always -mllvm -force-remove-attribute=sqlite3VdbeExec:minsize$(
-        for each in sqlite3VdbeMemTooBig sqlite3VdbeMemSetDouble sqlite3Get4byte
-        do
-            printf ' -mllvm -force-attribute=%s:alwaysinline' $each
-        done)"
+    export "CFLAGS_$(echo $target | tr - _)=-fno-unwind-tables -fno-asynchronous-unwind-tables"
     PATH="$PWD/.venv/bin:$PATH" cargo zigbuild --release --locked --bin seawall --target "$target" \
         --config 'profile.release.opt-level = "z"' \
-        --config "target.$target.linker = '{{ if arch == "arm64" { "$PWD/.image/ld.lld" } else { "rust-lld" } }}'" \
+        --config "target.$target.linker = 'rust-lld'" \
         --config "target.$target.rustflags = [$(echo $flags)]"
 
 # Write the image as an archive that `docker load` takes

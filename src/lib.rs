@@ -8,8 +8,6 @@
 //! The rooms, from the ground up; a room imports only from those above it in this list.
 //! This library is for the program and its tests; its interface is not stable.
 
-#[cfg(target_arch = "x86_64")]
-pub mod copy;
 pub mod exit;
 pub mod log;
 pub mod output;

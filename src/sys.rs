@@ -2,6 +2,13 @@
 //!
 //! Each function is one call with its errors as `io::Error`. No decision is taken here.
 
+mod check;
+#[cfg(target_arch = "x86_64")]
+pub mod copy;
+mod sockets;
+#[cfg(all(target_env = "musl", panic = "abort"))]
+mod unwind;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -12,6 +19,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use check::check;
+pub use sockets::{
+    connect_now, datagrams_dropped, end_writing, enlarge_receive_buffer, keep_alive, peer_process,
+};
 
 pub const STDIN: RawFd = libc::STDIN_FILENO;
 pub const STDOUT: RawFd = libc::STDOUT_FILENO;
@@ -402,113 +414,6 @@ pub fn allow_descriptors(count: u64) -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-fn set_option(
-    fd: RawFd,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: libc::c_int,
-) -> io::Result<()> {
-    // SAFETY: pointer and length describe one int.
-    check(unsafe {
-        libc::setsockopt(
-            fd,
-            level,
-            name,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    })
-    .map(drop)
-}
-
-/// Lets the kernel find out that the other end of a connection is gone: after a minute of silence it asks
-/// four times.
-pub fn keep_alive(fd: RawFd) -> io::Result<()> {
-    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 60)?;
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 15)?;
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 4)
-}
-
-/// As much as is allowed: beyond the system's limit where the process may, up to it otherwise.
-pub fn enlarge_receive_buffer(fd: RawFd, bytes: usize) {
-    let bytes = bytes.min(i32::MAX as usize) as libc::c_int;
-    if set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes).is_err() {
-        let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes);
-    }
-}
-
-/// Datagrams that the kernel had no room for since the socket was made. None where it cannot tell.
-pub fn datagrams_dropped(fd: RawFd) -> Option<u32> {
-    let mut info = [0u32; libc::SK_MEMINFO_DROPS as usize + 1];
-    let mut length = size_of_val(&info) as libc::socklen_t;
-    // SAFETY: pointer and length describe `info`, and the kernel writes no more than the length.
-    let result = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            info.as_mut_ptr().cast(),
-            &mut length,
-        )
-    };
-    let is_told = result == 0 && length as usize == size_of_val(&info);
-    is_told.then_some(info[libc::SK_MEMINFO_DROPS as usize])
-}
-
-/// Connects to a unix socket without waiting; a name that begins with NUL is one of the abstract namespace.
-/// `WouldBlock` says that somebody listens whose backlog is full.
-pub fn connect_now(name: &[u8]) -> io::Result<OwnedFd> {
-    let mut address = libc::sockaddr_un {
-        sun_family: libc::AF_UNIX as libc::sa_family_t,
-        sun_path: [0; 108],
-    };
-    // The last byte stays zero.
-    if name.len() >= address.sun_path.len() {
-        return Err(io::ErrorKind::InvalidFilename.into());
-    }
-    for (to, &from) in address.sun_path.iter_mut().zip(name) {
-        *to = from as libc::c_char;
-    }
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: no pointers.
-    let fd = check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
-    // SAFETY: the descriptor is new and nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let length = std::mem::offset_of!(libc::sockaddr_un, sun_path) + name.len();
-    // SAFETY: pointer and length describe `address`.
-    check(unsafe { libc::connect(fd, (&raw const address).cast(), length as libc::socklen_t) })?;
-    Ok(socket)
-}
-
-/// The process at the other end of a unix socket.
-pub fn peer_process(fd: RawFd) -> Option<i32> {
-    let mut peer = libc::ucred {
-        pid: 0,
-        uid: 0,
-        gid: 0,
-    };
-    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: pointer and length describe `peer`.
-    let result = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut peer).cast(),
-            &mut length,
-        )
-    };
-    // Of another container's process the number is 0.
-    (result == 0 && peer.pid > 0).then_some(peer.pid)
-}
-
-/// Says that nothing more will be written to a connection.
-pub fn end_writing(fd: RawFd) {
-    // SAFETY: no pointers. Fails only where there is nobody to be told.
-    unsafe { libc::shutdown(fd, libc::SHUT_WR) };
-}
-
 /// What `statfs` says of the filesystem that holds a path.
 pub struct Filesystem {
     pub magic: u64,
@@ -583,13 +488,6 @@ fn timespec(d: Duration) -> libc::timespec {
     }
 }
 
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(result)
-}
-
 /// In place of musl's, which writes to a file by way of `printf` and so brings 15 KB of that along. A thread
 /// names only itself in this program.
 #[cfg(target_env = "musl")]
@@ -598,32 +496,4 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 extern "C" fn pthread_setname_np(_: libc::pthread_t, name: *const libc::c_char) -> libc::c_int {
     // SAFETY: the standard library, which alone calls this, hands over a C string.
     unsafe { libc::prctl(libc::PR_SET_NAME, name) }
-}
-
-/// What the binary that is shipped has instead of an unwinder: a panic aborts there, so that nothing unwinds,
-/// and its backtrace has no frames. It is stripped: there are no names to print, and what the standard library
-/// brings along to look for some (readers of DWARF, of compressed sections, of mangled names) would be a
-/// quarter of it. Without frames the linker leaves all that out, and the tables of unwinding with it.
-#[cfg(all(target_env = "musl", panic = "abort"))]
-mod no_unwinder {
-    // SAFETY: to answer `_URC_END_OF_STACK` without having called back is open to every implementation.
-    #[unsafe(no_mangle)]
-    extern "C" fn _Unwind_Backtrace(_: *const libc::c_void, _: *mut libc::c_void) -> libc::c_int {
-        const END_OF_STACK: libc::c_int = 5;
-        END_OF_STACK
-    }
-
-    macro_rules! never_called {
-        ($($name:ident)*) => {$(
-            // SAFETY: only an unwinder calls these, or what it calls, and there is none.
-            #[unsafe(no_mangle)]
-            extern "C" fn $name() -> ! {
-                std::process::abort()
-            }
-        )*};
-    }
-    never_called! {
-        _Unwind_Resume _Unwind_GetIP _Unwind_GetIPInfo _Unwind_GetLanguageSpecificData _Unwind_GetRegionStart
-        _Unwind_GetTextRelBase _Unwind_GetDataRelBase _Unwind_SetGR _Unwind_SetIP
-    }
 }

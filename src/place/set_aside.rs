@@ -66,7 +66,7 @@ pub fn still_aside(db: &Path) -> Vec<PathBuf> {
         .filter(|name| name.as_bytes().starts_with(start.as_bytes()))
         .map(|name| folder.join(without_end(name)))
         .collect();
-    found.sort();
+    found.sort_unstable();
     found.dedup();
     found
 }

@@ -159,7 +159,7 @@ impl Sysfs {
         }
         // Nodes that tags and labels do not tell apart are numbered in this order: what they are decides
         // it where it can, the kernel's numbering only where nothing else differs.
-        new.sort_by(|(_, a, a_labels), (_, b, b_labels)| {
+        new.sort_unstable_by(|(_, a, a_labels), (_, b, b_labels)| {
             let a_channels = a.specs.iter().map(|spec| (&spec.channel, spec.field));
             let b_channels = b.specs.iter().map(|spec| (&spec.channel, spec.field));
             a.tags

@@ -54,7 +54,7 @@ pub fn nodes(root: &Path, class: Class) -> io::Result<Vec<Seen>> {
             });
         }
     }
-    seen.sort_by(|a, b| (a.number, &a.place).cmp(&(b.number, &b.place)));
+    seen.sort_unstable_by(|a, b| (a.number, &a.place).cmp(&(b.number, &b.place)));
     // Two old hwmon nodes may both show the attributes of the device that they share.
     let mut dirs = BTreeSet::new();
     seen.retain(|node| dirs.insert(node.dir.clone()));
