@@ -165,7 +165,9 @@ test-arm64: (binary "arm64")
     # Not: what measures memory, to which the emulator adds its own; a signal at the start, because the emulator
     # handles all of them before it runs the program; what the kernel dropped, of which the emulator does not tell; a
     # limit on threads, of which the emulator needs some itself.
-    tests='check recording stopping export show backup status retention every_command sockets datagrams wal damage
+    tests='check recording simulation stalls checkpoints ownership environment log_lines terminal
+        stopping stop_at_start second_signal stop_beside_others stuck_streams sigusr1
+        export show backup status retention every_command sockets crowds listening datagrams wal damage
         files time_index'
     skipped=
     [ '{{ native }}' = arm64 ] || skipped='

@@ -7,7 +7,6 @@
 #[path = "support/allocator.rs"]
 mod allocator;
 mod support;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -24,6 +23,7 @@ use seawall::cli::{self, Invocation};
 use seawall::exit::Status;
 use seawall::record::recorder;
 use seawall::sys;
+
 use support::{Dir, PATIENCE, until};
 
 static IN_RUST: AtomicU64 = AtomicU64::new(0);

@@ -3,7 +3,6 @@
 //! against a backup that stops the recording.
 
 mod support;
-
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -5,7 +5,6 @@
 //! does what its documentation says that it does.
 
 mod support;
-
 use support::stop::*;
 use support::*;
 

@@ -2,11 +2,11 @@
 //! ok to a deleted row, a wrong count and a changed value.
 
 mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use support::{Dir, PAGE_BYTES, Running, assert_sound, seawall, sql};
+use support::*;
 
 /// A database of two runs: one that was stopped (`rows` readings), one that was killed (100 readings).
 fn recorded(dir: &Dir, rows: u32) -> PathBuf {
@@ -14,15 +14,7 @@ fn recorded(dir: &Dir, rows: u32) -> PathBuf {
     let spec = format!("sim:sensors=4,rate=max,count={rows},seed=1");
     let run = Running::start(&["--db", db.to_str().unwrap(), "--source", &spec]);
     assert_eq!(run.wait().code(), 0);
-    let mut run = Running::start(&[
-        "--db",
-        db.to_str().unwrap(),
-        "--source",
-        "stdin",
-        "--ack",
-        "--commit-interval",
-        "0",
-    ]);
+    let mut run = start_stdin(&db, &[]);
     for n in 0..100 {
         run.send(format!("door,name=front open=true,note=\"n{n}\" {n}\n").as_bytes());
     }
@@ -250,4 +242,79 @@ fn what_is_no_seawall_database_is_refused() {
     fs::write(dir.file("text.db"), "no database at all\n".repeat(500)).unwrap();
     said(&dir.file("text.db"), "file is not a database");
     said(dir.path(), "it is not a file");
+}
+
+#[test]
+fn check_rolls_back_what_a_kill_left_half_done() {
+    let dir = Dir::new("hot-journal");
+    let db = dir.file("x.db");
+    start(&db, &["--source", "sim:rate=max,count=20000"]).wait();
+    let script = "
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute('PRAGMA cache_size = 1')
+connection.execute('BEGIN')
+connection.execute('UPDATE readings SET value = 0')
+os._exit(0)
+";
+
+    let status = Command::new("python3")
+        .args(["-c", script])
+        .arg(&db)
+        .status()
+        .unwrap();
+    assert!(status.success() && dir.file("x.db-journal").exists());
+    assert_sound(&db);
+    assert_eq!(count(&db), 20000);
+}
+
+#[test]
+fn what_the_layout_has_is_checked_for() {
+    for (change, finding) in [
+        ("DROP VIEW sensor_readings", "sensor_readings of the layout"),
+        (
+            "DROP INDEX runs_by_first_id",
+            "runs_by_first_id of the layout",
+        ),
+        ("DROP TABLE device", "device of the layout"),
+        ("DELETE FROM device", "one id of 32 hex digits"),
+        ("UPDATE device SET id = 'x'", "one id of 32 hex digits"),
+        ("DELETE FROM runs WHERE id = 1; ", "runs 1 to 1"),
+        (
+            "UPDATE runs SET ended_ns = NULL WHERE id = 1",
+            "run 1 has not ended",
+        ),
+    ] {
+        let dir = Dir::new("layout");
+        let db = dir.file("x.db");
+        for _ in 0..2 {
+            start(&db, &["--source", "sim:count=5"]).wait();
+        }
+        sql(&db, change);
+        let (code, out, err) = seawall(&["check", "--db", db.to_str().unwrap()]);
+        assert_eq!(code, 1, "{change}: {out}{err}");
+        assert!(out.contains(finding), "{change}: {out}{err}");
+    }
+}
+
+#[test]
+fn check_and_checkpoint_end_on_a_signal() {
+    let dir = Dir::new("interrupt");
+    let db = dir.file("x.db");
+    start(&db, &["--source", "sim:count=5"]).wait();
+    let writer = Holder::start(&db, "BEGIN EXCLUSIVE");
+    for name in ["check", "checkpoint"] {
+        let mut child = Command::new(BINARY)
+            .arg(name)
+            .args(["--busy-timeout", "1h", "--db"])
+            .arg(&db)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("it handles signals", || handles(child.id()).then_some(()));
+        unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
+        let status = until("it ends", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(1), "{name}");
+    }
+    writer.release();
 }

@@ -16,7 +16,6 @@
 //! Without one of them its test is skipped, aloud; `.ci/run` installs them all.
 
 mod support;
-
 use std::fs;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};

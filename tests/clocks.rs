@@ -2,7 +2,6 @@
 //! the clock, a ledger that no longer adds up.
 
 mod support;
-
 use std::path::Path;
 use std::process::Command;
 

@@ -4,7 +4,6 @@
 //! container is gone through here, idle and under load, in the image as it is meant to run.
 
 mod support;
-
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::AsRawFd;

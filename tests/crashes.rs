@@ -10,7 +10,6 @@
 //! to lose writes at each call.
 
 mod vfs;
-
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

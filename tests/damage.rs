@@ -2,7 +2,6 @@
 //! afresh: a damaged database is set aside whole, and somebody is told until it is looked at.
 
 mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,6 @@
 //! Guards against datagrams that are lost without being counted, and against one that spoils another.
 
 mod support;
-
 use std::collections::HashMap;
 
 use support::client::*;

@@ -2,7 +2,6 @@
 //! nowhere, a first transcript that a newcomer cannot repeat.
 
 mod support;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;

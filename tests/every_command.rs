@@ -3,8 +3,7 @@
 //! with the right status.
 
 mod support;
-
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -498,5 +497,22 @@ fn where_stdout_is_closed() {
             .unwrap();
         let err = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), &*err), (Some(0), ""), "{command}");
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_an_error() {
+    let dir = Dir::new("dev-full");
+    let db = dir.file("x.db");
+    start(&db, &["--source", "sim:count=5"]).wait();
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for args in [&["check"][..], &["checkpoint"], &["--help"], &["--version"]] {
+        let mut child = Command::new(BINARY);
+        child
+            .args(args)
+            .env("SEAWALL_DB", &db)
+            .stdout(full())
+            .stderr(Stdio::null());
+        assert_eq!(child.status().unwrap().code(), Some(1), "{args:?}");
     }
 }

@@ -2,7 +2,6 @@
 //! settled, against a recorder that is killed again and again.
 
 mod support;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;

@@ -3,7 +3,6 @@
 //! recorder up: a reader that waits for its consumer with a transaction open lets the -wal grow without end.
 
 mod support;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};

@@ -6,7 +6,6 @@
 //! start finds it.
 
 mod vfs;
-
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

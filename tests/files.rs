@@ -2,22 +2,13 @@
 //! into files that no folder holds any more, and every commit succeeds.
 
 mod support;
-
 use std::fs;
 use std::path::Path;
 
-use support::{Dir, Holder, Running, assert_sound, count, until};
+use support::{Dir, Holder, Running, assert_sound, count, start_stdin, until};
 
 fn recorder(db: &Path) -> Running {
-    let mut run = Running::start(&[
-        "--db",
-        db.to_str().unwrap(),
-        "--source",
-        "stdin",
-        "--ack",
-        "--commit-interval",
-        "0",
-    ]);
+    let mut run = start_stdin(db, &[]);
     run.wait_for("ready");
     run.send(b"m f=1 1\nm f=2 2\n");
     until("two lines are acknowledged", || {

@@ -2,7 +2,6 @@
 //! one that goes with the container, and one on the network, where SQLite's WAL mode ruins files.
 
 mod support;
-
 use std::fs;
 use std::path::Path;
 

@@ -2,30 +2,22 @@
 //! version is not read as it was written, tools that go by declared types find none.
 
 mod support;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Dir, Running, assert_sound, python, seawall, sql};
+use support::{Dir, assert_sound, python, record_lines, seawall, sql};
 
 const READINGS: &str = "\
 m,room=a v=1.5,n=-2i,u=18446744073709551615u,on=true,s=\"x y\" 1700000000000000000
 m,room=b v=-0.1,n=9007199254740993i,on=false 1700000001000000000
 ";
 
-fn record(db: &Path, lines: &str) {
-    let mut recorder = Running::start(&["record", "--db", db.to_str().unwrap(), "--source=stdin"]);
-    recorder.send(lines.as_bytes());
-    recorder.close_stdin();
-    assert_eq!(recorder.wait().code(), 0);
-}
-
 #[test]
 fn the_document_has_the_schema_that_is_made() {
     let dir = Dir::new("format-document");
     let db = dir.file("x.db");
-    record(&db, READINGS);
+    record_lines(&db, READINGS);
     let made = sql(
         &db,
         "SELECT group_concat(sql || ';', char(10)) FROM (SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid)",
@@ -56,7 +48,7 @@ fn the_document_has_the_schema_that_is_made() {
 fn the_queries_of_the_document_run() {
     let dir = Dir::new("format-queries");
     let db = dir.file("x.db");
-    record(&db, READINGS);
+    record_lines(&db, READINGS);
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/database.md");
     let document = fs::read_to_string(document).unwrap();
     let queries = document.split("## Queries").nth(1).unwrap();
@@ -78,7 +70,7 @@ fn the_queries_of_the_document_run() {
 fn a_file_of_layout_1_is_refused_with_a_word_that_says_why() {
     let dir = Dir::new("format-old");
     let db = dir.file("x.db");
-    record(&db, READINGS);
+    record_lines(&db, READINGS);
     python(&db, "c.execute('PRAGMA user_version = 1')");
     let before = fs::read(&db).unwrap();
     for command in ["record", "check", "export"] {
@@ -105,7 +97,7 @@ fn duckdb_takes_a_mean_without_a_cast() {
     }
     let dir = Dir::new("format-duckdb");
     let db = dir.file("x.db");
-    record(&db, READINGS);
+    record_lines(&db, READINGS);
     let script = r#"
 import duckdb, glob, os, sys, duckdb_extension_sqlite_scanner as scanner
 extension = glob.glob(os.path.dirname(scanner.__file__) + '/**/*.duckdb_extension', recursive=True)[0]
@@ -148,7 +140,7 @@ fn a_file_of_the_first_version_with_this_layout_is_read_and_recorded_onto() {
     assert!(out.contains("room=a"), "{out}");
     assert_eq!(sql(&path, "SELECT count(*) FROM spans"), "1");
     assert_eq!(sql(&path, "SELECT name, lines FROM clients"), "meter|1");
-    record(&path, READINGS);
+    record_lines(&path, READINGS);
     assert_sound(&path);
     let (_, out, _) = seawall(&["export", "--db", db]);
     assert!(out.starts_with(&kept) && out.len() > kept.len(), "{out}");

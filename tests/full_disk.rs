@@ -2,13 +2,13 @@
 //! start it again afterwards.
 
 mod support;
-
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use support::mounts::Mount;
-use support::{Dir, Running, assert_sound, count, fields, seawall, sql, until};
+use support::*;
 
 /// More than any disk has, so that it counts as full from the start.
 const MORE_THAN_ANY: &str = "1000000000GiB";
@@ -41,23 +41,9 @@ fn the_last_commit_may_use_what_is_kept_free() {
 }
 
 fn recorder(db: &Path, more: &[&str]) -> Running {
-    let run = start(db, more);
+    let run = start_stdin(db, more);
     run.wait_for("ready");
     run
-}
-
-fn start(db: &Path, more: &[&str]) -> Running {
-    let mut args = vec![
-        "--db",
-        db.to_str().unwrap(),
-        "--source",
-        "stdin",
-        "--ack",
-        "--commit-interval",
-        "0",
-    ];
-    args.extend(more);
-    Running::start(&args)
 }
 
 #[test]
@@ -270,7 +256,7 @@ fn a_start_waits_for_an_inode_as_for_any_other_room() {
     while fs::File::create(fillers.join(made.to_string())).is_ok() {
         made += 1;
     }
-    let mut run = start(&db, &room);
+    let mut run = start_stdin(&db, &room);
     let line = run.wait_for("open-waiting");
     assert!(line.contains("no inode is free"), "{line}");
     fs::remove_dir_all(&fillers).unwrap();
@@ -311,4 +297,32 @@ fn what_is_there_can_be_read_when_the_disk_is_full() {
     assert_eq!(run.stop(libc::SIGTERM).code(), 0);
     disk.fill();
     read("stopped");
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_an_error_and_not_a_death() {
+    let dir = Dir::new("fsize");
+    let db = dir.file("x.db");
+    let mut limited = command(&db, &["--source", "sim:rate=max"]);
+    // Below what the first checkpoint makes of the file.
+    let limit = libc::rlimit {
+        rlim_cur: 300_000,
+        rlim_max: 300_000,
+    };
+    unsafe {
+        limited.pre_exec(move || {
+            assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
+            Ok(())
+        });
+    }
+    let ended = Running::spawn(&mut limited).wait();
+    assert_eq!(ended.code(), 4, "{:#?}", ended.log);
+    let stopped = ended.stopped();
+    assert_eq!(stopped["reason"], "error");
+    assert_ne!(stopped["uncommitted"], "0");
+    // Another start, without the limit, finds everything that was committed.
+    let again = Running::spawn(&mut command(&db, &["--source", "sim:count=1"]));
+    assert_eq!(again.wait().code(), 0);
+    assert_eq!(count(&db), stopped["committed"].parse::<u64>().unwrap() + 1);
+    assert_sound(&db);
 }

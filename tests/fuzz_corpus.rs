@@ -3,7 +3,6 @@
 
 #[path = "fuzz/properties.rs"]
 mod properties;
-
 use std::fs;
 use std::path::Path;
 

@@ -2,7 +2,6 @@
 //! are none.
 
 mod support;
-
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::thread;

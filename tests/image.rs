@@ -3,7 +3,6 @@
 //! built, of both architectures, and runs the one for this machine.
 
 mod support;
-
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

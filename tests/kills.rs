@@ -3,7 +3,6 @@
 //! the other end of the pipes, and looked for in the file after each kill.
 
 mod support;
-
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;

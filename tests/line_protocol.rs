@@ -1,7 +1,6 @@
 //! Guards against a line protocol parser that loses or alters what a sensor sent: a value that comes out
 //! as another one, a bad line that takes its neighbours along, a result that depends on how the network
 //! happened to cut the stream.
-
 use std::fmt::Debug;
 
 use proptest::collection::{btree_map, vec};

@@ -1,7 +1,6 @@
 //! Names of hosts: they are looked up at the start, and a signal ends the wait for a server that does not answer.
 
 mod support;
-
 use std::fs;
 use std::net::UdpSocket;
 use std::process::Command;

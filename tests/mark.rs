@@ -1,13 +1,13 @@
 //! Guards against a mark that raises a false alarm, or that does harm: it is evidence of a lost -wal and no data.
 
 mod support;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
 use seawall::place::mark::{self, Mark, Progress};
+
 use support::loss::{Recorder, assert_lost, assert_unclean, beside, check, killed, next, remove};
 use support::{Dir, seawall, sql};
 

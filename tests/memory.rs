@@ -8,7 +8,6 @@
 #[path = "support/allocator.rs"]
 mod allocator;
 mod vfs;
-
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

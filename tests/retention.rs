@@ -3,7 +3,6 @@
 //! numbering, the truth of the ledger.
 
 mod support;
-
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;

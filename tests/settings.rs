@@ -1,6 +1,5 @@
 //! Guards against a recorder that does something else than its settings say: a setting that is ignored,
 //! misread or overruled, and a mistake in one whose error does not lead to its repair.
-
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

@@ -2,7 +2,6 @@
 //! unit that is not meant, a line that a narrow terminal breaks, a name that moves the cursor.
 
 mod support;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};

@@ -6,7 +6,6 @@
 //! readings, so that the database shows whether each is there once.
 
 mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

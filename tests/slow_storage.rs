@@ -2,7 +2,6 @@
 //! waits for the storage until a supervisor kills it.
 
 mod support;
-
 use std::fs::{self, File};
 use std::path::Path;
 use std::thread;

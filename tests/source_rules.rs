@@ -1,5 +1,4 @@
 //! Guards the rules that the promise rests on, so that widening one of them shows in a diff.
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,5 @@
 //! Guards against a source that records something else than its spec says, and against durations and sizes
 //! that mean something else than documented.
-
 use std::time::Duration;
 
 use proptest::prelude::*;

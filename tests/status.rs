@@ -2,7 +2,6 @@
 //! answer that waits for the disk, comes from another recorder, or costs a reading.
 
 mod support;
-
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;

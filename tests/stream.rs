@@ -1,6 +1,5 @@
 //! Guards against readings that are lost, doubled or misnamed between the bytes of a sender and the batch:
 //! wherever a read ends, however little room there is, however many series there are.
-
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 

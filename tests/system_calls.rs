@@ -8,7 +8,6 @@
 //! comes to: the process is stopped at the call instead, and is sent SIGTERM from outside.
 
 mod support;
-
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

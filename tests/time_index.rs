@@ -2,7 +2,6 @@
 //! of backfilled readings, of those after its last row, or after a kill.
 
 mod support;
-
 use std::path::Path;
 
 use support::{Dir, Running, assert_sound, seawall, sql};

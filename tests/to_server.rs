@@ -5,7 +5,6 @@
 //! `to_server/*.sql` are the files that docs/servers.md shows, word for word.
 
 mod support;
-
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};

@@ -14,7 +14,6 @@ mod plan;
 mod support;
 #[path = "torture/tool.rs"]
 mod tool;
-
 use std::time::{Duration, Instant};
 
 use engine::Torture;

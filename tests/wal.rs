@@ -3,15 +3,15 @@
 //! kill and closes it again copies all of the -wal into the file and deletes it, and nothing is lost.
 
 mod support;
-
 use std::fs;
 
 use seawall::place::mark::{self, Mark};
+
 use support::loss::{
     Recorder, aside, assert_lost, assert_unclean, beside, check, killed, next, next_with,
     recovered, remove,
 };
-use support::{Dir, PAGE_BYTES, Running, count, python, seawall, until};
+use support::*;
 
 #[test]
 fn a_wal_taken_away_after_a_kill_is_reported_with_the_ids_and_kept_in_the_runs_row() {
@@ -519,4 +519,37 @@ fn whoever_looks_before_the_next_start_leaves_the_signs_of_a_loss_as_they_are() 
         assert!(fs::read(beside(&db, "-mark")).unwrap() == mark);
         assert_lost(&db, 7, 8);
     }
+}
+
+#[test]
+fn a_wal_that_lost_its_database_is_set_aside_and_not_deleted() {
+    let dir = Dir::new("orphan");
+    let db = dir.file("x.db");
+    let run = start(&db, &["--source", "sim:rate=100", "--commit-interval", "0"]);
+    run.wait_for("ready");
+    until("something is recorded", || (count(&db) > 0).then_some(()));
+    run.kill();
+    let wal = fs::read(dir.file("x.db-wal")).unwrap();
+    fs::remove_file(&db).unwrap();
+    let next = start(&db, &["--source", "sim:count=5"]).wait();
+    assert_eq!(next.code(), 0);
+    assert!(next.has("event=set-aside"), "{:#?}", next.log);
+    let mut kept = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path());
+    let kept = kept
+        .find(|p| p.to_str().unwrap().ends_with("Z-wal"))
+        .expect("the -wal is kept");
+    assert!(fs::read(kept).unwrap() == wal);
+}
+
+#[test]
+fn the_wal_lies_where_a_link_leads() {
+    let dir = Dir::new("link");
+    fs::create_dir(dir.file("real")).unwrap();
+    std::os::unix::fs::symlink("real/x.db", dir.file("link.db")).unwrap();
+    let run = start(&dir.file("link.db"), &["--source", "sim:rate=100"]);
+    let line = run.wait_for("ready");
+    assert!(line.contains("real/x.db"), "{line}");
+    assert!(dir.file("real/x.db-wal").exists());
+    assert_eq!(run.stop(libc::SIGTERM).code(), 0);
+    assert_sound(&dir.file("link.db"));
 }

@@ -204,3 +204,8 @@ pub fn lines(name: &str, numbers: std::ops::Range<u64>) -> String {
         .map(|n| format!("m,c={name} v={n}i {n}\n"))
         .collect()
 }
+
+/// The numbers of the answers with this word.
+pub fn numbers(heard: &[String], word: &str) -> Vec<u64> {
+    heard.iter().filter_map(|line| number(line, word)).collect()
+}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use seawall::place::mark;
 
-use super::{Dir, Ended, Running, fields, seawall, sql, until};
+use super::{Dir, Ended, Running, fields, seawall, sql, start_stdin, until};
 
 /// Starts on stdin, where each line is committed by itself and its ack waited for.
 pub struct Recorder {
@@ -16,17 +16,7 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn start(db: &Path, more: &[&str]) -> Self {
-        let mut args = vec![
-            "--db",
-            db.to_str().unwrap(),
-            "--source",
-            "stdin",
-            "--ack",
-            "--commit-interval",
-            "0",
-        ];
-        args.extend(more);
-        let running = Running::start(&args);
+        let running = start_stdin(db, more);
         running.wait_for("ready");
         Recorder { running, sent: 0 }
     }

@@ -6,8 +6,11 @@ pub mod client;
 pub mod docker;
 pub mod loss;
 pub mod mounts;
+pub mod recording;
 pub mod shim;
 pub mod stop;
+pub mod sysfs;
+pub mod terminal;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -425,4 +428,36 @@ impl Drop for Holder {
 pub fn assert_sound(db: &Path) {
     let (code, out, err) = seawall(&["check", "--full", "--db", db.to_str().unwrap()]);
     assert_eq!(code, 0, "{out}{err}");
+}
+
+/// Starts a recorder of stdin that commits and acknowledges each line by itself.
+pub fn start_stdin(db: &Path, more: &[&str]) -> Running {
+    let args = ["--source", "stdin", "--ack", "--commit-interval", "0"];
+    start(db, &[&args, more].concat())
+}
+
+/// Records these lines to their end.
+pub fn record_lines(db: &Path, lines: &str) {
+    let mut recorder = start(db, &["--source", "stdin"]);
+    recorder.send(lines.as_bytes());
+    recorder.close_stdin();
+    assert_eq!(recorder.wait().code(), 0);
+}
+
+/// The program with a database and more arguments.
+pub fn command(db: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.arg("--db").arg(db).args(args);
+    command
+}
+
+pub fn start(db: &Path, args: &[&str]) -> Running {
+    Running::spawn(&mut command(db, args))
+}
+
+/// SIGTERM is caught (bit 14 of the mask).
+pub fn handles(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:\t"));
+    caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << 14 != 0)
 }

@@ -511,3 +511,36 @@ pub fn seed() -> u64 {
     println!("SEAWALL_TEST_SEED={seed}");
     seed
 }
+
+pub const SIGNALS: [(i32, &str); 4] = [
+    (libc::SIGTERM, "SIGTERM"),
+    (libc::SIGINT, "SIGINT"),
+    (libc::SIGHUP, "SIGHUP"),
+    (libc::SIGQUIT, "SIGQUIT"),
+];
+
+pub const READER: &str = "BEGIN; SELECT count(*) FROM readings";
+
+pub const WRITER: &str = "BEGIN IMMEDIATE";
+
+/// Commits come only when they are asked for.
+pub const AWAITED_WITHOUT_COMMITS: &str =
+    "--source stdin --ack --commit-interval 1h --commit-rows 1000000";
+
+/// The file holds the first `n` of the numbered lines, each once.
+pub fn assert_holds_first(db: &Path, n: u64) {
+    let found = sql(
+        db,
+        "SELECT count(*), count(DISTINCT value), min(value), max(value) FROM sensor_readings
+         WHERE sensor = 'm,k=a'",
+    );
+    let expected = match n.checked_sub(1) {
+        Some(last) => format!("{n}|{n}|0|{last}"),
+        None => "0|0|None|None".to_owned(),
+    };
+    assert_eq!(found, expected, "count, distinct, least and greatest value");
+}
+
+pub fn run_has_ended(db: &Path) -> Option<()> {
+    ledger(db).last_ended.then_some(())
+}

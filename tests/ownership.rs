@@ -1,0 +1,247 @@
+//! Ownership: guards against a recorder that writes into a file that is not its own.
+
+mod support;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::recording::*;
+use support::stop::*;
+use support::*;
+
+/// Records to a place where it may not; gives the log, in which an error names `named`.
+fn refused_as(db: &Path, named: &Path) -> Vec<String> {
+    let ended = record_at_once(db, "--source stdin").wait();
+    assert_eq!(ended.code(), 1, "{:#?}", ended.log);
+    let last = assert_last_line(&ended.log, "error");
+    assert_eq!((last.committed, last.uncommitted), (0, 0));
+    assert!(!ended.has(" event=ready "));
+    let error = ended
+        .log
+        .iter()
+        .find(|line| line.contains("level=error"))
+        .expect("an error");
+    assert!(error.contains(text(named)), "{error}");
+    ended.log
+}
+
+fn refused(db: &Path) -> Vec<String> {
+    refused_as(db, db)
+}
+
+#[test]
+fn a_second_recorder_is_refused_and_told_who_the_first_is() {
+    let dir = Dir::new("second");
+    let db = dir.file("second.db");
+    let mut first = record(&db, "--source stdin --ack");
+    let log = refused(&db);
+    let pid = format!("process {} ", first.pid());
+    assert!(
+        log.iter().any(|line| line.contains(&pid)),
+        "{pid}: {log:#?}"
+    );
+    // Under another name of the same file too.
+    let link = dir.file("link.db");
+    std::os::unix::fs::symlink(&db, &link).unwrap();
+    let log = refused_as(&link, &db);
+    assert!(
+        log.iter().any(|line| line.contains(&pid)),
+        "{pid}: {log:#?}"
+    );
+    // The first notices nothing.
+    first.send(&lines(0..10));
+    first.wait_for_ack(10);
+    first.stop(libc::SIGKILL);
+    // A lock does not outlive its holder.
+    let (_, ended) = stop(&db, record(&db, "--source stdin"));
+    assert!(
+        ended.has(" event=recovered run=1 reason=unclean readings=10"),
+        "{:#?}",
+        ended.log
+    );
+}
+
+#[test]
+fn of_many_that_start_at_once_one_records() {
+    const MANY: usize = 8;
+    let dir = Dir::new("many");
+    let db = dir.file("new/folder/many.db");
+    let mut all: Vec<_> = (0..MANY)
+        .map(|_| record_at_once(&db, "--source stdin"))
+        .collect();
+    until("all others have ended", || {
+        (all.iter_mut()
+            .filter_map(|r| r.has_ended().then_some(()))
+            .count()
+            == MANY - 1)
+            .then_some(())
+    });
+    let at = (0..MANY).find(|&n| !all[n].has_ended()).unwrap();
+    let one = all.swap_remove(at);
+    one.wait_for("ready");
+    for other in all {
+        let ended = other.wait();
+        assert_eq!(ended.code(), 1, "{:#?}", ended.log);
+        assert_last_line(&ended.log, "error");
+    }
+    stop(&db, one);
+    assert_eq!(ledger(&db).runs, 1);
+}
+
+/// The files in a folder, byte for byte.
+fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    files
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
+}
+
+/// The folder is as it was. An index of a -wal that SQLite made anew holds nothing, and may be there.
+fn assert_untouched(folder: &Path, before: &BTreeMap<PathBuf, Vec<u8>>) {
+    let mut after = snapshot(folder);
+    after.retain(|path, _| {
+        let wal = text(path)
+            .strip_suffix("-shm")
+            .map(|db| format!("{db}-wal"));
+        !wal.is_some_and(|wal| before.contains_key(Path::new(&wal)))
+    });
+    let names = |files: &BTreeMap<PathBuf, Vec<u8>>| -> Vec<_> { files.keys().cloned().collect() };
+    assert_eq!(names(&after), names(before), "files in the folder");
+    for (path, bytes) in before {
+        assert!(after[path] == *bytes, "{} was changed", path.display());
+    }
+}
+
+#[test]
+fn a_file_that_is_not_seawalls_is_refused_and_left_as_it_was() {
+    let foreign = [
+        (
+            "tables",
+            "CREATE TABLE readings(id INTEGER PRIMARY KEY); INSERT INTO readings VALUES(1)",
+        ),
+        (
+            "application",
+            "PRAGMA application_id = 252006673; CREATE TABLE t(a)",
+        ),
+        ("number", "PRAGMA application_id = 252006673"),
+        ("version", "PRAGMA user_version = 3"),
+        (
+            "wal",
+            "PRAGMA journal_mode = WAL; CREATE TABLE t(a); INSERT INTO t VALUES(1)",
+        ),
+    ];
+    for (name, make) in foreign {
+        let dir = Dir::new("foreign");
+        let db = dir.file(&format!("{name}.db"));
+        Holder::start(&db, make).release();
+        let before = snapshot(dir.path());
+        let log = refused(&db);
+        assert!(
+            log.iter()
+                .any(|line| line.contains("not a seawall database")),
+            "{name} {log:#?}"
+        );
+        assert_untouched(dir.path(), &before);
+    }
+}
+
+#[test]
+fn a_foreign_file_with_a_wal_is_left_as_it_was() {
+    for (name, make) in [
+        (
+            "foreign",
+            "PRAGMA journal_mode = WAL; CREATE TABLE t(a); INSERT INTO t VALUES(1)",
+        ),
+        (
+            "newer",
+            "PRAGMA journal_mode = WAL; PRAGMA user_version = 1000; CREATE TABLE t(a)",
+        ),
+    ] {
+        let dir = Dir::new("foreign-wal");
+        let db = dir.file(&format!("{name}.db"));
+        if name == "newer" {
+            record_all(&db, "--source sim:rate=max,count=100");
+        }
+        // Killed, so that the -wal holds what the file does not.
+        Holder::start(&db, make).kill();
+        fs::remove_file(beside(&db, "-shm")).unwrap();
+        let before = snapshot(dir.path());
+        assert!(before[&beside(&db, "-wal")].len() > 4096);
+        refused(&db);
+        assert_untouched(dir.path(), &before);
+    }
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_refused_and_left_as_it_was() {
+    let dir = Dir::new("newer");
+    let db = dir.file("newer.db");
+    record_all(&db, "--source sim:rate=max,count=100");
+    Holder::start(&db, "PRAGMA user_version = 1000").release();
+    let before = snapshot(dir.path());
+    let log = refused(&db);
+    assert!(log.iter().any(|line| line.contains("1000")), "{log:#?}");
+    assert_untouched(dir.path(), &before);
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_is_refused_by_name() {
+    let public = PublicDir::new();
+    let binary = public.binary();
+    let closed = public.0.join("closed");
+    let theirs = closed.join("theirs.db");
+    fs::create_dir(&closed).unwrap();
+    fs::write(&theirs, b"").unwrap();
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
+    // SAFETY: no pointers, cannot fail.
+    let (uid, gid) = match unsafe { (libc::geteuid(), libc::getegid()) } {
+        (0, _) => (NOBODY, NOBODY),
+        own => own,
+    };
+    for db in [
+        closed.join("new.db"),
+        closed.join("folder/new.db"),
+        theirs.clone(),
+    ] {
+        let mut command = Command::new(&binary);
+        command.args(["record", "--source", "stdin", "--db", text(&db)]);
+        let ended = Running::spawn(command.uid(uid).gid(gid)).wait();
+        assert_eq!(ended.code(), 1, "{:#?}", ended.log);
+        assert_last_line(&ended.log, "error");
+        let error = ended
+            .log
+            .iter()
+            .find(|line| line.contains("level=error"))
+            .expect("an error");
+        let said = [
+            format!("uid {uid}"),
+            format!("gid {gid}"),
+            text(&closed).to_owned(),
+        ];
+        assert!(
+            said.iter().all(|part| error.contains(part)),
+            "{said:?} in {error}"
+        );
+    }
+    assert_eq!(fs::read_dir(&closed).unwrap().count(), 1);
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_trigger_of_somebody_else_does_not_decide_what_is_recorded() {
+    let dir = Dir::new("trigger");
+    let db = dir.file("x.db");
+    start(&db, &["--source", "sim:count=5"]).wait();
+    sql(
+        &db,
+        "CREATE TRIGGER t BEFORE INSERT ON readings BEGIN SELECT raise(IGNORE); END",
+    );
+    start(&db, &["--source", "sim:count=5"]).wait();
+    assert_eq!(count(&db), 10);
+}

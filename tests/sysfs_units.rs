@@ -1,0 +1,262 @@
+//! Units: guards against a value of the kernel's sensors that is off by a factor.
+
+mod support;
+use std::collections::BTreeMap;
+
+use support::sysfs::*;
+
+#[test]
+fn every_hwmon_file_is_scaled_to_its_unit() {
+    let tree = Tree::new();
+    tree.device("platform/x.0", "platform");
+    tree.hwmon(
+        3,
+        "platform/x.0",
+        &[
+            ("name", "x\n"),
+            ("in0_input", "12123\n"),
+            ("in12_input", "-5\n"),
+            ("temp1_input", "-40500\n"),
+            ("curr1_input", "2500\n"),
+            ("power1_input", "65123456\n"),
+            ("power1_average", "64000001\n"),
+            ("energy1_input", "9007199254740991\n"),
+            ("humidity1_input", "45600\n"),
+            ("fan2_input", "1200\n"),
+            ("pwm1", "255\n"),
+            ("temp1_max", "100000\n"),
+        ],
+    );
+    let name = |channel: &str, field: &str| {
+        format!("hwmon,channel={channel},chip=x,device=platform/x.0 {field}")
+    };
+    let expected = [
+        (name("in0", "voltage_v"), 12.123),
+        (name("in12", "voltage_v"), -0.005),
+        (name("temp1", "temperature_c"), -40.5),
+        (name("curr1", "current_a"), 2.5),
+        (name("power1", "power_w"), 65.123456),
+        (name("power1", "power_average_w"), 64.000001),
+        (name("energy1", "energy_j"), 9007199254.740991),
+        (name("humidity1", "humidity_percent"), 45.6),
+        (name("fan2", "fan_rpm"), 1200.0),
+    ];
+    let mut watched = Watched::of(&tree);
+    assert_eq!(watched.sample(), BTreeMap::from(expected));
+    assert_eq!(watched.sysfs.channels(), 9);
+}
+
+#[test]
+fn a_thermal_zone_is_scaled_and_named_by_its_type() {
+    let tree = Tree::new();
+    let files = [("type", "cpu-thermal\n"), ("temp", "51234\n")];
+    tree.virtual_node("thermal", "thermal_zone7", &files);
+    tree.virtual_node(
+        "thermal",
+        "cooling_device0",
+        &[("type", "Processor\n"), ("temp", "1\n")],
+    );
+    expect(
+        Watched::of(&tree).sample(),
+        &[("thermal,type=cpu-thermal temperature_c", 51.234)],
+    );
+}
+
+#[test]
+fn every_iio_type_is_scaled_from_its_own_unit() {
+    // Of type, raw, scale and field; each processed value is the type's ABI unit.
+    let types = [
+        ("voltage0", "voltage_v", 1.5),
+        ("current0", "current_a", 1.5),
+        ("power0", "power_w", 1.5),
+        ("temp", "temperature_c", 1.5),
+        ("humidityrelative", "humidity_percent", 1.5),
+        ("pressure", "pressure_kpa", 1500.0),
+        ("accel_x", "acceleration_m_s2", 1500.0),
+        ("anglvel_z", "angular_velocity_rad_s", 1500.0),
+        ("magn_y", "magnetic_field_gauss", 1500.0),
+        ("illuminance", "illuminance_lux", 1500.0),
+    ];
+    let tree = Tree::new();
+    tree.device("platform/raw", "platform");
+    tree.device("platform/processed", "platform");
+    let raw = tree.iio(0, "platform/raw", &[("name", "r\n")]);
+    let processed = tree.iio(1, "platform/processed", &[("name", "p\n")]);
+    let mut expected = BTreeMap::new();
+    for (channel, field, value) in types {
+        // (550 + 50) * 2.5 = 1500
+        tree.write(&format!("{raw}/in_{channel}_raw"), "550\n");
+        tree.write(&format!("{raw}/in_{channel}_offset"), "50\n");
+        tree.write(&format!("{raw}/in_{channel}_scale"), "2.500000000\n");
+        tree.write(&format!("{processed}/in_{channel}_input"), "1500.000000\n");
+        // For what is processed already, these are not applied once more.
+        tree.write(&format!("{processed}/in_{channel}_raw"), "7\n");
+        tree.write(&format!("{processed}/in_{channel}_scale"), "100\n");
+        tree.write(&format!("{processed}/in_{channel}_offset"), "100\n");
+        for (chip, device) in [("r", "raw"), ("p", "processed")] {
+            let sensor = format!("iio,channel={channel},chip={chip},device=platform/{device}");
+            expected.insert(format!("{sensor} {field}"), value);
+        }
+    }
+    assert_eq!(Watched::of(&tree).sample(), expected);
+}
+
+#[test]
+fn every_power_supply_file_is_scaled_to_its_unit() {
+    let tree = Tree::new();
+    tree.device("acpi/PNP0C0A:00", "acpi");
+    let node = "devices/acpi/PNP0C0A:00/power_supply/BAT0";
+    tree.files(
+        node,
+        &[
+            ("voltage_now", "12345678\n"),
+            ("current_now", "-1500000\n"),
+            ("power_now", "18500000\n"),
+            ("temp", "305\n"),
+            ("capacity", "87\n"),
+            ("voltage_min_design", "11000000\n"),
+            ("energy_now", "1\n"),
+        ],
+    );
+    tree.link(&format!("{node}/device"), "devices/acpi/PNP0C0A:00");
+    tree.link("class/power_supply/BAT0", node);
+    tree.virtual_node("power_supply", "test_ac", &[("voltage_now", "5000000\n")]);
+    let battery = "power_supply,device=acpi/PNP0C0A:00,supply=BAT0";
+    let expected = [
+        (format!("{battery} voltage_v"), 12.345678),
+        (format!("{battery} current_a"), -1.5),
+        (format!("{battery} power_w"), 18.5),
+        (format!("{battery} temperature_c"), 30.5),
+        (format!("{battery} capacity_percent"), 87.0),
+        ("power_supply,supply=test_ac voltage_v".to_owned(), 5.0),
+    ];
+    assert_eq!(Watched::of(&tree).sample(), BTreeMap::from(expected));
+}
+
+fn iio_values(files: &[(&str, &str)]) -> Vec<f64> {
+    let tree = Tree::new();
+    tree.device("platform/adc", "platform");
+    tree.iio(0, "platform/adc", files);
+    Watched::of(&tree).values()
+}
+
+#[test]
+fn a_channels_own_scale_goes_before_the_shared_one() {
+    let files = [
+        ("in_voltage0_raw", "1000\n"),
+        ("in_voltage0_scale", "0.5\n"),
+        ("in_voltage1_raw", "1000\n"),
+        ("in_voltage_scale", "2\n"),
+        ("in_voltage_offset", "-100\n"),
+        ("in_voltage1_offset", "24\n"),
+    ];
+    assert_eq!(iio_values(&files), [0.45, 2.048]);
+}
+
+#[test]
+fn the_three_axes_share_the_scale_of_their_type() {
+    let files = [
+        ("in_accel_x_raw", "1000\n"),
+        ("in_accel_y_raw", "-500\n"),
+        ("in_accel_z_raw", "0\n"),
+        ("in_accel_scale", "0.000598205\n"),
+        ("in_accel_x_calibbias", "77\n"),
+        ("in_accel_x_calibscale", "3.0\n"),
+        ("in_anglvel_scale", "17\n"),
+    ];
+    let expected = [1000.0 * 0.000598205, -500.0 * 0.000598205, 0.0];
+    assert_eq!(iio_values(&files), expected);
+}
+
+#[test]
+fn a_modifier_may_have_a_scale_of_its_own_and_a_named_channel_that_of_its_number() {
+    let files = [
+        ("in_magn_x_raw", "10\n"),
+        ("in_magn_x_scale", "0.25\n"),
+        ("in_magn_scale", "100\n"),
+        ("in_temp_ambient_raw", "2500\n"),
+        ("in_temp_ambient_offset", "-500\n"),
+        ("in_temp_scale", "10\n"),
+        ("in_voltage3_supply_raw", "100\n"),
+        ("in_voltage3_scale", "33\n"),
+        ("in_voltage_scale", "1\n"),
+    ];
+    assert_eq!(iio_values(&files), [2.5, 20.0, 3.3]);
+}
+
+#[test]
+fn a_differential_channel_is_one_channel_with_its_own_scale() {
+    let tree = Tree::new();
+    tree.device("platform/adc", "platform");
+    tree.iio(
+        0,
+        "platform/adc",
+        &[
+            ("in_voltage0-voltage1_raw", "-2000\n"),
+            ("in_voltage0-voltage1_scale", "0.5\n"),
+            ("in_voltage2-voltage3_raw", "2000\n"),
+            ("in_voltage-voltage_scale", "0.25\n"),
+            ("in_voltage2_raw", "2000\n"),
+            ("in_voltage2_scale", "4\n"),
+        ],
+    );
+    let name = |channel| format!("iio,channel={channel},device=platform/adc voltage_v");
+    let expected = [
+        (name("voltage0-voltage1"), -1.0),
+        (name("voltage2"), 8.0),
+        (name("voltage2-voltage3"), 0.5),
+    ];
+    assert_eq!(Watched::of(&tree).sample(), BTreeMap::from(expected));
+    let shared = [
+        ("in_voltage0-voltage1_raw", "7\n"),
+        ("in_voltage0_scale", "9\n"),
+        ("in_voltage_scale", "1000\n"),
+    ];
+    assert_eq!(iio_values(&shared), [7.0]);
+}
+
+#[test]
+fn a_scale_that_changes_counts_from_the_next_reading_on() {
+    let tree = Tree::new();
+    tree.device("platform/adc", "platform");
+    let node = tree.iio(
+        0,
+        "platform/adc",
+        &[("in_pressure_raw", "100\n"), ("in_pressure_scale", "1\n")],
+    );
+    let mut watched = Watched::of(&tree);
+    assert_eq!(watched.values(), [100.0]);
+    tree.write(&format!("{node}/in_pressure_scale"), "0.125\n");
+    assert_eq!(watched.values(), [12.5]);
+}
+
+#[test]
+fn without_a_scale_the_raw_number_counts_as_the_abis_unit() {
+    assert_eq!(iio_values(&[("in_voltage0_raw", "1234\n")]), [1.234]);
+}
+
+#[test]
+fn a_scale_that_cannot_be_read_leaves_no_value_rather_than_a_wrong_one() {
+    let tree = Tree::new();
+    tree.device("platform/adc", "platform");
+    tree.iio(
+        0,
+        "platform/adc",
+        &[
+            ("in_voltage0_raw", "1\n"),
+            ("in_voltage0_scale", "\n"),
+            ("in_voltage1_raw", "1\n"),
+            ("in_voltage1_offset", "none\n"),
+        ],
+    );
+    let mut watched = Watched::of(&tree);
+    watched.said();
+    assert_eq!(watched.values(), []);
+    assert_eq!(
+        watched.said(),
+        [
+            "failing in_voltage0_scale: NoNumber",
+            "failing in_voltage1_offset: NoNumber"
+        ]
+    );
+}
