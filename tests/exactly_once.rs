@@ -2,6 +2,7 @@
 //! settled, against a recorder that is killed again and again.
 
 mod support;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -10,19 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use support::client::*;
+use support::stop::seed;
 use support::*;
 
 const KILLS: usize = 200;
 const LINES: u64 = 1 << 40;
-
-fn seed() -> u64 {
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or(1);
-    println!("SEED={seed}");
-    seed
-}
 
 /// The client's line `n`, counted from 1: a reading, or one of the kinds of line that are none.
 fn line(n: u64) -> String {
@@ -66,14 +59,21 @@ fn send(mut stream: UnixStream, settled: u64, mut rng: fastrand::Rng) {
     });
 }
 
+/// The next answer. One that a kill cut off is none: `ack 12` may be the beginning of `ack 123`.
+fn whole_line(reader: &mut impl BufRead) -> Option<String> {
+    let mut line = Vec::new();
+    reader.read_until(b'\n', &mut line).ok()?;
+    let line = line.strip_suffix(b"\n")?;
+    Some(String::from_utf8(line.to_vec()).unwrap())
+}
+
 /// One connection to its end. Gives the lines of the client that are settled for all it was told.
 fn connection(socket: &Path, told: u64, rng: &mut fastrand::Rng) -> Option<u64> {
     let mut stream = UnixStream::connect(socket).ok()?;
     stream.write_all(b"# client once\n").ok()?;
-    let mut answers = BufReader::new(stream.try_clone().ok()?)
-        .split(b'\n')
-        .map_while(|line| line.ok());
-    let first = String::from_utf8(answers.next()?).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut answers = std::iter::from_fn(|| whole_line(&mut reader));
+    let first = answers.next()?;
     let settled = number(&first, "resume ")?;
     assert!(settled >= told, "told {told}, then {first}");
     let sender = {
@@ -83,7 +83,6 @@ fn connection(socket: &Path, told: u64, rng: &mut fastrand::Rng) -> Option<u64> 
     let mut told = settled;
     let (mut last_ack, mut last_err) = (1, 0);
     for answer in answers {
-        let answer = String::from_utf8(answer).unwrap();
         // `err 0` is about the connection: here, that its input ended inside a record of two lines.
         let err = number(&answer, "err ").filter(|line| *line > 0);
         if let Some(line) = err {

@@ -87,6 +87,49 @@ fn what_was_accepted_waits_for_room_and_recording_goes_on() {
     assert_sound(&db);
 }
 
+/// The size is met first, then the disk is full as well: neither loses what was acknowledged.
+#[test]
+fn a_full_disk_and_a_full_size_together_lose_nothing() {
+    let Some(disk) = Mount::small_disk(40, "4096") else {
+        return;
+    };
+    let db = disk.file("x.db");
+    let mut run = recorder(&db, &["--min-free", "0", "--max-size", "16MiB"]);
+    let mut sent = 0;
+    let mut send = |run: &mut Running, n: u64| {
+        let text = "x".repeat(900);
+        let lines: String = (sent..sent + n)
+            .map(|n| format!("m f=\"{n} {text}\" {n}\n"))
+            .collect();
+        run.send(lines.as_bytes());
+        sent += n;
+        sent
+    };
+    // More than the file may hold, so that the oldest go.
+    let all = send(&mut run, 20_000);
+    until("all is acknowledged", || (run.acked() == all).then_some(()));
+    let filler = disk.fill();
+    let mut all = all;
+    while !run.log().iter().any(|l| l.contains("event=commit-waiting")) {
+        assert!(all < 200_000, "the disk is not full");
+        all = send(&mut run, 100);
+    }
+    let before = run.acked();
+    fs::remove_file(filler).unwrap();
+    until("all is acknowledged", || (run.acked() == all).then_some(()));
+    assert!(before < all);
+    run.close_stdin();
+    let ended = run.wait();
+    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+    // What is gone is counted as such, and it is the oldest.
+    let ledger = "SELECT sum(committed), sum(committed) - sum(expired),
+        (SELECT max(id) - min(id) + 1 FROM readings), (SELECT max(id) FROM readings) FROM runs";
+    let left = count(&db);
+    assert_eq!(sql(&db, ledger), format!("{all}|{left}|{left}|{all}"));
+    assert!(left < all);
+    assert_sound(&db);
+}
+
 #[test]
 fn a_stop_while_the_disk_is_full_says_exactly_what_it_left() {
     let Some(disk) = Mount::small_disk(24, "4096") else {

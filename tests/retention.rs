@@ -3,6 +3,7 @@
 //! numbering, the truth of the ledger.
 
 mod support;
+
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use support::client::connect;
 use support::{Dir, PAGE_BYTES, Running, assert_sound, python, seawall, sql, until};
 
 const MIB: u64 = 1024 * 1024;
@@ -260,6 +262,37 @@ fn readings_that_are_too_old_go_and_the_others_stay() {
         ),
         "24097|25096|24096"
     );
+    is_counted_right(&db);
+}
+
+#[test]
+fn clients_that_were_not_seen_for_as_long_go_with_the_readings() {
+    let dir = Dir::new("retain-clients");
+    let (db, socket) = (dir.file("x.db"), dir.file("s"));
+    let source = format!("--source=unix:{}", socket.display());
+    let recorder = start(&db, &[&source, "--commit-interval=0"]);
+    recorder.wait_for("ready");
+    for name in ["old", "young"] {
+        let mut client = connect(&socket);
+        client.hello(name);
+        client
+            .send(lines(now_ns() - 7_200 * S, 1, 10))
+            .until_ack(11);
+    }
+    stop(recorder);
+    python(
+        &db,
+        "c.execute(\"UPDATE clients SET seen_ns = seen_ns - 7200000000000 WHERE name = 'old'\")",
+    );
+    let recorder = start(&db, &[&source, "--commit-interval=0", "--retain=1h"]);
+    until("the readings have gone", || {
+        (support::count(&db) == 0).then_some(())
+    });
+    assert_eq!(sql(&db, "SELECT name, lines FROM clients"), "young|10");
+    // The one begins again, the other goes on.
+    assert_eq!(connect(&socket).hello("old"), 0);
+    assert_eq!(connect(&socket).hello("young"), 10);
+    stop(recorder);
     is_counted_right(&db);
 }
 

@@ -107,17 +107,36 @@ fn paths(code: &str) -> Vec<String> {
             expand(&code[at + 4..at + end], &mut found);
         }
     }
-    for root in ["crate::", "super::", "self::"] {
-        for (at, _) in code.match_indices(root) {
-            let rest = &code[at..];
-            let end = rest.find(|c| !is_word(c) && c != ':').unwrap_or(rest.len());
-            // A group in braces is a `use`, which was read above.
-            if !rest[..end].ends_with(':') {
-                found.push(rest[..end].to_owned());
-            }
+    // Inline: from a root, from a name that was imported, or from a child.
+    let imported: BTreeMap<String, String> = found.iter().map(|path| by_name(path)).collect();
+    for (at, _) in code.match_indices("::") {
+        let start = code[..at]
+            .rfind(|c| !is_word(c))
+            .map_or(0, |before| before + 1);
+        if start == at || code[..start].ends_with(':') {
+            continue;
+        }
+        let rest = &code[start..];
+        let end = rest.find(|c| !is_word(c) && c != ':').unwrap_or(rest.len());
+        let path = &rest[..end];
+        // A group in braces is a `use`, which was read above; `name::<T>()` leads nowhere.
+        if path.ends_with(':') {
+            continue;
+        }
+        let (first, behind) = path.split_once("::").unwrap_or((path, ""));
+        match imported.get(first) {
+            Some(root) => found.push(format!("{root}::{behind}")),
+            None => found.push(path.to_owned()),
         }
     }
     found
+}
+
+/// The name under which a `use` brings a path in, and the path.
+fn by_name(path: &str) -> (String, String) {
+    let path = path.strip_suffix("::self").unwrap_or(path);
+    let name = path.rsplit("::").next().unwrap();
+    (name.to_owned(), path.to_owned())
 }
 
 type Arrows = BTreeMap<String, BTreeSet<String>>;
@@ -286,13 +305,17 @@ fn what_is_against_the_rules_is_found() {
     let down = [
         ("db/mod.rs", "mod raw;\npub use raw::Row;\n"),
         ("db/raw.rs", "use crate::sys;\n// use crate::store;\n"),
-        ("store/mod.rs", "use crate::{db::{self, raw}, sys as s};\n"),
+        (
+            "store/mod.rs",
+            "mod read;\nuse crate::{db::{self, raw}, sys as s};\nfn f() { read::all() }\n",
+        ),
+        ("store/read.rs", "use std::io;\n"),
         ("sys.rs", "use std::io;\n"),
     ];
     let good = arrows(&sources(&down));
     assert!(upward(&good).is_empty() && circles(&good).is_empty());
     let to: Vec<_> = good["store/mod.rs"].iter().collect();
-    assert_eq!(to, ["db/mod.rs", "db/raw.rs", "sys.rs"]);
+    assert_eq!(to, ["db/mod.rs", "db/raw.rs", "store/read.rs", "sys.rs"]);
 
     for (text, is_circle) in [
         ("use crate::store::Ack;\n", false),
@@ -303,6 +326,11 @@ fn what_is_against_the_rules_is_found() {
         ),
         ("use super::Row;\n", true),
         ("fn f() -> super::Row {}\n", true),
+        ("use crate::db;\nfn f() { db::open() }\n", true),
+        (
+            "use crate::db::{self as d, raw};\nfn f() { d::open() }\n",
+            true,
+        ),
     ] {
         let mut bad = sources(&down);
         bad.insert("db/raw.rs".into(), text.into());
