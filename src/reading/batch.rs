@@ -1,11 +1,11 @@
-//! What is recorded: one reading is one number, truth value or text, of one series, at one time.
+//! Readings: each is one number, boolean or text, of one series, at one time.
 //!
-//! A `Batch` is how readings travel from the thread that takes them to the thread that commits them:
-//! three flat vectors that are reused for ever, so that a reading costs no allocation.
+//! A `Batch` carries readings from the recorder's thread to the writer's:
+//! flat vectors that are reused, so that a reading costs no allocation.
 
 use std::sync::Arc;
 
-/// The type that a series was sent with; kept in the database so that an export gives back what came in.
+/// Type of a series in line protocol; kept in the database so that an export has the same type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -25,7 +25,7 @@ impl Kind {
         Kind::String,
     ];
 
-    /// The word that stands in the `series` table.
+    /// Word in the `series` table.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Float => "float",
@@ -45,7 +45,7 @@ pub enum Value<'a> {
     Text(&'a str),
 }
 
-/// What a series is called, in canonical form; the name under which the database knows it.
+/// Canonical name of a series, as in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Series {
     /// Measurement and tags as line protocol writes them, tags sorted by key.
@@ -55,10 +55,10 @@ pub struct Series {
     pub kind: Kind,
 }
 
-/// The short number under which the two threads know a series for as long as it is in the interner.
+/// Number of a series between the two threads, for as long as it is in the interner.
 pub type Slot = u32;
 
-/// One reading as it waits: 24 bytes.
+/// One reading, 24 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     pub time_ns: i64,
@@ -76,7 +76,7 @@ enum Form {
     Text,
 }
 
-/// Says which series a slot means from row `from` of its batch on.
+/// Series of a slot from row `from` of its batch on.
 #[derive(Clone, Debug)]
 pub struct Definition {
     pub from: usize,
@@ -84,22 +84,22 @@ pub struct Definition {
     pub series: Series,
 }
 
-/// How far a stream has come: its first `lines` lines are in this batch or before it.
+/// The first `lines` lines of a stream are in this batch or in an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub stream: u64,
     pub lines: u64,
 }
 
-/// How far a named client has come over all its connections: kept in the file, so that it can send on
-/// from there after whatever cut it off.
+/// Lines of a named client over all its connections; kept in the file, so that it can send on
+/// from there after a cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     pub name: Arc<str>,
     pub lines: u64,
 }
 
-/// A stream that has given the name of its client, and waits to be told how far that client has come.
+/// A stream that named its client and waits for `resume`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     pub stream: u64,
@@ -113,7 +113,7 @@ pub struct ClockStep {
     pub step_ns: i64,
 }
 
-/// What one run counts besides its readings; travels with the batch into the run's row.
+/// Counters of a run besides its readings; the batch carries them to the run's row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Readings that found no room in the queue.
@@ -138,7 +138,7 @@ pub struct Batch {
     rows: Vec<Row>,
     text: String,
     definitions: Vec<Definition>,
-    /// Of the series defined.
+    /// Bytes of the names in `definitions`.
     name_bytes: usize,
     /// By stream.
     marks: Vec<Mark>,
@@ -147,7 +147,7 @@ pub struct Batch {
     hellos: Vec<Hello>,
     clock_steps: Vec<ClockStep>,
     pub counts: Counts,
-    /// Somebody waits to be told that this is on the disk.
+    /// Its commit is to be synced and acknowledged.
     pub awaited: bool,
 }
 
@@ -181,12 +181,12 @@ impl Batch {
         self.text.len() + self.name_bytes
     }
 
-    /// What it holds of streams besides their readings: each connection may add to it, however short it is.
+    /// Marks, clients and hellos: what each connection may add, however short it is.
     pub fn streams(&self) -> usize {
         self.marks.len() + self.clients.len() + self.hellos.len()
     }
 
-    /// Nothing to commit and nobody to tell.
+    /// Nothing to commit, acknowledge or look up.
     pub fn is_empty(&self) -> bool {
         !self.has_data() && self.marks.is_empty() && self.hellos.is_empty()
     }
@@ -240,7 +240,7 @@ impl Batch {
         });
     }
 
-    /// A stream has come to `lines` lines; a later mark of the same stream replaces the earlier one.
+    /// Replaces an earlier mark of the same stream.
     pub fn mark(&mut self, mark: Mark) {
         let place = |known: &Mark| known.stream.cmp(&mark.stream);
         match self.marks.binary_search_by(place) {
@@ -249,7 +249,7 @@ impl Batch {
         }
     }
 
-    /// A named client has come to `lines` lines over all its connections.
+    /// Sets the lines of a named client.
     pub fn client(&mut self, name: &Arc<str>, lines: u64) {
         match self.clients.binary_search_by(|known| known.name.cmp(name)) {
             Ok(at) => self.clients[at].lines = lines,
@@ -263,14 +263,14 @@ impl Batch {
         }
     }
 
-    /// A stream asks how far its client has come, all that was put into batches before included. Of two with
-    /// one name the newer has it, so that one who comes again and again is still asked for once.
+    /// Asks for the lines of a client, those in earlier batches included. Of two with
+    /// one name the newer counts, so that reconnects do not pile up.
     pub fn hello(&mut self, hello: Hello) {
         self.hellos.retain(|older| older.name != hello.name);
         self.hellos.push(hello);
     }
 
-    /// Moves everything from `more` to the end of this batch and leaves `more` empty, its memory kept.
+    /// Moves everything from `more` to the end of this batch; `more` keeps its memory.
     pub fn append(&mut self, more: &mut Batch) {
         let (row0, text0) = (self.rows.len(), self.text.len() as u64);
         let text_shift = text0 << 32;

@@ -1,7 +1,7 @@
 //! Names of series: the canonical form, and the interner that turns a name into a small number.
 //!
-//! The hot path looks a series up by the bytes that its sender wrote, so that escapes are undone and
-//! tags sorted once for each spelling and not once for each reading.
+//! The hot path looks a series up by the bytes that its sender wrote, so escapes are undone and
+//! tags sorted once for each spelling, not for each reading.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! The writer's end: the run is ended, the WAL copied, the file taken out of WAL mode and closed.
 //!
-//! Each step is left only when it is done; how long it may wait for a reader is the stop's to say.
+//! Each step ends only when it is done. `Stop` bounds the wait for a reader.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use crate::record::writer::{Writer, tell};
 use crate::store::{Checkpoint, Class, Db, Error};
 use crate::sys::{self, Clock};
 
-/// Between two tries of the stop's checkpoint.
+/// Interval between two tries of the stop's checkpoint.
 const CHECKPOINT_AGAIN: Duration = Duration::from_millis(100);
 
 impl Writer {
-    /// Everything is committed: ends the run and brings the file together. Gives the frames that had to
+    /// Ends the run, once everything is committed, and copies the WAL. Returns the frames that had to
     /// stay in the WAL.
     pub(super) fn finish(&self, db: &mut Db) -> Result<u32, Error> {
         self.exchange.progress().step = Step::EndRun;
@@ -53,7 +53,7 @@ impl Writer {
         let began = Instant::now();
         let patience = self.queue.stopping().map(|stop| stop.patience(began));
         let until = began + patience.unwrap_or_default();
-        // First without waiting for anybody, so that what can be copied is, whatever a reader does.
+        // Without a wait first, so that all frames that no reader needs are copied.
         let mut whole = self.last_checkpoint(db, CheckpointMode::Passive, Duration::ZERO)?;
         loop {
             let patience = until.saturating_duration_since(Instant::now());
@@ -75,7 +75,7 @@ impl Writer {
         }
     }
 
-    /// One of the stop's checkpoints; one that found no room counts as one in which nothing was copied.
+    /// One of the stop's checkpoints. For want of room it counts as one that copied nothing.
     fn last_checkpoint(
         &self,
         db: &mut Db,
@@ -101,7 +101,7 @@ impl Writer {
                     let reason = "another process has the file open";
                     log::info("kept-in-wal-mode", &[("reason", &reason)]);
                 }
-                // Not tried again: SQLite would take the mode for changed, whatever the file says.
+                // No retry: SQLite would take the mode for changed, whatever the file says.
                 Err(e) if e.class() == Class::Retry => {
                     log::warn("kept-in-wal-mode", &[("reason", &e)]);
                     self.exchange.progress().kept_wal = true;

@@ -2,7 +2,7 @@
 //!
 //! SQLite holds the file under `PRAGMA max_page_count`. A commit that meets it drops the oldest spans and is
 //! tried again; where that does not help, the cap is lifted for this commit, because what was accepted is
-//! never lost for the size. Between commits a step drops one span while there is a surplus, so that most commits
+//! never lost for the size. Between commits each step drops one span while there is a surplus, so that most commits
 //! find their room. What the steps free is used again. The steps themselves are in `store/expiry.rs`.
 
 use std::time::{Duration, Instant};
@@ -13,31 +13,31 @@ use crate::record::queue::TEXT_BYTES_MAX;
 use crate::record::settings::Settings;
 use crate::store::{Class, Db, Error, PAGE_BYTES, Surplus, WAL_BYTES_KEPT};
 
-/// The least `--max-size`. Below it, what a full queue of the default length brings at once would leave little
+/// Lower bound on `--max-size`. Below it, a full queue of the default length would leave little
 /// else in the file.
 pub const MAX_SIZE_BYTES_MIN: u64 = 16 * 1024 * 1024;
-/// Of `--max-size`, what the -wal may take before it is copied; the largest commit may come to it.
+/// Part of `--max-size` for the -wal before it is copied; the largest commit comes on top.
 const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
-/// What one reading of a number takes in the file at most.
+/// Upper bound on the bytes of one number in the file.
 const READING_BYTES_MAX: u64 = 40;
-/// Pages of other tables that a commit may begin.
+/// Upper bound on pages of other tables that a commit may begin.
 const OTHER_PAGES: u64 = 16;
-/// Kept free after a commit, so that most commits find their room and need not make it.
+/// Kept free after a commit, so that most commits find room.
 const AHEAD_BYTES: u64 = 256 * 1024;
-/// What a full span takes in the file, about.
+/// Approximate size of a full span in the file.
 const SPAN_BYTES: u64 = 128 * 1024;
-/// A clock is behind the newest reading when it is so by more than this: a sender's clock is never quite
+/// Tolerated difference between the clock and the newest reading: a sender's clock is never quite
 /// that of the recorder.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
-/// The readings after the last span become a span after this part of `--retain`, so that also a slow recording
+/// The readings after the last span become a span after this part of `--retain`, so that a slow recording too
 /// has spans that age as a whole.
 const SPAN_PART: u32 = 100;
 const SPAN_TIME_MAX: Duration = Duration::from_secs(3600);
 const TOLD_EACH: Duration = Duration::from_secs(60);
-/// After a step that failed for what may pass.
+/// Pause after a step that failed with a temporary error.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How `--max-size` is shared out.
+/// How `--max-size` is divided between the file and its -wal.
 #[derive(Clone, Copy, Debug)]
 pub struct SizeLimit {
     pub pages_max: u64,
@@ -46,7 +46,7 @@ pub struct SizeLimit {
 }
 
 impl SizeLimit {
-    /// Of the settings, which have been found to fit.
+    /// `None` without `--max-size`. The settings were validated.
     pub fn of(settings: &Settings, page_bytes: u64) -> Option<Self> {
         let max_bytes = settings.max_size_bytes?;
         Some(Self::share(max_bytes, settings.queue_rows, page_bytes))
@@ -62,21 +62,21 @@ impl SizeLimit {
         }
     }
 
-    /// The least `--max-size` for a queue of so many rows: the file holds what it brings at once, if that is
-    /// numbers, and the -wal has room for it, whatever it is.
+    /// Lower bound on `--max-size` for a queue of so many rows: the file has room for a full queue
+    /// of numbers, and the -wal for one of anything.
     pub fn least_bytes(queue_rows: usize) -> u64 {
         let limit = Self::share(0, queue_rows, PAGE_BYTES);
         let numbers = pages_of(queue_rows, 0, PAGE_BYTES) * PAGE_BYTES;
         (limit.wal_bytes_max + numbers).max(MAX_SIZE_BYTES_MIN)
     }
 
-    /// The -wal is copied when it has grown by this, or earlier if the settings say so.
+    /// Growth of the -wal after which it is copied, if no setting makes it earlier.
     pub fn checkpoint_bytes(self) -> u64 {
         CHECKPOINT_BYTES
     }
 
-    /// Spans that stay, whatever the size: with what is written next they make up a quarter of the limit. Names
-    /// of series and of clients stay when readings go; a file that they fill grows past the limit instead.
+    /// Spans that are never dropped for the size: a quarter of the limit, less the next commit. Names
+    /// of series and of clients stay when readings go; a file full of names grows past the limit.
     fn spans_kept(self, growth: u64) -> u64 {
         let pages = (self.pages_max / 4).saturating_sub(growth);
         pages * self.page_bytes / SPAN_BYTES
@@ -87,7 +87,7 @@ impl SizeLimit {
     }
 }
 
-/// Pages that so much fills at most. Of long texts a page may hold one, and be half empty.
+/// Upper bound on the pages that these fill. A page may hold one long text and be half empty.
 fn pages_of(rows: usize, text_bytes: usize, page_bytes: u64) -> u64 {
     let (rows, text) = (rows as u64, text_bytes as u64);
     let waste = if text > 0 { 2 } else { 1 };
@@ -103,19 +103,19 @@ fn growth(batch: &Batch, page_bytes: u64) -> u64 {
     pages_of(batch.rows().len(), text_bytes, page_bytes)
 }
 
-/// Of all that a queue may hold.
+/// Upper bound on the pages of a full queue.
 fn full_queue(rows: usize, page_bytes: u64) -> u64 {
     pages_of(rows, TEXT_BYTES_MAX, page_bytes)
 }
 
-/// How a commit comes by its room under the cap.
+/// How the commit in hand got past the cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
-    /// It did not meet the cap yet.
+    /// It did not meet the cap.
     Untried,
-    /// The oldest spans have gone for it.
+    /// The oldest spans were dropped.
     Made,
-    /// The cap is lifted: what is full now is the disk.
+    /// The cap was lifted: if the commit fails again, the disk is full.
     Lifted,
 }
 
@@ -127,9 +127,9 @@ pub struct Retention {
     span_time: Duration,
     /// First id of the readings after the last span, and since when there are any.
     tail_since: Option<(i64, Instant)>,
-    /// By the clock of the readings: no reading is too old before this.
+    /// No reading expires before this time of the system clock.
     none_before_ns: i64,
-    /// Readings are too old, and a step has not come to their end.
+    /// Some readings are too old and not dropped yet.
     is_aging: bool,
     not_before: Option<Instant>,
     clock_told: Option<Instant>,
@@ -137,7 +137,7 @@ pub struct Retention {
     over_told: Option<Instant>,
     told: Option<Instant>,
     untold: i64,
-    /// In all.
+    /// Readings dropped since it was last read.
     pub expired: i64,
 }
 
@@ -182,8 +182,8 @@ impl Retention {
         }
     }
 
-    /// After a commit that found the file or the disk full. Returns whether it is worth another try at once: first
-    /// with the oldest spans dropped, then with the cap lifted. After that it is the disk that is full.
+    /// After a commit that found the file or the disk full. Returns whether to retry at once: first
+    /// with the oldest spans dropped, then with the cap lifted. After that the disk is full.
     pub fn make_room(&mut self, db: &mut Db, batch: &Batch) -> Result<bool, Error> {
         let Some(limit) = self.limit else {
             return Ok(false);
@@ -205,7 +205,7 @@ impl Retention {
     /// Drops the oldest spans until so many pages fit under the cap. Returns whether any went.
     fn drop_for(&mut self, db: &mut Db, limit: SizeLimit, growth: u64) -> Result<bool, Error> {
         let mut has_dropped = false;
-        // A file that is over the limit may use what is free in it.
+        // A file over the limit may use its free pages.
         while {
             let pages = db.pages()?;
             pages.used() + growth > limit.pages_max.max(pages.all)
@@ -218,7 +218,7 @@ impl Retention {
         Ok(has_dropped)
     }
 
-    /// After a commit: the cap holds again, at the length that the file has now if that is more.
+    /// After a commit: restores the cap, or the length of the file if that is more.
     pub fn committed(&mut self, db: &mut Db) -> Result<(), Error> {
         if self.room == Room::Lifted {
             self.set_cap(db)?;
@@ -227,7 +227,7 @@ impl Retention {
         Ok(())
     }
 
-    /// Between commits: one step, if there is a surplus. Gives whether there may be more of it.
+    /// Takes one step between commits, if there is a surplus. Returns whether there may be more.
     pub fn step(&mut self, db: &mut Db, clock_ns: i64) -> Result<bool, Error> {
         let now = Instant::now();
         if self.not_before.is_some_and(|at| now < at) {
@@ -239,7 +239,7 @@ impl Retention {
             .and_then(|more| Ok(self.step_by_age(db, clock_ns, now)? || more));
         self.tell(now);
         match stepped {
-            // The commits have to do with it too, and say so; this is tried again.
+            // Commits fail in the same way and log it; this is retried.
             Err(e) if e.class() == Class::Retry => {
                 self.not_before = Some(now + AGAIN_AFTER);
                 if is_due(&mut self.error_told, now) {
@@ -335,7 +335,7 @@ impl Retention {
         }
         let newest_ns = db.newest_ns()?;
         if clock_ns < newest_ns.saturating_sub(ns(CLOCK_TOLERANCE)) {
-            // Which of the two is wrong cannot be known, and what is dropped is gone.
+            // Either may be wrong, and dropped readings are gone.
             self.not_before = Some(now + AGAIN_AFTER);
             if is_due(&mut self.clock_told, now) {
                 let behind = newest_ns.saturating_sub(clock_ns) / 1_000_000_000;
@@ -353,7 +353,7 @@ impl Retention {
     fn count(&mut self, readings: i64) {
         self.expired += readings;
         self.untold += readings;
-        // Behind those that went may be older ones.
+        // The readings behind the dropped ones may be older.
         self.none_before_ns = i64::MIN;
     }
 
@@ -363,7 +363,7 @@ impl Retention {
         }
     }
 
-    /// What was not told yet.
+    /// Logs readings that were dropped and not logged yet.
     pub fn tell_rest(&mut self) {
         if self.untold > 0 {
             log::info("expired", &[("readings", &self.untold)]);
@@ -380,7 +380,7 @@ mod tests {
     use crate::reading::{Kind, Series, Value};
     use crate::store::{Start, Sync};
 
-    /// They come faster than the steps between them take readings away.
+    /// Commits that come faster than the steps between them drop readings.
     #[test]
     fn commits_that_may_not_fit_into_an_empty_file_do_not_make_it_grow_for_ever() {
         let name = format!("seawall-retention-{}", std::process::id());

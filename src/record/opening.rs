@@ -1,7 +1,7 @@
 //! The writer's start: from a path to a database that is open, recovered and fit to be recorded to.
 //!
-//! A -wal that is another database's is taken away before SQLite sees it, a damaged database is set aside, and
-//! what may pass is waited for. Each is logged.
+//! Removes another database's -wal before SQLite sees it, sets a damaged database aside, and retries after errors
+//! that may pass. Logs each.
 
 use crate::log;
 use crate::place::filesystem::free_bytes;
@@ -61,12 +61,12 @@ impl Writer {
                     self.exchange.bell.ring();
                     return Ok(db);
                 }
-                // Nothing was accepted yet, so that a signal need not wait for the file.
+                // No reading was accepted yet, so a signal need not wait for the file.
                 Err(e) if e.class() == Class::Retry && self.queue.stopping().is_none() => {
                     self.exchange.trouble(&e);
                     retry.wait(&self.queue, "open-waiting", &e);
                 }
-                // Once: a new file that is damaged too means a device that cannot be recorded to.
+                // Once: if the new file is damaged too, the device cannot be recorded to.
                 Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
                     self.set_aside(&e)?;
                     mark = None;
@@ -76,7 +76,7 @@ impl Writer {
         }
     }
 
-    /// Finds damage where readings will be dropped, so that the start may set the file aside, and logs what
+    /// Finds damage where readings will expire, so that the start can set the file aside. Logs what
     /// `--max-size` cannot do.
     fn prepare_expiry(&self, db: &mut Db) -> Result<(), Error> {
         let settings = &self.settings;
@@ -104,12 +104,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes a -wal away that is another database's, before SQLite replays it.
+    /// Removes another database's -wal before SQLite replays it.
     fn remove_foreign_wal(&self) -> Result<(), Error> {
         let set_aside_failed = |e: std::io::Error| {
             Error::foreign_wal(&self.path, &format!("it cannot be set aside: {e}"))
         };
-        // Where the look cannot be taken, SQLite's own calls tell better why.
+        // If this check fails, SQLite's own calls report the cause better.
         match foreign_wal::look(&self.path, store::is_seawall).unwrap_or(Treatment::Leave) {
             Treatment::Leave => {}
             Treatment::Remove => match std::fs::remove_file(wal_of(&self.path)) {
@@ -137,7 +137,7 @@ impl Writer {
         Ok(())
     }
 
-    /// From here on the next start can tell how far this run came.
+    /// Creates the mark, by which the next start sees how far this run came.
     pub(super) fn start_mark(&self, db: &Db) -> Option<Mark> {
         let newest_id = db.newest_id();
         let progress = mark::Progress {
@@ -151,7 +151,7 @@ impl Writer {
         mark.inspect_err(warn_of_mark).ok()
     }
 
-    /// Makes way for a new file, and takes its lock.
+    /// Renames the damaged file and locks the new one.
     fn set_aside(&self, damage: &Error) -> Result<(), Error> {
         log::error("database-damaged", &[("error", damage)]);
         let failed = |message: String| Error {
@@ -165,7 +165,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Says which databases were set aside and wait for somebody. Gives how many.
+    /// Logs which databases were set aside and are still there. Returns their number.
     fn tell_set_aside(&self) -> usize {
         let paths = set_aside::still_aside(&self.path);
         for path in &paths {

@@ -1,7 +1,7 @@
-//! What the writer tells the input thread: how far it is, and what it sends on to the streams.
+//! State and mail that the writer shares with the recorder's thread.
 //!
-//! `Progress` is looked at whenever somebody asks; `Mail` is emptied once. The bell rings after each commit and
-//! at each step, so that the input thread waits in its one `ppoll` for this too.
+//! `Progress` is state, read at any time. `Mail` is delivered once. The bell rings after each commit and
+//! at each step, so the recorder waits for both in its one `ppoll`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -11,56 +11,56 @@ use crate::store::Error;
 use crate::store::ack::{Ack, Resume};
 use crate::sys::Bell;
 
-/// What keeps the writer from committing, and since when.
+/// Error that keeps the writer from committing, and since when.
 pub struct Trouble {
     pub since: Instant,
     pub reason: String,
-    /// There is no room on the disk.
+    /// The disk is full.
     pub is_full: bool,
 }
 
-/// How far the writer is, and how it fares.
+/// State of the writer.
 #[derive(Default)]
 pub struct Progress {
     pub step: Step,
     pub device: String,
     pub run: i64,
-    /// Readings of this run in the file.
+    /// Readings committed by this run.
     pub committed: u64,
     /// Frames in the WAL that are still needed there.
     pub wal_frames: u32,
     pub page_bytes: u64,
     pub last_checkpoint: Option<Instant>,
     pub last_commit: Option<Instant>,
-    /// Since when the writer has been at the disk without coming back.
+    /// When the writer began the system call that it is in.
     pub busy_since: Option<Instant>,
     pub trouble: Option<Trouble>,
     /// Commits and checkpoints that failed.
     pub errors: u64,
     /// Device and inode of the database.
     pub file: Option<(u64, u64)>,
-    /// Databases that were set aside and are still there.
+    /// Databases that were set aside and still exist.
     pub set_aside: usize,
     pub free_bytes: Option<u64>,
     /// Readings that retention has dropped since the start.
     pub expired: u64,
-    /// For want of room or memory the file is not one file yet, though nothing is left in the WAL.
+    /// The file is still in WAL mode for want of room or memory, though the WAL is empty.
     pub kept_wal: bool,
 }
 
-/// What is to be delivered, each once.
+/// Messages to streams, and the error that ended the writer.
 #[derive(Default)]
 pub struct Mail {
     /// Newest ack of each stream, by stream.
     pub acks: Vec<Ack>,
-    /// For the streams that said hello.
+    /// For streams that named their client.
     pub resumes: Vec<Resume>,
-    /// Why the writer gave up.
+    /// Error that ended the writer.
     pub failure: Option<Error>,
 }
 
 impl Mail {
-    /// Acks are cumulative: a newer one of the same stream takes the place of the older.
+    /// Replaces an older ack of the same stream, since acks are cumulative.
     pub fn put_ack(&mut self, ack: Ack) {
         let stream = ack.stream();
         match self.acks.binary_search_by_key(&stream, Ack::stream) {
@@ -70,11 +70,11 @@ impl Mail {
     }
 }
 
-/// What both threads have of it. Where both locks are taken, that of the progress is first.
+/// Shared by both threads. Lock order: progress before mail.
 pub struct Exchange {
     progress: Mutex<Progress>,
     mail: Mutex<Mail>,
-    /// Rings when there is something that the input thread waits for.
+    /// Wakes the recorder.
     pub bell: Bell,
 }
 
@@ -95,17 +95,17 @@ impl Exchange {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The writer turns to the disk.
+    /// The writer begins to use the disk.
     pub fn busy(&self) {
         self.progress().busy_since = Some(Instant::now());
     }
 
-    /// It has come back.
+    /// The writer is done with the disk.
     pub fn idle(&self) {
         self.progress().busy_since = None;
     }
 
-    /// It has failed, and will try again.
+    /// A commit failed and will be retried.
     pub fn trouble(&self, error: &Error) {
         let mut progress = self.progress();
         progress.busy_since = None;

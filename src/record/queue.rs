@@ -1,7 +1,7 @@
 //! The one bounded queue between the thread that takes readings and the thread that commits them.
 //!
-//! It holds whole lines in order and gives all that waits to the writer at once, so that a line is never
-//! split over two commits. What the writer has in hand counts as held until it is committed.
+//! It holds whole lines in order and hands all of them to the writer at once, so a line is never
+//! split over two commits. Readings in the writer's hands count as held until they are committed.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ use crate::record::stop::Stop;
 
 /// Text of readings in memory, and names of series that are new in them; either can be as long as a line.
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
-/// A stream can wait, so no more is taken from it than keeps the writer busy: what is taken has to be
-/// committed before a stop is done.
+/// Upper bound on readings of streams, which can wait: enough to keep the writer busy, and few enough to be
+/// committed within a stop.
 const STREAM_ROWS_AHEAD: usize = 8192;
 
-/// Marks, names and hellos of connections that wait for a commit, those that are over included.
+/// Upper bound on marks, names and hellos that wait for a commit, those of closed connections included.
 const STREAMS_WAITING_MAX: usize = 4096;
 
 const _: () = assert!(TEXT_BYTES_MAX >= 2 * crate::reading::line::LINE_BYTES_MAX);
@@ -28,7 +28,7 @@ pub struct Policy {
     pub rows: usize,
 }
 
-/// When a batch is due that has `rows` rows, the first since `oldest`. None: never, there is nothing.
+/// When a batch of `rows` rows is due; `oldest` is the time of its first row. `None` for an empty batch.
 fn due(now: Instant, oldest: Option<Instant>, rows: usize, policy: Policy) -> Option<Instant> {
     let oldest = oldest?;
     if rows >= policy.rows {
@@ -48,11 +48,11 @@ fn is_awaited(batch: &Batch) -> bool {
 pub enum Order {
     /// The batch given to `next` was filled.
     Commit,
-    /// Somebody asked for a checkpoint.
+    /// SIGUSR1 came.
     Checkpoint,
     /// `wake` has passed.
     Woken,
-    /// Nothing waits any more, and nothing will come.
+    /// The queue is empty and closed.
     Finish,
 }
 
@@ -63,10 +63,10 @@ struct Inner {
     in_hand_rows: usize,
     in_hand_text: usize,
     room_wanted: bool,
-    /// The last order was not a commit, so that the next is one if it is due.
+    /// The last order was no commit, so a due commit is next.
     commit_is_next: bool,
     checkpoint_wanted: bool,
-    /// The process is to end. From here on all that waits is due.
+    /// Set when the process is to end; all pending readings are due from then on.
     stop: Option<Stop>,
     /// Nothing more will be pushed.
     is_closed: bool,
@@ -116,7 +116,7 @@ impl Queue {
         self.lock().pending.streams() < STREAMS_WAITING_MAX
     }
 
-    /// Readings that can be held at all.
+    /// Upper bound on readings held.
     pub fn rows_max(&self) -> usize {
         self.rows_max
     }
@@ -198,7 +198,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Waits for something to do. `batch` is empty and receives what is to be committed.
+    /// Waits for the next order. `batch` is empty and receives the readings to commit.
     pub fn next(&self, batch: &mut Batch, wake: Option<Instant>) -> Order {
         let mut inner = self.lock();
         loop {
@@ -209,7 +209,7 @@ impl Queue {
             let due = due(now, inner.oldest, rows, self.policy);
             let is_urgent = is_stopping || inner.room_wanted || is_awaited(&inner.pending);
             let is_due = due.is_some_and(|due| due <= now || is_urgent);
-            // In turn: neither keeps the other waiting, however often it comes.
+            // Commits and checkpoints take turns, so neither starves.
             if !is_due || !inner.commit_is_next {
                 let wanted = std::mem::take(&mut inner.checkpoint_wanted);
                 let woken = wake.is_some_and(|wake| wake <= now);
@@ -258,7 +258,7 @@ impl Queue {
         inner.room_wanted = false;
     }
 
-    /// Waits before another try; a stop shortens it.
+    /// Waits before a retry; a stop shortens the wait.
     pub fn pause(&self, wait: Duration) {
         let inner = self.lock();
         if inner.stop.is_none() {
@@ -273,7 +273,7 @@ impl Queue {
     }
 }
 
-/// How often a failed commit is tried again while the deadline of a stop runs.
+/// Interval between retries of a failed commit during a stop.
 const RETRY_WHILE_STOPPING: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

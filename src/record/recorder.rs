@@ -221,11 +221,11 @@ impl Recorder {
         self.sockets.close(move || exchange.bell.ring());
     }
 
-    /// Hands on the writer's acks. Returns the exit status when there is nothing left to wait for.
+    /// Passes the writer's acks to the streams. Returns the exit status when there is nothing left to wait for.
     fn hear_writer(&mut self) -> Option<Status> {
         self.exchange.bell.silence();
         let (step, failure) = {
-            // The step and the mail of one moment: what was sent before a step is here with it.
+            // Both under one lock, so that mail which was sent before a step arrives with it.
             let progress = self.exchange.progress();
             let mut mail = self.exchange.mail();
             for ack in mail.acks.drain(..) {
@@ -317,7 +317,7 @@ impl Recorder {
         }
     }
 
-    /// Notes where the system clock was set: readings are taken as they come, whatever it says.
+    /// Records steps of the system clock. Readings keep their times.
     fn watch_clock(&mut self) {
         if let Some(step_ns) = sys::clock_offset_ns().and_then(|offset| self.clock.look(offset)) {
             self.staging.clock_step(step_ns);
@@ -386,7 +386,7 @@ impl Recorder {
         }
     }
 
-    /// When to go on without anything having come.
+    /// When the next turn is due if nothing arrives.
     fn next_turn(&self, now: Instant) -> Option<Instant> {
         let is_recording = self.phase == Phase::Recording;
         let stop = self.queue.stopping().and_then(|stop| stop.next_look(now));

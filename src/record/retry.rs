@@ -1,6 +1,6 @@
-//! The writer's patience: with a reader who pins the WAL, with a WAL that grows, with a disk that says no.
+//! Waiting of the writer: for a reader that pins the WAL, for the WAL to grow, for a disk that fails.
 //!
-//! Each says when to act or try again, and tells of it now and then.
+//! Each decides when to act or retry, and logs that now and then.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use crate::store::{self, Checkpoint, Error};
 
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_millis(500);
-/// A WAL that a reader pins is told of again this often.
+/// Interval between log lines about a pinned WAL.
 const PINNED_TOLD: Duration = Duration::from_secs(60);
-/// A failed commit that is being retried is told again this often.
+/// Interval between log lines about a failing commit.
 const RETRY_TOLD: Duration = Duration::from_secs(10);
 
-/// A reader that keeps the WAL from being copied and started again: the recording goes on, the WAL grows.
+/// A reader that keeps the WAL from being reset. Recording goes on and the WAL grows.
 #[derive(Default)]
 pub struct Pin {
     since: Option<Instant>,
@@ -51,8 +51,8 @@ impl Pin {
     }
 }
 
-/// When the WAL has grown by so many frames that it is time to copy them. Counted from the last attempt,
-/// so that a reader who pins the WAL does not make every commit try again.
+/// Growth of the WAL after which it is copied. Counted from the last attempt,
+/// so that a reader which pins the WAL does not make every commit try again.
 pub struct Threshold {
     frames: u32,
     last: u32,
@@ -63,7 +63,7 @@ impl Threshold {
         Threshold { frames, last: 0 }
     }
 
-    /// Whether a WAL of `frames` frames wants a checkpoint now; counts on from there if so.
+    /// Whether a WAL of `frames` frames is due for a checkpoint. Counts from there if so.
     pub fn reached(&mut self, frames: u32) -> bool {
         if frames < self.last {
             // The WAL has started again from its beginning.
@@ -77,7 +77,7 @@ impl Threshold {
     }
 }
 
-/// Waits between tries, longer each time, and tells of it now and then.
+/// Waits between retries, longer each time, and logs that now and then.
 pub struct Retry {
     wait: Duration,
     began: Instant,

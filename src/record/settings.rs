@@ -1,4 +1,4 @@
-//! What a recording is asked to do, as typed values. The command line fills it; nothing here is read or checked.
+//! Settings of a recording, as typed values. The command line fills and checks them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub struct Settings {
     pub commit_rows: usize,
     pub queue_rows: usize,
     pub synchronous: Synchronous,
-    /// `None`: another tool makes the checkpoints.
+    /// `None`: no periodic checkpoints.
     pub checkpoint_interval: Option<Duration>,
     pub checkpoint_mode: CheckpointMode,
     /// In pages of the WAL; 0 is off.
@@ -26,7 +26,7 @@ pub struct Settings {
     pub stop_timeout: Duration,
     /// `None`: readings are kept however old they are.
     pub retain: Option<Duration>,
-    /// Of the database and its -wal.
+    /// Upper bound on the database and its -wal together.
     pub max_size_bytes: Option<u64>,
     pub min_free_bytes: u64,
     pub on_damage: OnDamage,
@@ -35,7 +35,7 @@ pub struct Settings {
 }
 
 words!(
-    /// Which commits are synced to the disk: those that somebody waits to have acknowledged, none (the next
+    /// Which commits are synced to the disk: those whose readings are to be acknowledged, none (the next
     /// checkpoint syncs them), or every one.
     Synchronous: Auto = "auto", Normal = "normal", Full = "full"
 );

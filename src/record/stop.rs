@@ -1,18 +1,18 @@
 //! Stopping: its steps and its one deadline.
 //!
-//! The steps are left only when done: the input thread drains what it has read, the writer commits, ends
-//! the run, checkpoints, closes. Whatever hangs, the input thread leaves at the deadline and says how far
-//! it came; being killed at any point loses nothing that was committed. Pure.
+//! Each step ends only when it is done: the recorder drains what it has read, the writer commits, ends
+//! the run, checkpoints, closes. Whatever hangs, the recorder exits at the deadline and reports how far
+//! the writer came. A kill at any point loses nothing that was committed. Pure.
 
 use std::time::{Duration, Instant};
 
 use crate::sys::Signal;
 
-/// Kept back from `--stop-timeout` for the last acks, the last line and the exit itself: a third for each.
+/// Part of `--stop-timeout` kept for the last acks, the last line and the exit: a third for each.
 const RESERVE: Duration = Duration::from_millis(100);
 
 /// timeout(1), and a terminal's Ctrl-C through some wrappers, deliver one signal twice within microseconds.
-/// A stop that is done within this time is done either way.
+/// Within this time a second signal counts as the first.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub struct Stop {
     pub reason: Reason,
     pub began: Instant,
     timeout: Duration,
-    /// The process has left by then. None at the end of input: nobody is about to kill the process, so
-    /// that a lock or a full disk is waited out as at any other time.
+    /// When the process exits at the latest. `None` at the end of input: no supervisor is about to kill it, so
+    /// a lock or a full disk is waited out as at any other time.
     deadline: Option<Instant>,
     first_signal: Option<Instant>,
     hurried_end: Option<Instant>,
@@ -75,12 +75,12 @@ impl Stop {
         RESERVE.min(self.timeout / 5)
     }
 
-    /// What an output that is full may be waited for at the end.
+    /// Upper bound on the wait for a full output at the end.
     pub fn last_wait(&self) -> Duration {
         self.reserve() / 3
     }
 
-    /// How long the checkpoint may wait for a reader: half of what is left, so that there is time to copy
+    /// Upper bound on the checkpoint's wait for a reader: half of the time left, so that there is time to copy
     /// and close whatever comes.
     pub fn patience(&self, now: Instant) -> Duration {
         match self.deadline {
@@ -89,11 +89,11 @@ impl Stop {
         }
     }
 
-    /// Whether the process leaves now though the writer, which is at `step`, is not done.
+    /// Whether the process exits now although the writer, which is at `step`, is not done.
     pub fn is_over(&self, step: Step, now: Instant) -> bool {
         let passed = |end: Option<Instant>| end.is_some_and(|end| now >= end);
-        // Before the file is open nothing was accepted; closing is too short to be cut off, and what may be
-        // left after it is not the file's.
+        // Before the file is open no reading was accepted. Closing is too short to be cut off, and what may be
+        // left after it is not in the file.
         let may_be_dropped = matches!(step, Step::Open | Step::Checkpoint | Step::Closed);
         passed(self.deadline) || (passed(self.hurried_end) && may_be_dropped)
     }
@@ -113,7 +113,7 @@ impl Stop {
     }
 }
 
-/// How far the writer is. In order.
+/// Progress of the writer, in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// Opening and recovering the file.

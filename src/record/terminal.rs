@@ -61,7 +61,7 @@ struct Status {
 }
 
 impl Status {
-    /// The line, cut to the terminal's width: one that wrapped could not be drawn over.
+    /// The line, cut to the terminal's width: a wrapped line could not be overwritten.
     fn line(&self, columns: usize) -> String {
         let checkpoint = match self.checkpoint_age {
             Some(age) => format!("{} s ago", age.as_secs()),
@@ -83,7 +83,7 @@ impl Status {
     }
 }
 
-/// How far a copy is, cut to the terminal's width.
+/// Progress of a copy, cut to the terminal's width.
 pub fn progress(done: u64, all: u64, took: Duration, columns: usize) -> String {
     let rate = done as f64 / took.as_secs_f64().max(0.001);
     let left_s = all.saturating_sub(done) as f64 / rate.max(1.0);
@@ -98,7 +98,7 @@ pub fn progress(done: u64, all: u64, took: Duration, columns: usize) -> String {
     line
 }
 
-/// Readings a second over the last few looks.
+/// Readings a second over the last seconds.
 #[derive(Debug)]
 struct Rate {
     at: Instant,
@@ -107,7 +107,7 @@ struct Rate {
 }
 
 impl Rate {
-    /// Commits come in steps, so that the rate is taken over at least this long.
+    /// Commits come in steps, so the rate is an average over at least this time.
     const OVER: Duration = Duration::from_secs(2);
 
     fn new(now: Instant) -> Self {

@@ -1,7 +1,7 @@
 //! The writer: the thread that owns the database, from opening to closing it.
 //!
-//! It commits what the queue gives, checkpoints, and tells the input thread how far it is. An error that
-//! may pass is waited out with the batch in hand; after any other nothing is committed or synced again.
+//! Commits batches of the queue, checkpoints, and reports its progress to the recorder. Retries after an error
+//! that may pass, with the batch in hand; after any other error it commits and syncs nothing more.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use crate::record::settings::{Settings, Synchronous};
 use crate::store::ack::{Ack, Resume};
 use crate::store::{self, Checkpoint, Class, Committed, Db, Error, Start, Sync};
 
-/// How often an idle writer looks whether its files are still there.
+/// Interval at which an idle writer checks that its files are still there.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 pub struct Writer {
@@ -33,12 +33,12 @@ pub struct Writer {
     pub start: Start,
     pub queue: Arc<Queue>,
     pub exchange: Arc<Exchange>,
-    /// The time of day, by which readings are old.
+    /// System clock, by which readings expire.
     pub clock_ns: Box<dyn Fn() -> i64 + Send>,
     pub lock: RefCell<Lock>,
 }
 
-/// What is looked after between commits.
+/// Work between commits.
 struct Tending {
     threshold: Threshold,
     pin: Pin,
@@ -49,8 +49,8 @@ impl Writer {
     /// The whole life of the thread.
     pub fn run(self) {
         let end = self.open().and_then(|mut db| {
-            // After an error `db` is only dropped: that syncs nothing, so that a sync that failed is not
-            // tried again.
+            // After an error `db` is only dropped, which syncs nothing: a sync that failed is not
+            // retried.
             let mut mark = self.start_mark(&db);
             self.record(&mut db, &mut mark)?;
             let wal_frames = self.finish(&mut db)?;
@@ -62,7 +62,7 @@ impl Writer {
         self.exchange.bell.ring();
     }
 
-    /// Looks at what the status tells of the disk.
+    /// Updates what `status` reports of the disk.
     fn look_around(&self) {
         let free_bytes = free_bytes(&self.path);
         let was_set_aside = self.exchange.progress().set_aside;
@@ -107,7 +107,7 @@ impl Writer {
             match order {
                 Order::Commit => {
                     let committed = self.commit(db, &batch, &mut tending)?;
-                    // Before anybody is told of the commit.
+                    // Before the commit is acknowledged.
                     identity
                         .missing()
                         .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
@@ -144,7 +144,7 @@ impl Writer {
         }
     }
 
-    /// Frames by which the WAL grows before it is copied.
+    /// Growth of the WAL after which it is copied.
     fn checkpoint_frames(&self, page_bytes: u64) -> u32 {
         let frames = self.settings.wal_autocheckpoint;
         match SizeLimit::of(&self.settings, page_bytes) {
@@ -153,8 +153,8 @@ impl Writer {
         }
     }
 
-    /// After a commit and while there is none: takes a step of retention and copies the WAL if it has
-    /// grown. Gives whether there are more steps to take.
+    /// After a commit and while idle: takes a step of retention, and copies the WAL if it has
+    /// grown. Returns whether there are more steps.
     fn tend(&self, db: &mut Db, tending: &mut Tending) -> Result<bool, Error> {
         let more = tending.retention.step(db, (self.clock_ns)())?;
         self.tell_expired(db, tending);
@@ -185,7 +185,7 @@ impl Writer {
         }
     }
 
-    /// Notes a commit in the mark. A mark that cannot be written any more is given up.
+    /// Writes a commit to the mark. After an error the mark is given up.
     fn advance(&self, mark: &mut Option<Mark>, db: &Db, batch: &Batch) {
         if !batch.has_data() {
             // No transaction, and so no sync of those before it.
@@ -200,7 +200,7 @@ impl Writer {
         }
     }
 
-    /// Commits the batch, however long that takes.
+    /// Commits the batch; retries for as long as it takes.
     fn commit(
         &self,
         db: &mut Db,
@@ -229,18 +229,18 @@ impl Writer {
         }
     }
 
-    /// Keeps `--max-size` where a commit met it. Returns whether it is worth another try at once.
+    /// Makes room where a commit met `--max-size`. Returns whether to retry at once.
     fn make_room(&self, db: &mut Db, batch: &Batch, tending: &mut Tending) -> Result<bool, Error> {
         let made = tending.retention.make_room(db, batch);
         self.tell_expired(db, tending);
         match made {
-            // The commit itself waits for what is in the way.
+            // The commit itself waits that error out.
             Err(e) if e.class() == Class::Retry => Ok(false),
             other => other,
         }
     }
 
-    /// An error when the disk is as full as `--min-free` lets it be. What is kept is for the last commit.
+    /// An error when less than `--min-free` is free. The last commit may use that too.
     fn leave_room(&self) -> Result<(), Error> {
         let keep_free_bytes = if self.queue.stopping().is_some() {
             0
@@ -250,7 +250,7 @@ impl Writer {
         store::look_for_room(&self.path, keep_free_bytes)
     }
 
-    /// Tells of a commit, and empties the batch.
+    /// Logs and acknowledges a commit, and empties the batch.
     fn settle(&self, db: &Db, batch: &mut Batch, committed: &Committed) {
         log::debug(
             "commit",
@@ -268,12 +268,12 @@ impl Writer {
         let mut mail = self.exchange.mail();
         Ack::all(committed).for_each(|ack| mail.put_ack(ack));
         mail.resumes.extend(Resume::all(committed));
-        // Under the lock of the progress, so that a batch is never both committed and held.
+        // Under the lock of the progress, so that no batch counts as both committed and held.
         self.queue.done();
         self.exchange.bell.ring();
     }
 
-    /// One checkpoint, told in the log. One that could not be made is told and made again at its time.
+    /// Checkpoints and logs it. A failure is logged; the next checkpoint comes at its time.
     fn checkpoint(
         &self,
         db: &mut Db,

@@ -1,8 +1,8 @@
-//! One connection: what it opens with, the lines that come of it, and what it is answered.
+//! One connection: its first line, its readings, and its answers.
 //!
-//! A connection that gives a name is not read before the writer has told how far that name has come. It is
-//! over when its input has ended and the last ack is written, or when it is refused with one line that says
-//! why.
+//! A connection that names its client is not read before the writer has looked up the lines of that client. It is
+//! over when its input has ended and the last ack is written, or when it is refused with one line that gives
+//! the reason.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -16,12 +16,12 @@ use crate::source::answers::Answers;
 use crate::store::ack::{Ack, Resume};
 use crate::sys;
 
-/// Bytes of a client's name.
+/// Upper bound on a client's name.
 pub const NAME_BYTES_MAX: usize = 128;
-/// How long a client that has ended its input may leave its last ack unread.
+/// Upper bound on the wait for a client to read its last ack.
 const LAST_ACK_WAIT: Duration = Duration::from_secs(60);
-/// Read and thrown away before a close, because unread input would reset the connection and could take the
-/// last answer with it.
+/// Reads discarded before a close, because unread input would reset the connection and could lose the
+/// last answer.
 const DRAIN_READS_MAX: usize = 16;
 
 const HELLO: &[u8] = b"# client ";
@@ -30,7 +30,7 @@ const SPEAKS: &str = "this port speaks InfluxDB line protocol over a plain strea
 const TORN: &str = "the input ended inside a quoted string of several lines: from its first line on \
     nothing is settled";
 
-/// What the first line of a connection turns out to be.
+/// Kind of a connection's first line.
 #[derive(Debug, PartialEq, Eq)]
 enum Opening<'a> {
     /// Not whole yet.
@@ -81,21 +81,21 @@ fn client_name(name: &[u8]) -> Option<&str> {
     (fits && name.chars().all(is_good)).then_some(name)
 }
 
-/// A request line: three words, of which the last would be the timestamp, and is none.
+/// A request line: its last word would be the timestamp, and is `HTTP/…`.
 fn is_http(line: &[u8]) -> bool {
     let version = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
     version.starts_with(b"HTTP/") && line.first().is_some_and(u8::is_ascii_uppercase)
 }
 
-/// What came of a client's turn.
+/// Result of a client's turn.
 #[derive(Debug)]
 pub enum Turn {
     Done,
     /// The next line waits for room in the queue.
     NoRoom,
-    /// It gave its name.
+    /// It named its client.
     Hello(Hello),
-    /// It does not speak what is spoken here, and was told.
+    /// It speaks another protocol and was refused.
     Refused(String),
 }
 
@@ -104,19 +104,19 @@ pub struct Client {
     socket: OwnedFd,
     stream: Stream,
     pub answers: Answers,
-    /// Shared, so that a turn has it beside the client and allocates nothing.
+    /// Shared, so that a turn can borrow the client and allocate nothing.
     pub peer: Rc<str>,
-    /// Of the listener that it came by.
+    /// Index of the listener that accepted it.
     pub source: usize,
     arrived_ns: i64,
-    /// Its last line, or its connection.
+    /// Time of the last read, or of the connection.
     active: Instant,
     /// Lines that were read may wait for room in the queue.
     is_blocked: bool,
     /// The kernel says that there is something to read.
     pub is_ready: bool,
     name: Option<Arc<str>>,
-    /// The name is given and not yet answered.
+    /// Named its client and was not answered yet.
     awaits_resume: bool,
     is_over: bool,
     ended: Option<Instant>,
@@ -168,23 +168,23 @@ impl Client {
         self.is_blocked && !self.is_over
     }
 
-    /// Since when nothing came of it and nothing is due to it; `None` while something is.
+    /// Time of the last read, if no answer is due and no unfinished line is held.
     pub fn idle_since(&self) -> Option<Instant> {
         let is_settled = self.answers.settled() >= self.stream.marked() && !self.answers.is_ready();
         (self.is_open() && is_settled && self.held_bytes() == 0).then_some(self.active)
     }
 
-    /// It has said its name and was not told yet how far it has come.
+    /// It named its client and waits for `resume`.
     pub fn awaits_resume(&self) -> bool {
         self.awaits_resume && !self.is_over
     }
 
-    /// A turn would move it on.
+    /// It has input or lines to take.
     pub fn wants_turn(&self) -> bool {
         !self.is_over && (self.is_blocked || self.is_ready)
     }
 
-    /// More of its input would be taken.
+    /// It may be read.
     pub fn is_open(&self) -> bool {
         let waits = self.awaits_resume || self.is_blocked;
         !self.is_over && !self.stream.ended() && !waits
@@ -198,7 +198,7 @@ impl Client {
         self.stream.ended()
     }
 
-    /// Reads once into `memory` if `read` says so, and moves whole lines on.
+    /// Reads once into `memory` if it is ready, and takes whole lines.
     pub fn turn(
         &mut self,
         memory: &mut Vec<u8>,
@@ -223,7 +223,7 @@ impl Client {
         match read {
             Ok(()) => self.active = now,
             Err(e) if sys::is_passing(&e) => {}
-            // A reset: what came before it is whole lines as any other.
+            // A reset: whole lines before it count as any other.
             Err(_) => {
                 self.stream.end();
                 self.answers.close();
@@ -278,26 +278,26 @@ impl Client {
         self.answers.put(ack);
     }
 
-    /// The writer has told how far the client has come.
+    /// Sends `resume`, with the lines that the writer looked up.
     pub fn resume(&mut self, resume: Resume) {
         if let Some(name) = self.name.clone()
             && std::mem::take(&mut self.awaits_resume)
         {
             self.stream.resume(name, resume.lines());
             self.answers.resume(resume);
-            // Lines may have come behind the name already.
+            // Lines may be held already behind the name.
             self.is_blocked = true;
         }
     }
 
-    /// Says why, and ends.
+    /// Sends the reason, and closes.
     pub fn refuse(&mut self, line: u64, reason: &str) {
         self.answers.say(line, reason);
         self.flush();
         self.close();
     }
 
-    /// Writes what can be told. Over when nothing more will be.
+    /// Writes answers, as far as the socket takes them.
     pub fn flush(&mut self) {
         if self.is_over {
             return;
@@ -323,16 +323,16 @@ impl Client {
         self.is_over
     }
 
-    /// When the last ack is no longer waited for.
+    /// When to close although the last ack was not read.
     pub fn gives_up(&self) -> Option<Instant> {
         let is_due = self.answers.is_ready() && !self.is_over;
         self.ended.filter(|_| is_due).map(|at| at + LAST_ACK_WAIT)
     }
 
-    /// The end of the connection: what was written is delivered, whatever was not read.
+    /// Closes the connection; what was written is delivered.
     pub fn close(&mut self) {
         self.is_over = true;
-        // Not when it is taken off the list: a thousand may be closed in one turn.
+        // Now and not on drop: a thousand may be closed in one turn.
         self.stream.forget();
         sys::end_writing(self.fd());
         let mut discarded = [0; 4096];

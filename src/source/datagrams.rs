@@ -1,5 +1,5 @@
-//! Datagrams: each is whole lines by itself. They cannot wait, so that what finds no room is dropped and
-//! counted; so is what the kernel had no room for, as far as it tells.
+//! Datagrams: each holds whole lines. They cannot wait: readings without room are dropped and
+//! counted, and so are datagrams that the kernel dropped.
 
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, RawFd};
@@ -11,9 +11,9 @@ use crate::source::listener;
 use crate::source::spec::Port;
 use crate::sys::{self, Clock};
 
-/// Taken in one turn, so that a flood leaves the others their turn.
+/// Upper bound in one turn, so that a flood does not starve other sources.
 const PER_TURN: usize = 128;
-/// Taken at a stop: what the kernel holds by then, and no more of a flood that goes on.
+/// Upper bound at a stop: enough for what the kernel holds, and the end of a flood.
 const AT_STOP: usize = 16 * 1024;
 
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Datagrams {
     precision: Precision,
     socket: UdpSocket,
     pub is_ready: bool,
-    /// That the kernel told of so far; its number goes round.
+    /// The kernel's drop counter at the last look; it wraps.
     kernel_drops: u32,
 }
 
@@ -44,8 +44,8 @@ impl Datagrams {
         self.socket.as_raw_fd()
     }
 
-    /// Takes what has come; at a stop all that came before it. `memory` is lent; rejected lines are told by
-    /// their number in the datagram.
+    /// Takes received datagrams; at a stop all that came before it. Reads into `memory`. Rejected lines have
+    /// their number within the datagram.
     pub fn turn(
         &mut self,
         is_last: bool,
@@ -69,7 +69,7 @@ impl Datagrams {
                 stream.take(to, now_ns, reject);
             }
             stream.give_back(memory);
-            // An error of an earlier send is none of ours, and there is nothing to read.
+            // Nothing to read, or an error of no concern here.
             if read.is_err() {
                 break;
             }

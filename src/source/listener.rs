@@ -1,7 +1,7 @@
 //! Listening: sockets are bound before the database is opened, and guarded.
 //!
-//! A unix socket never has wider permissions than it is to have. One that is in the way is replaced only if
-//! nobody listens on it, and nothing but a socket is ever removed; at the end our own is, and no other.
+//! A unix socket never has wider permissions than asked for. An existing socket is replaced only if
+//! nobody listens on it; nothing but a socket is removed, and at the end only our own.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,21 +19,21 @@ use crate::reading::line::Precision;
 use crate::source::spec::Port;
 use crate::sys;
 
-/// What `udp:` asks the kernel to hold for it, so that a burst is not lost while the disk is slow.
+/// Receive buffer of `udp:`, so that a burst is not lost while the disk is slow.
 pub const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Another that starts has the folder's lock for as long as it takes to look and to bind.
+/// Upper bound on the wait for another start, which holds the folder's lock while it checks and binds.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_AGAIN: Duration = Duration::from_millis(5);
 /// How often a look-up of a name looks for a signal.
 const LOOK_UP_AGAIN: Duration = Duration::from_millis(20);
 
-/// A socket that gives connections.
+/// A socket that accepts connections.
 #[derive(Debug)]
 pub struct Listener {
-    /// As the user wrote it, without its keys.
+    /// The source as the user wrote it, without its keys.
     pub name: String,
-    /// Where it really listens.
+    /// The address it is bound to.
     pub address: String,
     pub precision: Precision,
     /// Somebody connected.
@@ -57,7 +57,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// If it is still ours.
+    /// Removes the file if it is still ours.
     pub fn remove(self) {
         if inode(&self.path).is_ok_and(|found| found == self.inode) {
             let _ = fs::remove_file(&self.path);
@@ -107,13 +107,13 @@ impl Listener {
         }
     }
 
-    /// Nobody is accepted from here on. Gives the file that is to be removed.
+    /// Stops accepting. Returns the file to remove.
     pub fn close(&mut self) -> Option<SocketFile> {
         self.socket = Socket::Closed;
         self.file.take()
     }
 
-    /// The next connection, which never blocks, and who it is.
+    /// Accepts the next connection, non-blocking, and names its peer.
     pub fn accept(&self) -> io::Result<(OwnedFd, String)> {
         match &self.socket {
             Socket::Unix(listener) => {
@@ -126,7 +126,7 @@ impl Listener {
             Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept()?;
                 stream.set_nonblocking(true)?;
-                // An ack is a few bytes that somebody waits for.
+                // A client waits for each ack, which is a few bytes.
                 stream.set_nodelay(true)?;
                 sys::keep_alive(stream.as_raw_fd())?;
                 Ok((stream.into(), address.to_string()))
@@ -142,7 +142,7 @@ impl Drop for Listener {
     }
 }
 
-/// A socket for datagrams, and where it really listens.
+/// A socket for datagrams, and the address it is bound to.
 pub fn bind_udp(port: &Port) -> Result<(UdpSocket, SocketAddr), String> {
     let bound = resolve(port).and_then(|address| {
         let socket = UdpSocket::bind(address)?;
@@ -179,7 +179,7 @@ fn resolve(port: &Port) -> io::Result<SocketAddr> {
 }
 
 fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, String> {
-    // Two that start at once must not both find the same stale socket and remove each other's.
+    // Two starts at once must not both find one stale socket and remove each other's.
     let folder = place::paths::folder_of(path);
     let folder = File::open(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let patience = Instant::now() + LOCK_PATIENCE;
@@ -194,7 +194,7 @@ fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, String> {
     let bound = UnixListener::bind(path);
     sys::set_umask(umask);
     let listener = bound.map_err(|e| e.to_string())?;
-    // The mask can only take away; and some filesystems have ideas of their own.
+    // A mask only removes permissions, and some filesystems ignore it.
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|e| e.to_string())?;
     listener.set_nonblocking(true).map_err(|e| e.to_string())?;
     Ok(listener)

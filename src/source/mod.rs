@@ -1,5 +1,5 @@
-//! Where readings come from. Those that are sampled keep their own time; `stdin` and the clients of sockets
-//! are streams, which wait while there is no room; datagrams can do neither.
+//! Sources of readings. `sim` and `sysfs` are sampled by our clock; `stdin` and clients of sockets
+//! are streams, which wait for room; datagrams can do neither.
 
 pub mod answers;
 pub mod client;

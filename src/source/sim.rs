@@ -1,4 +1,4 @@
-//! Simulated sensors: temperatures that wander, each sampled at its rate. Takes the time as an argument.
+//! Simulated sensors: temperatures that drift, each sampled at its rate. Takes the time as an argument.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use crate::reading::series;
 use crate::source::spec::{Rate, SimSpec};
 
 pub const FIELD: &str = "temperature_c";
-/// A sampler that was held up for longer than this (a paused container, a suspended machine) goes on
-/// from now, and says how many samples it missed.
+/// After a pause longer than this (a paused container, a suspended machine) the sampler continues
+/// from now and reports how many samples it missed.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
-/// At rate `max`, readings that share one look at the clock.
+/// At rate `max`, readings that share one timestamp.
 const CHUNK_ROWS: usize = 256;
 const NS_PER_S: f64 = 1e9;
 
@@ -18,14 +18,14 @@ pub struct Sim {
     names: Vec<String>,
     values: Vec<f64>,
     rng: fastrand::Rng,
-    /// Between two samples of one sensor; none at rate `max`.
+    /// Interval between two samples of one sensor; `None` at rate `max`.
     period_ns: Option<f64>,
     began: Instant,
     /// Rounds through all sensors since `began`.
     round: u64,
-    /// The sensor whose turn it is at rate `max`.
+    /// Index of the next sensor at rate `max`.
     turn: usize,
-    /// Readings still to come; none if it never ends.
+    /// Readings left; `None` without end.
     left: Option<u64>,
 }
 
@@ -62,12 +62,12 @@ impl Sim {
         self.began + Duration::from_nanos(ns as u64)
     }
 
-    /// When the next samples are to be taken; none at rate `max`, and at the end.
+    /// When the next samples are due; `None` at rate `max`, and at the end.
     pub fn next(&self) -> Option<Instant> {
         (!self.ended() && !self.is_unpaced()).then(|| self.at(self.round))
     }
 
-    /// Skips what cannot be caught up with at `now`. Gives the readings missed.
+    /// Skips samples that are too late to catch up with. Returns their number.
     pub fn skip_missed(&mut self, now: Instant) -> u64 {
         let Some(period_ns) = self.period_ns else {
             return 0;
@@ -81,8 +81,8 @@ impl Sim {
         rounds * self.names.len() as u64
     }
 
-    /// Takes the samples that are due at `now`, which on the wall is `now_ns`. Each carries the time at
-    /// which it was to be taken.
+    /// Takes the samples that are due at `now`, which is `now_ns` by the system clock. Each has the time at
+    /// which it was due.
     pub fn sample(&mut self, now: Instant, now_ns: i64, emit: &mut dyn FnMut(i64, &str, f64)) {
         while let Some(due) = self.next()
             && due <= now

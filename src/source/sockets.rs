@@ -1,8 +1,8 @@
-//! All sockets of a recorder: who listens, who is connected, whose turn it is. No thread but the input
-//! thread's, which waits for all of them in its one `ppoll`, and one at the end that removes the files.
+//! All sockets of a recorder: listeners, connections, whose turn it is. Runs in the recorder's
+//! thread, which waits for all of them in its one `ppoll`; a thread at the end removes the files.
 //!
-//! One connection is read at a time, into memory that they share, and none while another waits for room: so
-//! a thousand connections hold little more than what they have left unfinished. Called by the recorder.
+//! Connections are read one at a time into shared memory, and none while another waits for room, so that
+//! a thousand connections hold little more than their unfinished lines.
 
 use std::fmt::Display;
 use std::io;
@@ -21,46 +21,46 @@ use crate::sys::{self, Watch};
 
 /// Connections at one time, over all sockets.
 pub const CONNECTIONS_MAX: usize = 1024;
-/// When all places are taken, a new connection gets the place of the one that is idle longest, and at least this
-/// long.
+/// When all places are taken, a new connection replaces the one that is idle longest, and for at least this
+/// time.
 pub const IDLE_MIN: Duration = Duration::from_secs(10);
-/// Lines that are not whole yet, in all; who holds most has to go when there is more.
+/// Upper bound on unfinished lines of all connections; beyond it the largest holder is closed.
 pub const HELD_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Descriptors for the files, the sockets that listen and whatever the libraries need.
+/// Descriptors reserved for files, listeners and libraries.
 const DESCRIPTORS_BESIDE: u64 = 64;
-/// Taken from one socket in a turn.
+/// Upper bound on connections accepted from one socket in a turn.
 const ACCEPTS_PER_TURN: usize = 64;
-/// After the system had no descriptor or memory for a connection.
+/// Pause after the system had no descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// How often the kernel is asked what it dropped.
+/// Interval at which the kernel's drop counters are read.
 const DROPS_PERIOD: Duration = Duration::from_secs(1);
 
-/// The first socket's stream; stdin's is before it.
+/// Stream number of the first connection; stdin has the one before.
 const FIRST_STREAM: u64 = 1;
 
 #[derive(Debug)]
 pub struct Sockets {
     listeners: Vec<Listener>,
     datagrams: Vec<Datagrams>,
-    /// In the order in which they came, which is that of their numbers.
+    /// By stream number, which is the order of arrival.
     clients: Vec<Client>,
     next_stream: u64,
     connections_max: usize,
-    /// Whose turn it is first.
+    /// Index of the client whose turn is first.
     turn: usize,
-    /// What is read into, by one after the other.
+    /// Read buffer, shared by all.
     memory: Vec<u8>,
-    /// Which socket each descriptor of the last wait belongs to.
+    /// Owner of each descriptor of the last wait.
     watched: Vec<Watched>,
     accept_again: Option<Instant>,
-    /// When to ask the kernel what it dropped. Where no datagram comes it drops none, and nobody is woken.
+    /// When to read the kernel's drop counters; `None` while no datagram comes, so that nothing wakes.
     next_drops: Option<Instant>,
     told: Told,
     removal: Option<Removal>,
 }
 
-/// The sockets' files are being removed, by a thread that nobody waits for longer than the stop may take:
-/// their folder may be on a disk that stalls. Nothing is ever sent; it ends with the thread.
+/// Removal of the sockets' files, in a thread that is waited for no longer than the stop may take:
+/// their folder may be on a disk that stalls. The channel closes when the thread ends.
 #[derive(Debug)]
 struct Removal(Receiver<()>);
 
@@ -78,7 +78,7 @@ enum Watched {
 }
 
 impl Sockets {
-    /// Binds what the specs name. Nothing is accepted yet.
+    /// Binds the sockets of the specs. Accepts nothing yet.
     pub fn bind(specs: &[SourceSpec]) -> Result<Self, String> {
         let mut sockets = Sockets {
             listeners: Vec::new(),
@@ -113,7 +113,7 @@ impl Sockets {
             }
         }
         if !sockets.listeners.is_empty() {
-            // So that one too many can be accepted, and told why it is refused.
+            // One more than the limit can be accepted, to be refused with a reason.
             let wanted = CONNECTIONS_MAX as u64 + DESCRIPTORS_BESIDE;
             let allowed = sys::allow_descriptors(wanted).unwrap_or(wanted);
             let for_clients = allowed.saturating_sub(DESCRIPTORS_BESIDE).max(1);
@@ -122,7 +122,7 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// Says where they listen; where the system chose the port, nothing else tells.
+    /// Logs the addresses, with ports that the system chose.
     pub fn announce(&self) {
         let say = |source: &dyn Display, address: &dyn Display| {
             log::info("listening", &[("source", source), ("address", address)]);
@@ -135,12 +135,12 @@ impl Sockets {
         self.sources() == 0
     }
 
-    /// Sources of `--source` that are here.
+    /// Number of `--source` options that are sockets.
     pub fn sources(&self) -> usize {
         self.listeners.len() + self.datagrams.len()
     }
 
-    /// A client's lines wait for room.
+    /// Lines of a client wait for room.
     pub fn is_blocked(&self) -> bool {
         self.clients.iter().any(Client::is_blocked)
     }
@@ -151,7 +151,7 @@ impl Sockets {
         !self.clients.iter().any(is_due)
     }
 
-    /// Adds what is to be waited for. Without `reads` nothing new is taken, without `accepts` nobody new.
+    /// Adds descriptors to wait for: for input if `reads`, for connections if `accepts`, and for answers.
     pub fn watch(&mut self, watches: &mut Vec<Watch>, reads: bool, accepts: bool, now: Instant) {
         self.watched.clear();
         let mut add = |which, watch| {
@@ -176,14 +176,14 @@ impl Sockets {
                 reads && client.is_open(),
                 client.answers.is_ready(),
             );
-            // One that nothing is wanted of would report its end for ever.
+            // Without an event to wait for, a closed one would be ready for ever.
             if let Some(watch) = watch {
                 add(Watched::Client(n), watch);
             }
         }
     }
 
-    /// Takes over which descriptors are ready, in the order in which `watch` added them.
+    /// Stores which descriptors are ready, in the order in which `watch` added them.
     pub fn note(&mut self, watches: &[Watch]) {
         for (which, watch) in self.watched.iter().zip(watches) {
             match *which {
@@ -194,7 +194,7 @@ impl Sockets {
         }
     }
 
-    /// When to look again without anything being ready.
+    /// When something is due although nothing is ready.
     pub fn next(&self) -> Option<Instant> {
         let gives_up = self.clients.iter().filter_map(Client::gives_up);
         gives_up
@@ -203,7 +203,7 @@ impl Sockets {
             .min()
     }
 
-    /// Accepts those who wait.
+    /// Accepts waiting connections.
     pub fn accept(&mut self, now: Instant) {
         for n in 0..self.listeners.len() {
             if std::mem::take(&mut self.listeners[n].is_ready) {
@@ -243,7 +243,7 @@ impl Sockets {
         }
     }
 
-    /// Makes room for one more connection. Returns false where nobody has been idle for long.
+    /// Closes the longest idle connection. Returns false if none was idle for long enough.
     fn close_idlest(&mut self, now: Instant) -> bool {
         let idle = self.clients.iter_mut().filter_map(|client| {
             let since = client.idle_since()?;
@@ -265,7 +265,7 @@ impl Sockets {
         true
     }
 
-    /// Moves lines on: of those that wait for room, and of those that are ready.
+    /// Takes lines of clients that are ready or waited for room.
     pub fn take(&mut self, to: &mut Intake<'_>, now: Instant) {
         let count = self.clients.len();
         let first = self.turn;
@@ -300,7 +300,7 @@ impl Sockets {
                     tell(limit, "client-refused", source, &peer, &reason);
                 }
             }
-            // Not later: a thousand that each read once are too many.
+            // Within the turn: a thousand clients that each read once hold too much.
             if held > HELD_BYTES_MAX {
                 held = self.hold_less();
             }
@@ -312,8 +312,8 @@ impl Sockets {
         };
     }
 
-    /// Moves datagrams on. `to` has the room for sources that cannot wait. Gives those that the kernel
-    /// dropped, which it is asked now and then and at the last time.
+    /// Takes datagrams into `to`, which drops readings without room. Returns datagrams that the kernel
+    /// dropped since its counters were last read.
     pub fn take_datagrams(&mut self, is_last: bool, to: &mut Intake<'_>, now: Instant) -> u64 {
         for datagrams in &mut self.datagrams {
             if datagrams.is_ready {
@@ -334,8 +334,8 @@ impl Sockets {
         self.datagrams.iter_mut().map(Datagrams::dropped).sum()
     }
 
-    /// The newer of two connections with one name has it: the older may be one that is dead and does not
-    /// know. What was taken of it is before the newer's hello.
+    /// Closes an older connection of the same client: it may be dead without knowing
+    /// it. Its lines were taken before the newer one's hello.
     fn supersede(&mut self, hello: &Hello) {
         let name = &hello.name;
         let older = self.clients.iter_mut().find(|client| {
@@ -351,7 +351,7 @@ impl Sockets {
         older.refuse(0, &reason);
     }
 
-    /// Closes who holds most while all together hold too much. Gives what they hold.
+    /// Closes the largest holders until all hold less than the bound. Returns what they hold.
     fn hold_less(&mut self) -> usize {
         loop {
             let open = || self.clients.iter().filter(|client| !client.is_over());
@@ -412,8 +412,8 @@ impl Sockets {
         self.clients.retain(|client| !client.is_over());
     }
 
-    /// Nobody new from here on, and nothing new of those who are there. The sockets' files go; `gone` is
-    /// called when they have.
+    /// Stops accepting and reading, and removes the sockets' files. Calls `gone` when
+    /// they are removed.
     pub fn close(&mut self, gone: impl FnOnce() + Send + 'static) {
         for client in &mut self.clients {
             client.is_ready = false;
@@ -429,20 +429,20 @@ impl Sockets {
             drop(end);
             gone();
         };
-        // Where no thread can be had they stay, as after a kill, and the next start replaces them.
+        // Without a thread they stay, as after a kill, and the next start replaces them.
         let thread = std::thread::Builder::new().name("remove-sockets".into());
         if thread.spawn(remove).is_ok() {
             self.removal = Some(Removal(removal));
         }
     }
 
-    /// Nothing of the sockets is left in the file system, as far as it is up to us.
+    /// The sockets' files are removed.
     pub fn are_files_gone(&self) -> bool {
         let is_over = |Removal(end): &Removal| end.try_recv() == Err(TryRecvError::Disconnected);
         self.removal.as_ref().is_none_or(is_over)
     }
 
-    /// The last acks: those that are not taken within `wait` are not waited for, nor is the removal.
+    /// Writes the last answers and closes. Waits no longer than `wait` for readers and for the removal.
     pub fn finish(&mut self, wait: Duration) {
         let until = Instant::now() + wait;
         loop {

@@ -1,7 +1,7 @@
-//! What `--source` may say: the kinds of source, their keys, defaults and limits.
+//! The syntax of `--source`: kinds, keys, defaults and limits.
 //!
 //! `KINDS` is the one table, and a key is written once: where its kind's function reads it, with its default.
-//! Pure: nothing is opened here, so a spec that parses may still name a folder that is not there.
+//! Pure: opens nothing, so a spec that parses may name a folder that does not exist.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use crate::values::{Reader, duration, path, whole};
 
 /// Sensors of one simulated source.
 pub const SIM_SENSORS: RangeInclusive<u32> = 1..=4096;
-/// Readings a second of one simulated sensor. Slower than one in a day needs no simulation, and
-/// the period still fits every clock.
+/// Readings a second of one simulated sensor. At the lower bound, about one a day,
+/// the period fits every clock.
 pub const SIM_RATE_PER_S: RangeInclusive<f64> = 0.00001..=100_000.0;
-/// The time between two rounds over the kernel's sensors.
+/// Interval between two rounds over the kernel's sensors.
 pub const SYSFS_INTERVAL: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(86_400);
 
@@ -74,7 +74,7 @@ pub struct SimSpec {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
-    /// As fast as the writer takes them.
+    /// As fast as the writer commits.
     Max,
     /// Readings a second of each sensor.
     PerSecond(f64),
@@ -82,7 +82,7 @@ pub enum Rate {
 
 struct Kind {
     name: &'static str,
-    /// What stands before the keys, if anything; it may hold any character.
+    /// Form of the place before the keys, or empty. A place may hold any character.
     place: &'static str,
     help: &'static str,
     read: fn(&mut Keys) -> Result<SourceSpec, String>,
@@ -137,7 +137,7 @@ impl Kind {
     /// The keys with their defaults.
     fn keys(&self) -> Vec<(&'static str, &'static str)> {
         let mut keys = Keys::default();
-        // The place, which is missing here, is read after the keys.
+        // Fails at the place, which is missing here and is read after the keys.
         let _ = (self.read)(&mut keys);
         keys.known
     }
@@ -152,7 +152,7 @@ fn listed(keys: &[(&str, &str)]) -> String {
 }
 
 const HOST_DEFAULT: &str = "127.0.0.1";
-/// What the kernel takes, less the byte that ends it.
+/// Limit of the kernel, less the terminating NUL.
 pub const UNIX_PATH_BYTES_MAX: usize = 107;
 
 impl SourceSpec {
@@ -182,7 +182,7 @@ pub fn known() -> String {
     names.join(", ")
 }
 
-/// Each kind as it is written, and what it reads, for the help.
+/// Syntax and help text of each kind.
 pub fn forms() -> impl Iterator<Item = (String, &'static str)> {
     KINDS.iter().map(|kind| {
         let keys = listed(&kind.keys());
@@ -292,8 +292,8 @@ fn port(text: &str) -> Result<Port, String> {
     })
 }
 
-/// Parts the place from the keys behind it. A path may hold commas and equals signs, so that only known keys
-/// at its end are keys.
+/// Splits the place from the keys. A path may hold commas and equals signs, so only known keys
+/// at its end count as keys.
 fn parted<'a>(known: &[(&str, &str)], text: &'a str) -> (&'a str, Option<&'a str>) {
     let is_key = |text: &str| {
         let key = text.split_once('=').map(|(key, _)| key);

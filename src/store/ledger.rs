@@ -198,7 +198,7 @@ impl Db {
         &self.unclean
     }
 
-    /// Readings of this run in the file.
+    /// Readings committed by this run.
     pub fn committed(&self) -> i64 {
         self.committed
     }

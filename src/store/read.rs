@@ -416,7 +416,7 @@ pub fn look_before_reading(path: &Path) -> Result<(), Error> {
     if place::lock::is_recorded(path) {
         return Ok(());
     }
-    // Where the look cannot be taken, SQLite's own calls tell better why.
+    // If this check fails, SQLite's own calls report the cause better.
     match foreign_wal::look(path, is_seawall) {
         Ok(Treatment::SetAside) => Err(Error::unread_wal(READ, path)),
         _ => look_for_room_to_read(path),

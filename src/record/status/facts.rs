@@ -1,4 +1,4 @@
-//! From what the two threads know to what is said of it: the state, and whether it is healthy. Pure but for
+//! Makes the status report from the state of both threads: the state, and whether it is healthy. Pure but for
 //! the time.
 
 use std::path::Path;
@@ -10,16 +10,16 @@ use crate::record::progress::Progress;
 use crate::record::stop::Step;
 use crate::store;
 
-/// A commit or a checkpoint that fails, or does not come back, for longer than this is no health.
+/// A commit or a checkpoint that fails or hangs for longer than this makes the recorder unhealthy.
 pub const HEALTH_LIMIT: Duration = Duration::from_secs(10);
 
-/// Facts of the input thread.
+/// State of the recorder's thread.
 pub struct Facts<'a> {
     pub db: &'a Path,
     pub began: Instant,
     pub is_stopping: bool,
     pub sources: usize,
-    /// Sampled sources that see no sensor.
+    /// `sysfs` sources without a sensor that can be read.
     pub blind_sources: usize,
     pub counts: Counts,
     pub queued: usize,
@@ -28,7 +28,7 @@ pub struct Facts<'a> {
     pub progress: &'a Progress,
 }
 
-/// How long nothing could be committed.
+/// For how long no commit was possible.
 fn waiting(progress: &Progress, now: Instant) -> Duration {
     let since = match (&progress.trouble, progress.busy_since) {
         (Some(trouble), _) => Some(trouble.since),

@@ -1,4 +1,4 @@
-//! What a recorder says of itself: values by name, and whether it is healthy. Pure.
+//! The status report of a recorder: values by name, and whether it is healthy. Pure.
 //!
 //! `KEYS` is the one table: the order of the lines, what each means, and what Prometheus calls it.
 
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// How Prometheus takes a value.
+/// Type of a value for Prometheus.
 #[derive(Clone, Copy, PartialEq)]
 enum Metric {
     /// Not a number.
@@ -118,7 +118,7 @@ const KEYS: &[(&str, Metric, &str)] = &[
     ),
 ];
 
-/// The value of what there was none of yet.
+/// Value of an event that has not happened yet.
 const NONE: &str = "none";
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -153,7 +153,7 @@ impl Report {
         }
     }
 
-    /// Says whether it is healthy: when there is no reason against it.
+    /// Adds the health: unhealthy for each reason given.
     pub fn judge(&mut self, reasons: &[String]) {
         self.put("healthy", if reasons.is_empty() { "yes" } else { "no" });
         for reason in reasons {
@@ -181,7 +181,7 @@ impl Report {
         text
     }
 
-    /// Parses the output of `text`. Keys of a newer recorder are passed over.
+    /// Parses the output of `text`; ignores keys of a newer recorder.
     pub fn parse(text: &str) -> Option<Self> {
         let mut report = Report::default();
         for line in text.lines() {

@@ -1,8 +1,8 @@
-//! The recorder's side of `status`: one listening socket in the one `ppoll`. Whoever connects reads the report,
-//! and the connection is closed.
+//! The recorder's side of `status`: one listening socket in the one `ppoll`. A connection receives the report
+//! and is closed.
 //!
-//! The report is worth no reading: a socket that cannot be had is logged and done without, and no more than a
-//! few connections are answered in one turn, however many wait.
+//! No reading is lost for the report: without the socket the recorder logs that and goes on, and at most a
+//! few connections are answered in one turn.
 
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -26,7 +26,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens under the name of this database. A start that sets a damaged file aside goes on with another.
+    /// Listens under the name of this database. Called again when a start replaced a damaged file.
     pub fn listen(&mut self, file: (u64, u64)) {
         if self.file == Some(file) {
             return;

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use super::channel::{Spec, parse_number};
 
-/// What a sysfs attribute can hold at most on most machines.
+/// Upper bound on a sysfs attribute on most machines.
 pub const PAGE_BYTES: usize = 4096;
 
 /// Why a channel has no reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// What the system said.
+    /// Error of a system call.
     Errno(i32),
     Empty,
     NoNumber,
@@ -40,17 +40,17 @@ impl fmt::Display for Reason {
     }
 }
 
-/// How a reading was missed.
+/// Why there is no reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// There is no such file or device any more; the path may lead to another one soon.
+    /// The file or the device has gone.
     Absent,
     /// A signal came while the sensor was waited for.
     Interrupted,
     Because(Reason),
 }
 
-/// Opens for reading and waits for nothing, whatever stands at `path`.
+/// Opens for reading without waiting, whatever is at `path`.
 pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -65,7 +65,7 @@ fn number(path: &Path) -> Result<f64, Miss> {
     if len == 0 {
         return Err(Miss::Because(Reason::Empty));
     }
-    // Of a text that fills the page the end may be missing.
+    // The end of a text that fills the page may be missing.
     let text = page.get(..len).filter(|text| text.len() < PAGE_BYTES);
     text.and_then(parse_number)
         .ok_or(Miss::Because(Reason::NoNumber))
@@ -108,10 +108,10 @@ impl Files {
         &self.input
     }
 
-    /// One reading in the field's unit; or which file stood in its way, and how.
+    /// One reading in the field's unit, or the file that failed and why.
     ///
-    /// Offset and scale are read each time: another program may change the range at any moment, and a
-    /// reading by yesterday's scale would be wrong by a factor.
+    /// Reads offset and scale each time: another program may change the range at any moment, and a
+    /// reading by the old scale would be wrong by a factor.
     pub fn read(&self) -> Result<f64, (Miss, &Path)> {
         if flag(&self.enable) == Some(0.0) {
             return Err((Miss::Because(Reason::SwitchedOff), &self.input));
@@ -132,12 +132,12 @@ impl Files {
     }
 }
 
-/// A flag that cannot be read says nothing: the value is tried.
+/// `None` for a flag that cannot be read; the value is tried then.
 fn flag(path: &Option<PathBuf>) -> Option<f64> {
     number(path.as_ref()?).ok()
 }
 
-/// A factor that cannot be read leaves no value: a wrong one is worse than none.
+/// An error for a factor that cannot be read: no value is better than a wrong one.
 fn factor(path: &Option<PathBuf>, default: f64) -> Result<f64, (Miss, &Path)> {
     match path {
         Some(path) => number(path).map_err(|miss| (miss, path.as_path())),

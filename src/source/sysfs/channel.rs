@@ -1,11 +1,11 @@
-//! What a folder's file names make of channels, with their units, and how a file's text becomes a number.
+//! Channels by the names of a folder's files, with their units, and numbers from the files' text.
 //!
-//! Pure. A file that no `Spec` names is never opened; above all not `*_alarm`, because reading some of
+//! Pure. No file is opened that no `Spec` names, above all no `*_alarm`, because reading some of
 //! those clears them.
 
 use std::collections::BTreeSet;
 
-/// The kernel's families of sensors; the name is the measurement that their readings are recorded under.
+/// The kernel's families of sensors. The name is the measurement of their readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     Hwmon,
@@ -26,7 +26,7 @@ impl Class {
         }
     }
 
-    /// Where under the root the nodes are listed.
+    /// Folder of the nodes, below the root.
     pub fn folder(self) -> &'static str {
         match self {
             Class::Hwmon => "class/hwmon",
@@ -36,7 +36,7 @@ impl Class {
         }
     }
 
-    /// How a node's name begins; cooling devices and triggers stand in the same folders.
+    /// Prefix of a node's name; cooling devices and triggers are in the same folders.
     pub fn prefix(self) -> &'static str {
         match self {
             Class::Hwmon => "hwmon",
@@ -46,7 +46,7 @@ impl Class {
         }
     }
 
-    /// The file that says what the node is, and the tag that this becomes.
+    /// File with the kind of node, and the tag for it.
     pub fn title(self) -> Option<(&'static str, &'static str)> {
         match self {
             Class::Hwmon | Class::Iio => Some(("name", "chip")),
@@ -56,7 +56,7 @@ impl Class {
     }
 }
 
-/// A field, and how many of the file's units make one of the field's.
+/// A field, and the divisor from the file's unit to the field's.
 type Unit = (&'static str, f64);
 
 /// `prefixN_suffix`.
@@ -95,13 +95,13 @@ const IIO: [(&str, Unit); 10] = [
     ("illuminance", ("illuminance_lux", 1.0)),
 ];
 
-/// Endings of iio names that look like a channel of their own: statistics of one, and a setting.
+/// Suffixes of iio names that are no channels: statistics of one, and a setting.
 const IIO_NO_CHANNEL: [&str; 4] = ["_mean", "_peak", "_trough", "_target"];
 
 /// One channel by the names of its files: (`input` + `offset`) * `scale` / `divisor` is its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    /// Empty where the field alone says it (thermal, power_supply).
+    /// Empty where the field is enough (thermal, power_supply).
     pub channel: String,
     pub field: &'static str,
     pub divisor: f64,
@@ -129,7 +129,7 @@ impl Spec {
     }
 }
 
-/// The channels that a node's folder holds, by the names of the files in it.
+/// Channels of a node, from the names of its files.
 pub fn channels(class: Class, names: &BTreeSet<String>) -> Vec<Spec> {
     match class {
         Class::Hwmon => names.iter().filter_map(|name| hwmon(name, names)).collect(),
@@ -194,7 +194,7 @@ fn iio(name: &str, names: &BTreeSet<String>) -> Option<Spec> {
     })
 }
 
-/// The file that holds `what` for a raw channel: its own, or the nearest that it shares.
+/// File with `what` of a raw channel: its own, or the nearest shared one.
 fn lookup(names: &BTreeSet<String>, channel: &str, quantity: &str, what: &str) -> Option<String> {
     let rest = &channel[quantity.len()..];
     let indexed = &channel[..quantity.len() + digits(rest)];
@@ -222,8 +222,8 @@ fn digits(text: &str) -> usize {
     text.bytes().take_while(u8::is_ascii_digit).count()
 }
 
-/// The number that an attribute's text is: decimal digits, perhaps a sign and a fraction, white space
-/// around them. Anything else is no number; nor is what an `f64` cannot hold.
+/// Number of an attribute's text: decimal digits, an optional sign and fraction, white space
+/// around them. `None` for anything else and for what an `f64` cannot hold.
 pub fn parse_number(text: &[u8]) -> Option<f64> {
     let text = str::from_utf8(text.trim_ascii()).ok()?;
     // `f64` would also take exponents, `inf` and `nan`.

@@ -1,9 +1,9 @@
 //! The kernel's own sensors (hwmon, thermal, iio, power_supply) as readings in SI units.
 //!
-//! Promises that a channel keeps its name over reboots, that two channels never share one, and that a
-//! sensor which fails costs nobody else a reading. Does not wait: no thread, no clock, no blocking open.
-//! A bus number in a name (`i2c/1-0048`) is as lasting as the kernel makes it. The recorder's input
-//! thread calls `rescan` at the start and then each minute, and `sample` at each tick.
+//! A channel keeps its name over reboots, no two channels share one, and a
+//! sensor that fails costs no other a reading. No thread, no clock, no blocking open.
+//! A bus number in a name (`i2c/1-0048`) lasts as long as the kernel makes it last. The recorder's
+//! thread calls `rescan` at the start and each minute, and `sample` at each tick.
 
 mod attribute;
 mod channel;
@@ -22,7 +22,7 @@ use scan::{Seen, Tags};
 pub use attribute::Reason;
 pub use channel::parse_number;
 
-/// What is worth one line in the log.
+/// An event to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice<'a> {
     /// A channel is there and will be read.
@@ -37,14 +37,14 @@ pub enum Notice<'a> {
         field: &'a str,
         path: &'a Path,
     },
-    /// A channel gives no readings from now on; `path` is the file in whose reading that showed.
+    /// A channel has no readings from now on; `path` is the file that failed.
     Failing {
         sensor: &'a str,
         field: &'a str,
         path: &'a Path,
         reason: Reason,
     },
-    /// A channel that was failing gives readings again.
+    /// A channel that was failing has readings again.
     Recovered {
         sensor: &'a str,
         field: &'a str,
@@ -56,7 +56,7 @@ pub enum Notice<'a> {
 
 #[derive(Debug)]
 struct Channel {
-    /// What it is called within its node; with the field, which channel it is.
+    /// Name within its node; with the field it identifies the channel.
     name: String,
     sensor: String,
     field: &'static str,
@@ -114,20 +114,20 @@ impl Sysfs {
         self.nodes.iter().map(|node| node.channels.len()).sum()
     }
 
-    /// Channels that gave a value when they were last read, or have not been read yet.
+    /// Channels that had a value at the last read, or were not read yet.
     pub fn readable(&self) -> usize {
         let channels = self.nodes.iter().flat_map(|node| &node.channels);
         channels.filter(|channel| !channel.failing).count()
     }
 
-    /// Takes up the channels that are new and drops those that have gone. The others keep their name.
+    /// Adds new channels and drops those that have gone. The others keep their names.
     pub fn rescan(&mut self, tell: &mut dyn FnMut(Notice<'_>)) {
         let mut old = std::mem::take(&mut self.nodes);
         let mut added: Vec<(usize, Spec, Option<String>)> = Vec::new();
         let mut new: Vec<(Class, Seen, Vec<Option<String>>)> = Vec::new();
         for class in Class::ALL {
             let Ok(seen) = scan::nodes(&self.root, class) else {
-                // A list that fails for want of memory or descriptors does not say that all have gone.
+                // A list that fails for want of memory or descriptors does not mean that all have gone.
                 self.nodes
                     .extend(old.extract_if(.., |node| node.class == class));
                 continue;
@@ -157,8 +157,8 @@ impl Sysfs {
         for channel in old.iter().flat_map(|node| &node.channels) {
             tell(channel.gone());
         }
-        // Nodes that tags and labels do not tell apart are numbered in this order: what they are decides
-        // it where it can, the kernel's numbering only where nothing else differs.
+        // Order by which nodes with equal tags and labels are numbered: what they are decides
+        // where it can, the kernel's numbering only where nothing else differs.
         new.sort_unstable_by(|(_, a, a_labels), (_, b, b_labels)| {
             let a_channels = a.specs.iter().map(|spec| (&spec.channel, spec.field));
             let b_channels = b.specs.iter().map(|spec| (&spec.channel, spec.field));
@@ -226,8 +226,8 @@ impl Sysfs {
         }
     }
 
-    /// Reads one channel after another. `halt` is asked before each: when it says true the pass ends
-    /// there, because a stop must not wait for slow sensors.
+    /// Reads one channel after another. Ends when `halt` returns true, which is called before each,
+    /// because a stop must not wait for slow sensors.
     pub fn sample(
         &mut self,
         emit: &mut dyn FnMut(&str, &str, f64),
@@ -236,7 +236,7 @@ impl Sysfs {
     ) {
         for node in &mut self.nodes {
             if !node.is_same(&self.root) {
-                // Another device in its place; the next rescan sorts that out.
+                // Another device in its place, which the next rescan adds.
                 continue;
             }
             for channel in &mut node.channels {
@@ -284,7 +284,7 @@ impl Node {
         true
     }
 
-    /// Brings the channels to what was seen; gives back those that are new.
+    /// Updates the channels to those seen. Returns the new ones.
     fn renew(&mut self, seen: Seen, tell: &mut dyn FnMut(Notice<'_>)) -> Vec<Spec> {
         self.folder = scan::folder(&seen.dir);
         self.dir = seen.dir;
@@ -311,12 +311,12 @@ impl Node {
     }
 }
 
-/// Labels are read when a channel is taken up, and not again: its name holds for as long as it is there.
+/// Label of a channel, read when it is added and not again, so that its name stays.
 fn label(dir: &Path, spec: &Spec) -> Option<String> {
     scan::text(&dir.join(spec.label.as_ref()?))
 }
 
-/// The series' name; `copy` counts the nodes that nothing else tells apart, from 1.
+/// Name of the series; `copy` numbers nodes that nothing else distinguishes, from 1.
 fn sensor(class: Class, tags: &Tags, channel: &str, label: Option<&str>, copy: usize) -> String {
     let copy = copy.to_string();
     let own = [
@@ -334,7 +334,7 @@ fn sensor(class: Class, tags: &Tags, channel: &str, label: Option<&str>, copy: u
     series::canonical(class.name(), &mut tags)
 }
 
-/// Logs what happened to a sensor. Gives the errors to count.
+/// Logs an event of a sensor. Returns the errors to count.
 pub fn tell(notice: &Notice<'_>) -> u64 {
     let source = ("source", &"sysfs" as &dyn std::fmt::Display);
     let place = |event: &str,

@@ -1,6 +1,6 @@
-//! Which nodes a class has, and what of each stays the same over a reboot.
+//! Nodes of a class, and what identifies each over a reboot.
 //!
-//! Looks at folders, links and names; no sensor is read here.
+//! Reads folders, links and names, and no sensor.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,27 +13,27 @@ use std::path::{Path, PathBuf};
 use super::attribute::{PAGE_BYTES, open};
 use super::channel::{Class, Spec, channels};
 
-/// Long enough for any label that a person wrote; names are kept in memory.
+/// Upper bound on a label, long enough for any that a person wrote.
 const TEXT_CHARS_MAX: usize = 128;
 
-/// Key and value, the same at every boot for the same device.
+/// Keys and values, the same at every boot for one device.
 pub type Tags = Vec<(&'static str, String)>;
 
 /// One node as a scan sees it.
 #[derive(Debug)]
 pub struct Seen {
-    /// Its folder, all links resolved: a path that another device can hardly take over.
+    /// Its folder, all links resolved.
     pub place: PathBuf,
     pub tags: Tags,
-    /// The number in its name; changes between boots, and only orders what nothing else does.
+    /// The number in its name, which changes between boots.
     pub number: u64,
-    /// Where the attributes are.
+    /// Folder of the attributes.
     pub dir: PathBuf,
     pub specs: Vec<Spec>,
 }
 
-/// The nodes of a class that have channels, by number. An error means that the system could not list
-/// them just now; a class that is not there has none.
+/// Nodes of a class that have channels, by number. An error means that the system could not list
+/// them now; a class that does not exist has none.
 pub fn nodes(root: &Path, class: Class) -> io::Result<Vec<Seen>> {
     let mut seen: Vec<Seen> = Vec::new();
     for name in list(&root.join(class.folder()))? {
@@ -55,13 +55,13 @@ pub fn nodes(root: &Path, class: Class) -> io::Result<Vec<Seen>> {
         }
     }
     seen.sort_unstable_by(|a, b| (a.number, &a.place).cmp(&(b.number, &b.place)));
-    // Two old hwmon nodes may both show the attributes of the device that they share.
+    // Two old hwmon nodes may both have the attributes of one device.
     let mut dirs = BTreeSet::new();
     seen.retain(|node| dirs.insert(node.dir.clone()));
     Ok(seen)
 }
 
-/// What a folder that was removed and made again does not share with the one before.
+/// Identity of a folder: differs after it was removed and created again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Folder {
     inode: u64,
@@ -89,7 +89,7 @@ fn attributes(class: Class, place: &Path) -> io::Result<(PathBuf, Vec<Spec>)> {
     Ok((place.to_owned(), specs))
 }
 
-/// The names in a folder. One that is not there, or that we may not see, is empty.
+/// Names in a folder; none if it does not exist or may not be read.
 fn list(dir: &Path) -> io::Result<BTreeSet<String>> {
     let passing = |error: &io::Error| {
         matches!(
@@ -118,7 +118,7 @@ fn number(name: &str) -> u64 {
     digits.parse().unwrap_or(u64::MAX)
 }
 
-/// What names the node whatever its number is. Of this node alone, so that no other one that comes or
+/// Tags that identify the node whatever its number is. They depend on this node alone, so no other node that comes or
 /// goes changes it.
 pub fn tags(root: &Path, class: Class, place: &Path) -> Tags {
     let mut tags = Tags::new();
@@ -132,14 +132,14 @@ pub fn tags(root: &Path, class: Class, place: &Path) -> Tags {
     if class == Class::PowerSupply {
         tags.extend(last(place).map(|name| ("supply", name)));
     }
-    // The board's own name for the whole node, where it has given one.
+    // The board's own name for the node, if it has one.
     if matches!(class, Class::Hwmon | Class::Iio) {
         tags.extend(text(&place.join("label")).map(|label| ("device_label", label)));
     }
     tags
 }
 
-/// Bus and address of the device that the node belongs to: by its `device` link, or by the folder that
+/// Bus and address of the node's device, from its `device` link or from the folder that
 /// it lies in (devices on the iio bus have no such link).
 fn device(root: &Path, class: Class, place: &Path) -> Option<String> {
     let root = fs::canonicalize(root).ok()?;
@@ -171,7 +171,7 @@ fn device(root: &Path, class: Class, place: &Path) -> Option<String> {
             Err(_) => last(&device),
         };
     };
-    // Devices of a class (nvme0, phy0, thermal_zone0) are numbered in load order too: what stays is the
+    // Devices of a class (nvme0, phy0, thermal_zone0) are numbered in load order too: what lasts is the
     // device on a bus that they belong to.
     std::iter::successors(Some((device.as_path(), Some(bus))), |(device, _)| {
         let parent = device.parent().filter(|parent| *parent != devices)?;
@@ -216,7 +216,7 @@ pub fn text(path: &Path) -> Option<String> {
     tidy(page.get(..len)?)
 }
 
-/// Free text as a tag's value: what is not UTF-8 is replaced, control characters become blanks.
+/// Free text as a tag's value: invalid UTF-8 is replaced, control characters become spaces.
 fn tidy(bytes: &[u8]) -> Option<String> {
     let text: String = String::from_utf8_lossy(bytes)
         .chars()
