@@ -397,7 +397,7 @@ pub fn set_umask(mask: u32) -> u32 {
     unsafe { libc::umask(mask as libc::mode_t) as u32 }
 }
 
-/// Lets the process have up to `count` descriptors, as far as its hard limit goes. Gives what it may have.
+/// Raises the limit on descriptors to `count`, as far as the hard limit goes. Returns the new limit.
 pub fn allow_descriptors(count: u64) -> io::Result<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

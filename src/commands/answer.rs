@@ -1,4 +1,4 @@
-//! What a command prints to stdout, its one line on stderr when it fails, and the exit status of both.
+//! Output of a command: a report on stdout or one line on stderr, and the exit status.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind};

@@ -1,4 +1,4 @@
-//! stdout or stderr of a command: waits for a consumer as long as it takes, but ends at once on a signal that
+//! stdout or stderr of a command: waits for a consumer, and returns at once on a signal that
 //! stops. A blocking write to a full pipe would not: a handler that only notes the signal is followed by the
 //! same write again.
 
@@ -12,15 +12,15 @@ use crate::sys::{self, Watch};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     Whole,
-    /// Some is left, and the consumer has taken nothing for as long as was to be waited.
+    /// The consumer took nothing within the wait.
     Waiting,
-    /// Some is left, and a signal that stops has come.
+    /// A stop signal came.
     Stopped,
 }
 
 pub struct Sink {
     fd: RawFd,
-    /// A description that may be made non-blocking without doing so to those who share the descriptor.
+    /// A file description of our own, made non-blocking without affecting other holders of the descriptor.
     own: Option<OwnedFd>,
     /// A file takes any number of bytes; anything else that cannot be opened anew, no more than it reports
     /// room for.
@@ -28,7 +28,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Signals that the process handles by noting them have to be blocked: they are let in while it waits.
+    /// Handled signals have to be blocked; waits let them in.
     pub fn new(fd: RawFd) -> Self {
         let to = std::fs::metadata(format!("/proc/self/fd/{fd}"));
         Sink {

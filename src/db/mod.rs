@@ -10,6 +10,7 @@ pub mod pragma;
 pub mod raw;
 #[cfg(test)]
 mod tests;
+pub mod transaction;
 mod value;
 
 pub use error::{Cause, Class, Error};

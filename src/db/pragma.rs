@@ -21,7 +21,7 @@ const CACHE_KIB: i64 = 1024;
 const FLIP: &str = "memory";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
+pub enum Durability {
     Normal,
     Full,
 }
@@ -40,7 +40,7 @@ pub fn pragma(name: &'static str, value: impl ToString, answer: impl ToString) -
     }
 }
 
-/// What every recorder sets, in this order.
+/// Pragmas of a recorder, in order.
 pub fn set_all(
     connection: &mut Connection,
     busy_timeout: Duration,
@@ -106,7 +106,7 @@ pub fn set_pages_max(connection: &mut Connection, pages: u64) -> Result<(), Erro
     }
 }
 
-/// What those who only read set.
+/// Pragmas of readers.
 pub fn set_for_reading(connection: &mut Connection, cache_kib: i64) -> Result<(), Error> {
     for row in [
         pragma("temp_store", "MEMORY", 2),
@@ -134,10 +134,10 @@ pub fn set_for_copy(connection: &mut Connection) -> Result<(), Error> {
 }
 
 /// May not be called within a transaction.
-pub fn set_synchronous(connection: &mut Connection, sync: Sync) -> Result<(), Error> {
-    let (value, answer) = match sync {
-        Sync::Normal => ("NORMAL", 1),
-        Sync::Full => ("FULL", 2),
+pub fn set_synchronous(connection: &mut Connection, durability: Durability) -> Result<(), Error> {
+    let (value, answer) = match durability {
+        Durability::Normal => ("NORMAL", 1),
+        Durability::Full => ("FULL", 2),
     };
     set(connection, &pragma("synchronous", value, answer))
 }

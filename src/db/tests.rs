@@ -1,4 +1,4 @@
-//! SQLite alone, on a table of no meaning: what `store` takes for granted.
+//! Tests of the room alone, on a table of its own.
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};

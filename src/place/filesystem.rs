@@ -1,4 +1,4 @@
-//! What the filesystem of a place means for a recording: good, gone with the power or the container, or on
+//! Verdict on the filesystem of a place: good, gone with the power or the container, or on
 //! the network, where WAL mode cannot work.
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::Path;
 use super::paths::folder_of;
 use crate::sys;
 
-/// What a filesystem means for a recording.
+/// Verdict on a filesystem.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     Good,
@@ -87,7 +87,7 @@ pub fn verdict(folder: &Path) -> io::Result<Verdict> {
     Ok(mounted_type(&mounts, sys::device_numbers(device)).map_or(Verdict::Good, judge_fuse))
 }
 
-/// On the filesystem of a database.
+/// Free bytes on the filesystem of a database.
 pub fn free_bytes(db: &Path) -> Option<u64> {
     let filesystem = sys::filesystem(&folder_of(db)).ok()?;
     Some(filesystem.free_bytes)

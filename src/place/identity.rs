@@ -25,7 +25,7 @@ impl Identity {
         Ok(Identity { files })
     }
 
-    /// The file that is no longer at its place, if any.
+    /// The path of a file that is no longer at its place, if any.
     pub fn missing(&self) -> Option<&Path> {
         let gone = |(path, id): &&(PathBuf, (u64, u64))| inode(path).ok() != Some(*id);
         self.files.iter().find(gone).map(|(path, _)| path.as_path())

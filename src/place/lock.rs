@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::refusal::refused;
 use crate::sys;
 
-/// A command that asks whether somebody records has the lock for that moment.
+/// Wait for a command that holds the lock for a moment to look.
 const LOCK_TRIES: u32 = 5;
 const LOCK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -22,7 +22,7 @@ pub struct Lock {
     _file: Option<ManuallyDrop<File>>,
 }
 
-/// Whether a recorder has the database. Only while this process has it open nowhere else: closing any
+/// Whether a recorder has the database. Call it only while this process has not opened it: closing any
 /// descriptor of a file drops the process's POSIX locks on it.
 pub fn is_recorded(db: &Path) -> bool {
     // To open a pipe would wait for its other end.

@@ -1,5 +1,5 @@
-//! The mark: a small file beside the database that says how far the recorder has come, so that the next start
-//! notices a `-wal` that was lost.
+//! The mark: a small file beside the database with the newest committed id, by which the next start
+//! notices a lost `-wal`.
 //!
 //! SQLite recovers a database whose `-wal` was deleted, cut off or damaged inside without an error: the commits
 //! that were in it are gone in silence. So the writer rewrites this file after each commit and before anybody
@@ -19,12 +19,12 @@ use std::path::{Path, PathBuf};
 
 use super::paths::{folder_of, with_end};
 
-/// All of it: a line of text, padded with spaces, so that each write replaces the one before whole.
+/// Length of the file: a line of text, padded with spaces, so that each write replaces all of it.
 const MARK_BYTES: usize = 256;
-/// Far more ids than any device gives; leaves room to add to them.
+/// Above every id that a device could use; leaves room for additions.
 const ID_MAX: i64 = i64::MAX / 4;
 
-/// How far a run has come.
+/// Contents of the mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// The database's own id.
@@ -39,7 +39,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The whole file, made without allocating: it is written after each commit.
+    /// Text of the file, made without allocating, since it is written after each commit.
     fn record(&self) -> [u8; MARK_BYTES] {
         let Progress {
             device,
@@ -50,7 +50,7 @@ impl Progress {
         } = self;
         let mut bytes = [b' '; MARK_BYTES];
         let mut rest = &mut bytes[..];
-        // A device's id that somebody has made longer finds no room: no mark then, since its sum is missing.
+        // A device's id that somebody made longer leaves no room for the sum: then there is no valid mark.
         let _ = write!(
             rest,
             "seawall device={device} run={run} committed={committed} synced={synced} boot={boot_id}"
@@ -114,7 +114,7 @@ pub fn path_of(db: &Path) -> PathBuf {
     with_end(db, "-mark")
 }
 
-/// What the mark beside a database says, if there is one that can be read.
+/// Reads the mark beside a database; `None` without a valid one.
 pub fn read(db: &Path) -> Option<Progress> {
     let file = File::options()
         .read(true)
@@ -166,7 +166,7 @@ impl Mark {
         Ok(mark)
     }
 
-    /// Notes a commit, whose newest id this is.
+    /// Writes the newest id of a commit.
     pub fn advance(&mut self, newest_id: i64, is_synced: bool) -> io::Result<()> {
         self.progress.committed = newest_id;
         if is_synced {
@@ -186,7 +186,7 @@ pub fn remove(db: &Path) -> io::Result<()> {
     if fs::symlink_metadata(&path).is_err() {
         return Ok(());
     }
-    // Brings the removal of the -wal to the disk.
+    // Syncs the removal of the -wal.
     File::open(folder_of(db))?.sync_all()?;
     fs::remove_file(path)
 }

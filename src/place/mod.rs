@@ -1,4 +1,4 @@
-//! The place where the database is to be: its folder, its filesystem, and the lock that keeps a second
+//! The place of the database: its folder, its filesystem, and the lock that keeps a second
 //! recorder out. `prepare` goes through them in order, before SQLite writes anything.
 
 pub mod filesystem;
@@ -24,10 +24,10 @@ use paths::make_folders;
 use refusal::refused;
 use set_aside::OnDamage;
 
-/// A place that the recorder may have.
+/// A place that passed all checks.
 #[derive(Debug)]
 pub struct Place {
-    /// Where the file really is: SQLite puts its -wal beside what a link points to.
+    /// Path with symlinks resolved: SQLite puts the -wal beside the file itself.
     pub path: PathBuf,
     pub lock: Lock,
     pub warning: Option<&'static str>,

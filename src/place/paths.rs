@@ -21,7 +21,7 @@ pub fn folder_of(db: &Path) -> PathBuf {
     }
 }
 
-/// The path that symlinks lead to, whether a file is there yet or not.
+/// Resolves symlinks, whether the file exists yet or not.
 pub fn follow_links(db: &Path) -> PathBuf {
     const LINKS_MAX: usize = 40;
     let mut path = db.to_owned();

@@ -1,4 +1,4 @@
-//! The sum by which a file shows that its readings are those that were recorded.
+//! Checksum of readings.
 //!
 //! SQLite has no checksum over what it stores: a flipped bit in a value passes its integrity check. So
 //! each run's row holds the sum of its readings' fingerprints, kept up in the same transaction as the

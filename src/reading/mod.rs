@@ -1,4 +1,4 @@
-//! What a reading is, and how it comes as text. Nothing here knows where readings come from or go to.
+//! Readings and line protocol. Knows neither sources nor the database.
 
 mod batch;
 pub mod fingerprint;

@@ -1,8 +1,8 @@
-//! Numbers as line protocol writes them, read by hand because they are most of what a sensor sends.
+//! Numbers of line protocol, parsed by hand because they are most of the input.
 //!
-//! Exact or refused: no value is rounded more than `f64` must, none wraps. Called by `line` only.
+//! Exact or an error: no value is rounded more than `f64` must, none wraps.
 
-/// A number and the type that its spelling gives it.
+/// A number with the type of its spelling.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
     Float(f64),
@@ -10,7 +10,7 @@ pub enum Number {
     Unsigned(u64),
 }
 
-/// Why no number came of it.
+/// Why the text is no number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
     Form,
@@ -30,17 +30,17 @@ impl Wrong {
     }
 }
 
-/// Digits that a `u64` holds whatever they are.
+/// Number of digits that always fit into a `u64`.
 const DIGITS_SURE: usize = 19;
-/// Integers up to this one are exact as `f64`.
+/// Largest integer below which all are exact as `f64`.
 const MANTISSA_EXACT_MAX: u64 = 1 << 53;
-/// The powers of ten that are exact as `f64`.
+/// Powers of ten that are exact as `f64`.
 const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 
-/// Reads the number at `at` and moves `at` behind it; what follows it is the caller's to judge.
+/// Reads the number at `at` and moves `at` behind it. The caller checks what follows.
 pub fn take(bytes: &[u8], at: &mut usize) -> Result<Number, Wrong> {
     let start = *at;
     let negative = skip(bytes, at, b"-");

@@ -2,7 +2,7 @@
 //!
 //! It holds at most one line that is not whole and one read beyond it. Nothing is consumed before there
 //! is room for it, so that a full queue is felt by the sender. Of many streams only one is read at a time,
-//! so that they share the memory to read into, and each holds no more than what is not whole.
+//! so that they share a read buffer, and each holds only its unfinished line.
 
 use std::fmt::Display;
 use std::io;
@@ -22,14 +22,14 @@ pub enum Taken {
     NoRoom,
 }
 
-/// What a line that finds no room does.
+/// What happens to a line without room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     Waits,
     IsDropped,
 }
 
-/// What still fits.
+/// Free room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     pub rows: usize,
@@ -47,7 +47,7 @@ impl Room {
     }
 }
 
-/// Where lines go.
+/// Destination of lines and samples.
 pub struct Intake<'a> {
     pub batch: &'a mut Batch,
     pub interner: &'a mut Interner,
@@ -76,16 +76,16 @@ impl Intake<'_> {
 /// Called with the number of each rejected line and the reason.
 pub type Reject<'a> = &'a mut dyn FnMut(u64, &dyn Display);
 
-/// What is to be said of a line that a cut connection left without its end.
+/// Reason for a line that a cut connection left unfinished.
 const CUT: &str = "the connection ended before the newline of this line";
 
 #[derive(Debug)]
 pub struct Stream {
     id: u64,
     precision: Precision,
-    /// Somebody wants to know when lines are settled.
+    /// The sender waits for acks.
     awaited: bool,
-    /// Its length is never less than what was read into it, so that no read has to clear it first.
+    /// Grows and never shrinks, so that no read has to clear it first.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -93,20 +93,20 @@ pub struct Stream {
     fresh: bool,
     /// Lines taken so far.
     lines: u64,
-    /// Within a line that was too long and is told already.
+    /// Within a line that was rejected as too long.
     skipping: bool,
     ended: bool,
-    /// A line without its newline is none: a connection that is cut may leave `m v=12` of `m v=123`.
+    /// A line needs its newline: a cut connection may leave `m v=12` of `m v=123`.
     strict: bool,
-    /// All bytes that will ever come are in the buffer.
+    /// The buffer holds all remaining bytes.
     last: bool,
-    /// The input ended within a line, which is still to be told.
+    /// The input ended within a line, which is not rejected yet.
     cut: bool,
     /// A named client's input ended within a record of several lines, which is not settled.
     is_torn: bool,
     /// Lines in the batches so far.
     marked: u64,
-    /// Whose lines these are, from the second on, and how many of it were settled before.
+    /// The client of the lines from the second on, and its lines settled before.
     client: Option<Client>,
 }
 
@@ -144,12 +144,12 @@ impl Stream {
         self.id
     }
 
-    /// Lines that batches were told of.
+    /// Lines marked in batches so far.
     pub fn marked(&self) -> u64 {
         self.marked
     }
 
-    /// What was read and not yet taken.
+    /// Bytes read and not taken yet.
     pub fn waiting(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
@@ -170,7 +170,7 @@ impl Stream {
         self.advance(used, 1);
     }
 
-    /// What comes from here on are the client's lines, of which `settled` came before this connection.
+    /// The following lines are the client's, after `settled` lines of earlier connections.
     pub fn resume(&mut self, name: Arc<str>, settled: u64) {
         self.client = Some(Client {
             name,
@@ -190,20 +190,20 @@ impl Stream {
         self.buffer = std::mem::take(memory);
     }
 
-    /// Nobody will take what is held.
+    /// Drops what is held.
     pub fn forget(&mut self) {
         self.buffer = Vec::new();
         (self.start, self.end) = (0, 0);
     }
 
-    /// Gives the memory back and keeps what is in it.
+    /// Returns the memory and keeps the unfinished line.
     pub fn give_back(&mut self, memory: &mut Vec<u8>) {
         let rest = self.waiting().to_vec();
         (self.start, self.end) = (0, rest.len());
         *memory = std::mem::replace(&mut self.buffer, rest);
     }
 
-    /// Nothing more will come, whole or not.
+    /// Marks the end of the input.
     pub fn end(&mut self) {
         self.ended = true;
         self.last |= !self.strict;
@@ -236,7 +236,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Moves whole lines into the batch while they fit. A record without a time gets `now_ns`.
+    /// Takes whole lines into the batch while they fit. A record without a time gets `now_ns`.
     pub fn take(&mut self, to: &mut Intake<'_>, now_ns: i64, reject: Reject<'_>) -> Taken {
         let before = self.lines;
         let taken = self.take_lines(to, now_ns, reject);
@@ -320,7 +320,7 @@ impl Stream {
         }
     }
 
-    /// The input ended and what is left of it is not whole.
+    /// Handles an unfinished line at the end of the input.
     fn cut_off(&mut self) {
         self.last = true;
         let whole = match &self.client {

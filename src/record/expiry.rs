@@ -378,7 +378,7 @@ mod tests {
 
     use super::*;
     use crate::reading::{Kind, Series, Value};
-    use crate::store::{Start, Sync};
+    use crate::store::{Durability, Start};
 
     /// Commits that come faster than the steps between them drop readings.
     #[test]
@@ -413,7 +413,7 @@ mod tests {
                 batch.push(n, 0, if is_text { Value::Text(&text) } else { number });
             }
             assert!(growth(&batch, PAGE_BYTES) > limit.pages_max);
-            while let Err(e) = db.commit(&batch, Sync::Normal) {
+            while let Err(e) = db.commit(&batch, Durability::Normal) {
                 assert!(e.is_full(), "{e}");
                 assert!(retention.make_room(&mut db, &batch).unwrap());
             }

@@ -22,7 +22,7 @@ use crate::record::queue::{Order, Queue};
 use crate::record::retry::{Pin, Retry, Threshold};
 use crate::record::settings::{Settings, Synchronous};
 use crate::store::ack::{Ack, Resume};
-use crate::store::{self, Checkpoint, Class, Committed, Db, Error, Start, Sync};
+use crate::store::{self, Checkpoint, Class, Committed, Db, Durability, Error, Start};
 
 /// Interval at which an idle writer checks that its files are still there.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
@@ -176,12 +176,12 @@ impl Writer {
         }
     }
 
-    fn sync_of(&self, batch: &Batch) -> Sync {
+    fn sync_of(&self, batch: &Batch) -> Durability {
         match self.settings.synchronous {
-            Synchronous::Full => Sync::Full,
-            Synchronous::Normal => Sync::Normal,
-            Synchronous::Auto if batch.awaited => Sync::Full,
-            Synchronous::Auto => Sync::Normal,
+            Synchronous::Full => Durability::Full,
+            Synchronous::Normal => Durability::Normal,
+            Synchronous::Auto if batch.awaited => Durability::Full,
+            Synchronous::Auto => Durability::Normal,
         }
     }
 
@@ -191,7 +191,7 @@ impl Writer {
             // No transaction, and so no sync of those before it.
             return;
         }
-        let is_synced = self.sync_of(batch) == Sync::Full;
+        let is_synced = self.sync_of(batch) == Durability::Full;
         if let Some(known) = mark
             && let Err(e) = known.advance(db.newest_id(), is_synced)
         {

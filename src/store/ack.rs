@@ -1,4 +1,4 @@
-//! Acks: what a sender is told, and only of what is committed.
+//! Acks, which can be made of commits only.
 
 use super::ledger::Committed;
 
@@ -14,7 +14,7 @@ pub struct Ack {
 }
 
 impl Ack {
-    /// What a commit settled.
+    /// Acks of a commit.
     pub fn all(committed: &Committed) -> impl Iterator<Item = Ack> {
         committed.marks().iter().map(|mark| Ack {
             stream: mark.stream,

@@ -12,15 +12,15 @@ use super::{read, schema};
 use crate::db::Error;
 use crate::db::pragma;
 use crate::db::raw::{Access, Connection};
+use crate::db::transaction;
 
 /// Pages copied in one step, between which a signal is heard and progress told: 1 MiB.
 const STEP_PAGES: i32 = 256;
 
-const PAGE_COUNT: &CStr = c"PRAGMA page_count";
 const PAGE_SIZE: &CStr = c"PRAGMA page_size";
 const PAGES: &CStr = c"SELECT data FROM sqlite_dbpage";
 
-/// Where the first page says whether the file is in WAL mode: for writers, for readers.
+/// Offsets of the two bytes of the first page that say whether the file is in WAL mode.
 const MODE_BYTES: std::ops::Range<usize> = 18..20;
 const NOT_WAL: [u8; 2] = [1, 1];
 
@@ -34,26 +34,26 @@ impl Snapshot {
     pub fn take(path: &Path, busy_timeout: Duration) -> Result<Self, Error> {
         let operation = "copy";
         let mut raw = read::open(path, busy_timeout)?;
-        raw.execute(operation, schema::BEGIN_READ)?;
-        // The first look takes the snapshot.
+        raw.execute(operation, transaction::BEGIN_READ)?;
+        // The first query takes the snapshot.
         raw.answer(operation, schema::GET_DEVICE)?;
         let number = |raw: &mut Connection, sql| -> Result<u64, Error> {
             Ok(raw.answer(operation, sql)?.parse().unwrap_or(0))
         };
         Ok(Snapshot {
-            pages: number(&mut raw, PAGE_COUNT)?,
+            pages: number(&mut raw, transaction::PAGE_COUNT)?,
             page_bytes: number(&mut raw, PAGE_SIZE)?,
             raw,
         })
     }
 
-    /// Of the copy.
+    /// Pages of the copy.
     pub fn bytes(&self) -> u64 {
         self.pages * self.page_bytes
     }
 
-    /// Writes the copy into an empty file. `go_on` is told the bytes that are there, and ends the copy by
-    /// false: then the file is worth nothing, and the answer is false.
+    /// Writes the copy into an empty file. Calls `go_on` with the bytes copied and all bytes; false ends the copy
+    /// early, and so does this function return false.
     pub fn copy_to(
         &mut self,
         dest: &Path,

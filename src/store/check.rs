@@ -10,7 +10,7 @@ use super::start::{LOST, UNCLEAN};
 use super::{read, schema};
 use crate::db::Cause;
 use crate::db::raw::{Access, Connection};
-use crate::db::{Class, Error};
+use crate::db::{Class, Error, transaction};
 use crate::place::paths::{follow_links, wal_of};
 use crate::place::{lock, mark};
 use crate::reading::fingerprint;
@@ -24,9 +24,9 @@ pub struct Audit {
     pub readings: i64,
     pub runs: i64,
     pub unclean: i64,
-    /// What cannot be as it was written, a line each.
+    /// Contradictions and damage, a line each.
     pub damaged: Vec<String>,
-    /// What is not there, a line each.
+    /// Missing readings and tables, a line each.
     pub missing: Vec<String>,
     /// Findings that are not listed.
     pub more: u64,
@@ -37,9 +37,9 @@ struct Run {
     id: i64,
     first_id: i64,
     committed: i64,
-    /// Of the readings after the last span, if it is the last run.
+    /// Fingerprint of the readings after the last span, in the row of the last run.
     tail_fingerprint: u64,
-    /// What retention dropped, by the run's row.
+    /// Readings that retention dropped, by the run's row.
     expired: i64,
     first_found: Option<i64>,
     found: i64,
@@ -68,7 +68,7 @@ impl Audit {
     }
 }
 
-/// Looks at everything. An error means that the look could not be taken; damage is a finding.
+/// Checks everything. An error means that the check could not be made; damage is a finding.
 pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, Error> {
     let path = &follow_links(path);
     let mut audit = Audit::default();
@@ -89,7 +89,7 @@ pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, E
         &mut audit,
     );
     if result.as_ref().is_err_and(Error::is_read_only) {
-        // What a kill left half done has to be rolled back before anybody can read, as a start would.
+        // A kill may leave a journal that has to be rolled back before anybody can read.
         audit = Audit::default();
         result = examine(
             path,
@@ -107,7 +107,7 @@ pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, E
     Ok(audit)
 }
 
-/// What lies beside the file.
+/// Checks the files beside the database.
 struct Known {
     is_recorded: bool,
     has_wal: bool,
@@ -127,7 +127,7 @@ fn examine(
     let mut raw = Connection::open(path, access)?;
     raw.set_busy_timeout(busy_timeout);
     // One snapshot, so that a recorder that goes on cannot look like damage.
-    raw.execute(operation, schema::BEGIN_READ)?;
+    raw.execute(operation, transaction::BEGIN_READ)?;
     if identify(&mut raw)? {
         return Err(Error::new("check", path, Cause::NotSeawall, "it is empty"));
     }
@@ -218,7 +218,7 @@ fn lost(run: i64, from_id: i64, to_id: i64) -> String {
     )
 }
 
-/// What the last run lacks, of a database that nobody records.
+/// Readings that the last run lacks, in a database without a recorder.
 fn examine_end(
     raw: &mut Connection,
     last: &Run,
@@ -252,7 +252,7 @@ fn is_device(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// Everything that the layout has is there, and as it was made; what others added is theirs.
+/// Compares tables, views and indexes with the layout. Ignores what others added.
 fn examine_schema(raw: &mut Connection, audit: &mut Audit) -> Result<(), Error> {
     let operation = "check";
     let mut pristine = Connection::in_memory()?;

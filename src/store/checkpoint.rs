@@ -7,7 +7,7 @@ use super::identify::identify;
 use super::read;
 use super::schema;
 use crate::db::checkpoint::{Checkpoint, CheckpointMode, checkpoint};
-use crate::db::pragma::{self, Sync};
+use crate::db::pragma::{self, Durability};
 use crate::db::raw::{Access, Connection};
 use crate::db::{Cause, Error};
 use crate::place::{self, mark};
@@ -37,7 +37,7 @@ pub fn checkpoint_file(
         }
         Err(e) => return Err(raw.leave_as_found(e)),
     }
-    pragma::set_synchronous(&mut raw, Sync::Full)?;
+    pragma::set_synchronous(&mut raw, Durability::Full)?;
     let done = checkpoint(&mut raw, mode)?;
     if done.is_complete() {
         raw.set_busy_timeout(Duration::ZERO);

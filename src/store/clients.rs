@@ -1,4 +1,4 @@
-//! Named clients: how many of their lines are settled, kept in the transaction of the lines themselves.
+//! Named clients: the number of their settled lines, written in the transaction of the lines.
 
 use super::ledger::Db;
 use crate::db::Error;

@@ -1,6 +1,6 @@
 //! Retention: whole spans of readings go from the old end, and the ledger says of each run how many went.
 //!
-//! A step is one transaction that takes a span and its readings, so that `check` holds at every moment: the
+//! A step is one transaction that drops a span and its readings, so that `check` holds at every moment: the
 //! fingerprint of the others stands in their own spans. Ids are never used again. What the file has freed is
 //! used by the next readings. Called by the writer between commits, and where a commit finds no room.
 
@@ -10,7 +10,8 @@ use super::spans::Tail;
 use crate::db::Error;
 use crate::db::Value;
 use crate::db::pragma;
-use crate::db::pragma::Sync;
+use crate::db::pragma::Durability;
+use crate::db::transaction;
 
 /// Which readings may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Db {
         Ok(oldest)
     }
 
-    /// The greatest time of any reading. Looks through the spans, so not to be asked at each commit.
+    /// Newest time of any reading. Reads all spans, so it is not for each commit.
     pub fn newest_ns(&mut self) -> Result<i64, Error> {
         let mut newest = self.tail.newest_ns();
         self.raw
@@ -70,7 +71,7 @@ impl Db {
         Ok(newest)
     }
 
-    /// The greatest time of the readings after the last span; None where there are none.
+    /// Newest time of the readings after the last span; `None` if there are none.
     pub fn newest_of_tail_ns(&self) -> Option<i64> {
         (!self.tail.is_empty()).then(|| self.tail.newest_ns())
     }
@@ -86,7 +87,7 @@ impl Db {
         })
     }
 
-    /// Whether there are so many spans.
+    /// Whether there are at least so many spans.
     pub fn has_spans(&mut self, least: u64) -> Result<bool, Error> {
         let least = i64::try_from(least).unwrap_or(i64::MAX);
         let limit = [Some(Value::Integer(least))];
@@ -96,12 +97,12 @@ impl Db {
         Ok(count.unwrap_or(0) >= least)
     }
 
-    /// The length that the file may have; one that is longer already keeps its length and no more.
+    /// Sets the length that the file may have; a longer file keeps its length.
     pub fn set_pages_max(&mut self, pages: u64) -> Result<(), Error> {
         pragma::set_pages_max(&mut self.raw, pages)
     }
 
-    /// First id of the readings after the last span; None where there are none.
+    /// First id of the readings after the last span; `None` if there are none.
     pub fn first_of_tail(&self) -> Option<i64> {
         (!self.tail.is_empty()).then(|| self.tail.first_id())
     }
@@ -120,7 +121,7 @@ impl Db {
         Ok(())
     }
 
-    /// One step. Returns how many readings went; none where no span may go.
+    /// One step. Returns the number of readings dropped; 0 if no span may go.
     pub fn expire(&mut self, surplus: Surplus) -> Result<i64, Error> {
         let Some(span) = self.oldest_span()? else {
             return Ok(0);
@@ -140,9 +141,9 @@ impl Db {
     }
 
     fn sync_as_known(&mut self) -> Result<(), Error> {
-        match self.sync {
+        match self.durability {
             Some(_) => Ok(()),
-            None => self.synchronous(Sync::Full),
+            None => self.synchronous(Durability::Full),
         }
     }
 
@@ -170,8 +171,8 @@ impl Db {
             .run(operation, self.statements.drop_clients, &cutoff)
     }
 
-    /// Takes the step that comes first and leaves everything as it was: what is damaged there would otherwise
-    /// be met while recording, at each start anew.
+    /// Tries the first step and rolls it back: damage there would otherwise
+    /// end each recording.
     pub fn try_expiry(&mut self) -> Result<(), Error> {
         let Some(span) = self.oldest_span()? else {
             return Ok(());
@@ -179,7 +180,7 @@ impl Db {
         self.raw.run("lock", self.statements.begin, &[])?;
         let tried = self.drop_span(span);
         if !self.raw.is_autocommit() {
-            self.raw.execute("roll back", schema::ROLLBACK)?;
+            self.raw.execute("roll back", transaction::ROLLBACK)?;
         }
         tried
     }

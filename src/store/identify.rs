@@ -8,7 +8,7 @@ use super::schema;
 use crate::db::raw::Connection;
 use crate::db::{Cause, Error};
 
-/// Of a file, as much as `is_seawall` looks at.
+/// Bytes of a file that `is_seawall` needs.
 pub const HEADER_BYTES: usize = 72;
 
 /// Whether a file that begins so is a seawall database, of whichever layout.
@@ -21,7 +21,7 @@ pub fn is_seawall(header: &[u8; HEADER_BYTES]) -> bool {
 pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
     let operation = "read";
     let mut ask = || {
-        // In this order: the recorder that makes a new file gives it all three at once, so that what is not
+        // In this order: a recorder writes all three at once into a new file, so a file that is not
         // empty has the other two.
         let is_empty = raw.answer(operation, schema::IS_EMPTY)? == "1";
         let application = raw.answer(operation, schema::GET_APPLICATION_ID)?;
@@ -30,7 +30,7 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
     };
     let (mut is_empty, mut application, mut layout) = ask()?;
     if is_empty && (&*application, &*layout) != ("0", "0") {
-        // It was made between two of the questions.
+        // It was created between two of the queries.
         (is_empty, application, layout) = ask()?;
     }
     if is_empty && application == "0" && layout == "0" {
@@ -70,7 +70,7 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
 }
 
 /// Damage where the recorder will write is an error, found before the first write. The rest of the file is
-/// `check`'s to look at: a start has to be quick.
+/// left to `check`: a start has to be quick.
 pub(super) fn look_where_written(raw: &mut Connection) -> Result<(), Error> {
     let operation = "use";
     for sql in schema::LOOK_WHERE_WRITTEN {

@@ -13,10 +13,10 @@ use crate::db::error;
 use crate::reading::fingerprint;
 use crate::reading::{self, Batch, Definition};
 
-/// What comes of the rows that were inserted.
+/// Result of an insert.
 struct Inserted {
     tail: Tail,
-    /// Those that were completed.
+    /// Spans that were completed.
     spans: Vec<Span>,
 }
 
@@ -62,7 +62,7 @@ impl Db {
         Ok(inserted.tail)
     }
 
-    /// Rows of which every slot has its meaning. The first gets its id from us, as the table may be empty or
+    /// Inserts rows between two definitions. The first gets its id from us, as the table may be empty or
     /// lack its end; the others the one after the last.
     fn insert_rows(
         &mut self,
@@ -106,7 +106,7 @@ impl Db {
         Ok(())
     }
 
-    /// Finds the series in the file or adds it, and remembers it under its slot.
+    /// Finds or adds the series, and stores its number by slot.
     fn define(&mut self, definition: &Definition) -> Result<(), Error> {
         let series = &definition.series;
         let names =

@@ -11,9 +11,9 @@ use super::schema;
 use super::spans::Tail;
 use super::start::{Start, Unclean, begin_run};
 use crate::db::checkpoint::{Checkpoint, CheckpointMode, checkpoint};
-use crate::db::pragma::{self, Sync};
+use crate::db::pragma::{self, Durability};
 use crate::db::raw::{Access, Connection, Statement};
-use crate::db::{Class, Error, Value};
+use crate::db::{Class, Error, Value, transaction};
 use crate::place::{self, mark};
 use crate::reading::{Batch, Counts, Mark};
 
@@ -29,12 +29,12 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// How far the streams are settled.
+    /// Settled lines of the streams.
     pub fn marks(&self) -> &[Mark] {
         &self.marks
     }
 
-    /// How far the clients have come that the batch said hello for.
+    /// Settled lines of the clients that the batch asked for.
     pub fn resumes(&self) -> &[Mark] {
         &self.resumes
     }
@@ -73,8 +73,8 @@ impl Statements {
     fn prepare(raw: &mut Connection) -> Result<Self, Error> {
         raw.offer_rows(schema::BATCH_COLUMNS)?;
         Ok(Statements {
-            begin: raw.prepare(schema::BEGIN)?,
-            commit: raw.prepare(schema::COMMIT)?,
+            begin: raw.prepare(transaction::BEGIN_WRITE)?,
+            commit: raw.prepare(transaction::COMMIT)?,
             insert_reading: raw.prepare(schema::INSERT_READING)?,
             insert_readings: raw.prepare(schema::INSERT_READINGS)?,
             add_span: raw.prepare(schema::ADD_SPAN)?,
@@ -91,8 +91,8 @@ impl Statements {
             expire_runs: raw.prepare(schema::EXPIRE_RUNS)?,
             drop_clients: raw.prepare(schema::DROP_CLIENTS)?,
             count_spans: raw.prepare(schema::COUNT_SPANS)?,
-            page_count: raw.prepare(schema::PAGE_COUNT)?,
-            freelist_count: raw.prepare(schema::FREELIST_COUNT)?,
+            page_count: raw.prepare(transaction::PAGE_COUNT)?,
+            freelist_count: raw.prepare(transaction::FREELIST_COUNT)?,
         })
     }
 }
@@ -110,8 +110,8 @@ pub struct Db {
     pub(super) statements: Statements,
     pub(super) busy_timeout: Duration,
     pub(super) page_bytes: u64,
-    /// Unknown after a pragma that failed.
-    pub(super) sync: Option<Sync>,
+    /// `None` after a pragma that failed.
+    pub(super) durability: Option<Durability>,
     pub(super) device: String,
     pub(super) unclean: Vec<Unclean>,
     pub(super) run: i64,
@@ -126,7 +126,7 @@ pub struct Db {
 
 impl Db {
     /// Opens the file, which may be empty, closes the runs that never ended, and starts a new one, whose
-    /// row is on the disk when this returns. `mark` says how far the run before had come.
+    /// row is on the disk when this returns. `mark` is that of the run before.
     pub fn open(
         path: &Path,
         busy_timeout: Duration,
@@ -149,18 +149,18 @@ impl Db {
         pragma::set_all(&mut raw, busy_timeout, wal_autocheckpoint)?;
         raw.count_frames();
 
-        raw.execute("lock", schema::BEGIN)?;
+        raw.execute("lock", transaction::BEGIN_WRITE)?;
         let begun = begin_run(&mut raw, is_new, start, mark).and_then(|begun| {
             // Within the transaction: after it nothing may fail, or the run would be there twice.
             let statements = Statements::prepare(&mut raw)?;
-            raw.execute("commit to", schema::COMMIT)?;
+            raw.execute("commit to", transaction::COMMIT)?;
             Ok((begun, statements))
         });
         let (begun, statements) = match begun {
             Ok(begun) => begun,
             Err(e) => {
-                // Where this fails too, SQLite has rolled back already.
-                let _ = raw.execute("roll back", schema::ROLLBACK);
+                // If this fails too, SQLite has rolled back already.
+                let _ = raw.execute("roll back", transaction::ROLLBACK);
                 return Err(e);
             }
         };
@@ -169,7 +169,7 @@ impl Db {
             statements,
             busy_timeout,
             page_bytes: begun.page_bytes,
-            sync: Some(Sync::Full),
+            durability: Some(Durability::Full),
             device: begun.device,
             unclean: begun.unclean,
             run: begun.run,
@@ -203,7 +203,7 @@ impl Db {
         self.committed
     }
 
-    /// `PAGE_BYTES`, unless somebody has made the file anew with other pages.
+    /// `PAGE_BYTES`, unless somebody rebuilt the file with other pages.
     pub fn page_bytes(&self) -> u64 {
         self.page_bytes
     }
@@ -218,11 +218,11 @@ impl Db {
         self.next_id - 1
     }
 
-    /// Brings the run's row into the database file, so that it is known there should the -wal get lost. What
-    /// stands in the way is in the way of that alone.
+    /// Copies the run's row into the database file, so that it is there if the -wal gets lost. Errors
+    /// that may pass are ignored.
     fn bring_in_start(&mut self) -> Result<(), Error> {
         let done = self.checkpoint(CheckpointMode::Passive, Duration::ZERO);
-        // It is not among those that the row counts.
+        // The row does not count this checkpoint.
         self.checkpoints = 0;
         match done {
             Err(e) if e.class() != Class::Retry => Err(e),
@@ -230,18 +230,18 @@ impl Db {
         }
     }
 
-    /// Commits the batch whole, or leaves the database as it was and the batch to be tried again.
-    pub fn commit(&mut self, batch: &Batch, sync: Sync) -> Result<Committed, Error> {
+    /// Commits the batch whole, or leaves the database as it was, so that the batch can be retried.
+    pub fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<Committed, Error> {
         if !batch.has_data() {
-            // Only marks: all that they stand on was committed before.
+            // Only marks: their readings were committed before.
             return Ok(Committed {
                 marks: batch.marks().to_vec(),
                 resumes: self.resumes(batch)?,
             });
         }
-        self.synchronous(sync)?;
-        // A slot may be given to another series within the batch; should the commit fail, the next try
-        // has to begin with the meaning that it had before.
+        self.synchronous(durability)?;
+        // A slot may change its series within the batch. If the commit fails, the next try
+        // has to begin with the series that it had before.
         let known = (!batch.definitions().is_empty()).then(|| self.series.clone());
         let result = self.transaction(|db| {
             let tail = db.insert(batch)?;
@@ -273,16 +273,16 @@ impl Db {
         }
     }
 
-    /// A commit failed and will be tried again; the run's row will say so.
+    /// Counts a commit that failed and will be retried, in the run's row.
     pub fn count_error(&mut self) {
         self.counts.errors += 1;
     }
 
     /// Ends the run in its row, synced.
     pub fn end_run(&mut self, now_ns: i64, reason: &str) -> Result<(), Error> {
-        // The last words of a run are not kept out by `--max-size`.
+        // The end of a run is recorded whatever `--max-size` says.
         self.set_pages_max(u64::MAX)?;
-        self.synchronous(Sync::Full)?;
+        self.synchronous(Durability::Full)?;
         self.transaction(|db| {
             db.write_counts(db.committed, db.counts, db.tail.fingerprint())?;
             db.raw.run(
@@ -297,8 +297,8 @@ impl Db {
         })
     }
 
-    /// One checkpoint, which waits no longer than `patience` for readers. Frames that had to stay are an
-    /// answer and no error.
+    /// One checkpoint, which waits no longer than `patience` for readers. Frames that had to stay are a
+    /// result and no error.
     pub fn checkpoint(
         &mut self,
         mode: CheckpointMode,
@@ -311,7 +311,7 @@ impl Db {
         done
     }
 
-    /// What the run's row says, and its log.
+    /// Counters of the run's row.
     pub fn ledger(&self) -> (i64, Counts, i64) {
         (self.committed, self.counts, self.checkpoints)
     }
@@ -322,7 +322,7 @@ impl Db {
         self.raw.set_busy_timeout(Duration::ZERO);
         let path = self.raw.path().to_owned();
         let left = pragma::leave_wal(&mut self.raw)?;
-        // SQLite does not look whether it could delete it.
+        // SQLite does not check that it could delete the -wal.
         if left && place::paths::wal_of(&path).exists() {
             let code = ffi::SQLITE_IOERR_DELETE;
             return Err(Error::new(
@@ -339,11 +339,11 @@ impl Db {
         self.raw.close()
     }
 
-    pub(super) fn synchronous(&mut self, sync: Sync) -> Result<(), Error> {
-        if self.sync != Some(sync) {
-            self.sync = None;
-            pragma::set_synchronous(&mut self.raw, sync)?;
-            self.sync = Some(sync);
+    pub(super) fn synchronous(&mut self, durability: Durability) -> Result<(), Error> {
+        if self.durability != Some(durability) {
+            self.durability = None;
+            pragma::set_synchronous(&mut self.raw, durability)?;
+            self.durability = Some(durability);
         }
         Ok(())
     }
@@ -359,9 +359,9 @@ impl Db {
                 .run("commit to", self.statements.commit, &[])
                 .map(|()| value)
         });
-        // Some errors make SQLite roll back by itself.
+        // SQLite rolls back by itself after some errors.
         if result.is_err() && !self.raw.is_autocommit() {
-            let _ = self.raw.execute("roll back", schema::ROLLBACK);
+            let _ = self.raw.execute("roll back", transaction::ROLLBACK);
         }
         result
     }

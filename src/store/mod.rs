@@ -1,7 +1,7 @@
-//! The database: all of SQL, pragmas and checkpoints, behind methods that say what they promise.
+//! The ledger of readings in tables: all SQL about readings, runs, series and clients.
 //!
 //! One `Db` is one connection with one owner. A commit is whole or not there; only `commit` makes a
-//! `Committed`, which is what an ack is made of. Called by the writer thread; `audit` and `checkpoint`
+//! `Committed`, of which acks are made. Called by the writer's thread; `check` and `checkpoint`
 //! serve the commands of these names.
 
 pub mod ack;
@@ -24,7 +24,7 @@ mod tests;
 mod values;
 
 pub use crate::db::checkpoint::{Checkpoint, wal_bytes, wal_frames_of};
-pub use crate::db::pragma::{PAGE_BYTES, Sync, WAL_BYTES_KEPT};
+pub use crate::db::pragma::{Durability, PAGE_BYTES, WAL_BYTES_KEPT};
 pub use crate::db::raw::version;
 pub use crate::db::{Class, Error};
 pub use backup::Snapshot;

@@ -18,12 +18,12 @@ use super::runs::Runs;
 use super::{schema, spans};
 use crate::db::Error;
 use crate::db::raw::{Access, Connection, Statement};
-use crate::db::{error, pragma};
+use crate::db::{error, pragma, transaction};
 use crate::place;
 use crate::place::foreign_wal::{self, Treatment};
 use crate::reading::{Kind, Value};
 
-/// Ids that one snapshot goes through at most: some milliseconds.
+/// Upper bound on the ids of one snapshot, which takes some milliseconds.
 const CHUNK_IDS: i64 = 8192;
 /// Upper bound on the names of series in memory; beyond it all are dropped and read again.
 const NAMES_BYTES_MAX: usize = 1024 * 1024;
@@ -66,16 +66,16 @@ impl Times {
     };
 }
 
-/// The last reading that somebody has. The run belongs to it: where a power cut took readings that nobody
-/// had acknowledged, their ids are given again, to a later run.
+/// Position behind a reading. The run is part of it: after a power cut took readings that nobody
+/// had acknowledged, a later run uses their ids again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
-    /// None: the run to which the id belongs now.
+    /// `None`: the run of that id now.
     pub run: Option<i64>,
     pub id: i64,
 }
 
-/// One reading besides the names of its series.
+/// One reading without the names of its series.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
     pub id: i64,
@@ -84,7 +84,7 @@ pub struct Reading<'a> {
     pub run: i64,
 }
 
-/// The caller's value for each series; none for a series that it does not want.
+/// The caller's value for each series; `None` for a series that it does not want.
 pub struct Names<T> {
     by_series: BTreeMap<i64, Option<T>>,
     bytes: usize,
@@ -115,9 +115,9 @@ pub struct Reader {
     statements: Statements,
     device: String,
     runs: Runs,
-    /// Less than half of the times of the last chunk did not fit.
+    /// At least half of the last chunk was within the times.
     is_dense: bool,
-    /// Where these times can be.
+    /// Ranges of ids that may hold these times.
     places: Option<(Times, Vec<RangeInclusive<i64>>)>,
 }
 
@@ -187,11 +187,11 @@ impl Reader {
         name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
         each: &mut impl FnMut(&Reading<'_>, &T) -> bool,
     ) -> Result<bool, Error> {
-        self.raw.execute(READ, schema::BEGIN_READ)?;
+        self.raw.execute(READ, transaction::BEGIN_READ)?;
         let result = self.snapshot(at, last_id, times, names, name, each);
         self.raw.end_rows(self.statements.readings_from);
         self.raw.end_rows(self.statements.readings_between);
-        let ended = self.raw.execute(READ, schema::COMMIT);
+        let ended = self.raw.execute(READ, transaction::COMMIT);
         result.and_then(|more| ended.map(|()| more))
     }
 
@@ -268,7 +268,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// There is nothing of the times after the position.
+    /// Moves the position behind readings of other times.
     fn pass_over(&mut self, at: &mut Position, last_id: i64) -> Result<(), Error> {
         let newest = self.first(self.statements.newest_reading, &[])?;
         if let Some(id) = newest
@@ -298,8 +298,8 @@ impl Reader {
         Ok(())
     }
 
-    /// To before the first reading of a run that is later than that of the position, where that run gave
-    /// ids again.
+    /// Moves the position back where a later run used ids
+    /// again.
     fn go_back_to_a_later_run(&mut self, at: &mut Position) {
         self.runs.forget();
         let run = at.run.or_else(|| self.runs.run_of(at.id));
@@ -309,7 +309,7 @@ impl Reader {
         }
     }
 
-    /// The next ids after `after` that may have readings of these times. Where that can be is asked once: what
+    /// The next ids after `after` that may have readings of these times. The ranges are looked up once: what
     /// is recorded later comes at the end, which is open.
     fn next_range(
         &mut self,
@@ -324,7 +324,7 @@ impl Reader {
             let Some(place) = self.place_of_times(&whole, times)? else {
                 return Ok(None);
             };
-            // Retention takes readings away at the old end.
+            // Retention drops readings at the old end.
             let next = [place.start().saturating_sub(1)];
             let Some((first, _)) = self.first(self.statements.next_reading, &next)? else {
                 return Ok(None);
@@ -339,7 +339,7 @@ impl Reader {
         Ok(None)
     }
 
-    /// The first part of `ids` where these times can be.
+    /// The first part of `ids` that may hold these times.
     fn place_of_times(
         &mut self,
         ids: &RangeInclusive<i64>,
@@ -423,8 +423,8 @@ pub fn look_before_reading(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Of a database that nobody records: its log is read into a -shm first, whereas a file that is whole needs
-/// none.
+/// For a database without a recorder: SQLite reads its log into a -shm first; a file that is not in WAL mode
+/// needs none.
 pub(super) fn look_for_room_to_read(path: &Path) -> Result<(), Error> {
     let path = &place::paths::follow_links(path);
     if !place::paths::wal_of(path).exists() && !is_in_wal_mode(path) {
@@ -448,7 +448,7 @@ pub(super) fn is_in_wal_mode(path: &Path) -> bool {
 /// Opens a seawall database that others may be recording into.
 pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Error> {
     match open_with(path, busy_timeout, Access::ReadOnly) {
-        // What a kill left half done has to be rolled back before anybody can read, as a start would.
+        // A kill may leave a journal that has to be rolled back before anybody can read.
         Err(e) if e.is_read_only() => open_with(path, busy_timeout, Access::ReadWrite),
         other => other,
     }

@@ -1,4 +1,4 @@
-//! Room on the disk that SQLite takes for granted.
+//! Free space that SQLite does not check for.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub fn look_for_room(path: &Path, keep_free_bytes: u64) -> Result<(), Error> {
     /// The -shm has 32 KiB for each 4096 frames; a page has 512 bytes or more.
     const WAL_BYTES_PER_SHM_BYTE: u64 = 64;
     let Ok(disk) = sys::filesystem(&place::paths::folder_of(path)) else {
-        // SQLite's own calls tell better of a disk that cannot be asked.
+        // If statfs fails, SQLite's own calls report the cause better.
         return Ok(());
     };
     let for_shm = if disk.block_bytes < SHM_PAGE_BYTES {

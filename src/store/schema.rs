@@ -117,12 +117,6 @@ pub const LOOK_WHERE_WRITTEN: [&CStr; 5] = [
     c"PRAGMA quick_check('clients')",
 ];
 
-pub const BEGIN: &CStr = c"BEGIN IMMEDIATE";
-/// For readers: the snapshot is taken by the first look.
-pub const BEGIN_READ: &CStr = c"BEGIN";
-pub const COMMIT: &CStr = c"COMMIT";
-pub const ROLLBACK: &CStr = c"ROLLBACK";
-
 pub const INSERT_READING: &CStr =
     c"INSERT INTO readings(id, time_ns, series, value) VALUES(?1, ?2, ?3, ?4)";
 /// Each gets the id after the last. An error ends the transaction anyway: without OR FAIL SQLite would keep
@@ -177,15 +171,13 @@ pub const NEWEST_OF_SPANS: &CStr = c"SELECT newest_ns FROM spans";
 pub const DROP_READINGS: &CStr = c"DELETE FROM readings WHERE id <= ?1";
 pub const DROP_CLOCK_STEPS: &CStr = c"DELETE FROM clock_steps WHERE after_id < ?1";
 pub const DROP_SPAN: &CStr = c"DELETE FROM spans WHERE last_id <= ?1";
-/// Of the readings ?1 to ?2, each run that holds some counts its own. The runs before the one that holds ?1 are
-/// not looked at.
+/// Adds the readings ?1 to ?2 to `expired` of the runs that hold them. Runs before the one that holds ?1 are
+/// not read.
 pub const EXPIRE_RUNS: &CStr = c"UPDATE runs
     SET expired = expired + min(first_id + committed, ?2 + 1) - max(first_id, ?1)
     WHERE first_id BETWEEN (SELECT coalesce(max(first_id), 0) FROM runs WHERE first_id <= ?1) AND ?2
       AND first_id + committed > ?1 AND committed > 0";
 pub const DROP_CLIENTS: &CStr = c"DELETE FROM clients WHERE seen_ns < ?1";
-pub const PAGE_COUNT: &CStr = c"PRAGMA page_count";
-pub const FREELIST_COUNT: &CStr = c"PRAGMA freelist_count";
 
 pub const LIST_RUNS: &CStr =
     c"SELECT id, first_id, committed, tail_fingerprint, ended_ns, reason, expired, lost_from_id, lost_to_id,

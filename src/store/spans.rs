@@ -18,13 +18,13 @@ pub const SPAN_READINGS: i64 = 4096;
 /// Text in a span, so that one step of retention takes no more of the file where values are long.
 pub const SPAN_TEXT_BYTES: u64 = 128 * 1024;
 
-/// The readings after the last span.
+/// Readings after the last span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tail {
     /// Readings and the text in them.
     readings: i64,
     text_bytes: u64,
-    /// As a span; its end is the newest reading that is there.
+    /// As a span; its end is the newest reading.
     span: Span,
 }
 
@@ -53,7 +53,7 @@ impl Span {
 }
 
 impl Tail {
-    /// `first_id`: the first that is in no span, whether it is there yet or not.
+    /// `first_id`: the first id in no span, whether it exists yet or not.
     pub fn new(first_id: i64) -> Self {
         Tail {
             readings: 0,
@@ -85,7 +85,7 @@ impl Tail {
         self.span.fingerprint
     }
 
-    /// All of it as a span; None where it is empty.
+    /// All of it as a span; `None` if it is empty.
     pub fn span(&self) -> Option<Span> {
         (!self.is_empty()).then_some(self.span)
     }
@@ -98,7 +98,7 @@ impl Tail {
         self.span.newest_ns = self.span.newest_ns.max(time_ns);
     }
 
-    /// Takes in the reading `id`, the next one; returns the span that it completes.
+    /// Adds the next reading. Returns the span that it completes.
     pub fn add(
         &mut self,
         id: i64,
@@ -117,8 +117,8 @@ impl Tail {
     }
 }
 
-/// What a start needs to know of the readings after the last span. Their fingerprint is the one that was
-/// written with them and is not summed up anew, so that what was damaged since is still found. `next_id` is
+/// Readings after the last span, at a start. Their fingerprint is the one that was
+/// written with them and is not computed again, so that damage since is still found. `next_id` is
 /// the id that the next reading gets.
 pub(super) fn find_tail(raw: &mut Connection, next_id: i64) -> Result<Tail, Error> {
     let operation = "read the last readings of";
@@ -138,8 +138,8 @@ pub(super) fn find_tail(raw: &mut Connection, next_id: i64) -> Result<Tail, Erro
     Ok(tail)
 }
 
-/// Where the readings from `since_ns` to `until_ns` can be: in these ranges of ids and nowhere else, though
-/// not everything there is of that time. In order; the last is open if readings may still come.
+/// Ranges of ids that hold all readings from `since_ns` to `until_ns`, and perhaps
+/// others. In order; the last is open if readings may still come.
 pub fn ranges(
     raw: &mut Connection,
     since_ns: i64,
@@ -165,11 +165,11 @@ pub fn ranges(
 /// Compares the spans with the readings, for `check`.
 pub(super) struct Examiner {
     spans: Vec<Span>,
-    /// The span that the next reading is in, or is before.
+    /// The span of the next reading, or the first span after it.
     at: usize,
     oldest_ns: i64,
     newest_ns: i64,
-    /// Of the readings that were seen of this span.
+    /// Readings seen of this span.
     readings: i64,
     fingerprint: u64,
     /// A reading before the first span was reported.
@@ -177,7 +177,7 @@ pub(super) struct Examiner {
 }
 
 impl Examiner {
-    /// Reads the spans; what is wrong with them alone is passed to `wrong`.
+    /// Reads the spans. Passes errors within them to `wrong`.
     pub fn new(raw: &mut Connection, wrong: &mut dyn FnMut(String)) -> Result<Self, Error> {
         let mut spans: Vec<Span> = Vec::new();
         raw.rows("check", schema::LIST_SPANS, |row| {
@@ -218,7 +218,7 @@ impl Examiner {
         }
         let is_before = self.spans.get(self.at).is_some_and(|s| s.first_id > id);
         if is_before {
-            // Between two spans there is no room, as was looked at; this is before the first.
+            // Spans have no gaps between them, which was checked; this is before the first.
             if !std::mem::replace(&mut self.is_uncovered, true) {
                 wrong(format!("reading {id} is in no span"));
             }
@@ -243,7 +243,7 @@ impl Examiner {
                 "the span of readings {first} to {last} does not have their times"
             ));
         }
-        // Where readings are missing, that is reported already.
+        // Missing readings are reported already.
         let is_whole = self.readings == last.saturating_sub(first).saturating_add(1);
         if is_whole && span.fingerprint != self.fingerprint {
             wrong(format!(
@@ -258,7 +258,7 @@ impl Examiner {
     }
 
     /// After the last reading. `next_id` is the id that the next reading gets, `left` the readings that the
-    /// runs count, `fingerprint` what the last run's row says of those after the last span.
+    /// runs count, `fingerprint` that of the last run's row, over those after the last span.
     pub fn end(mut self, next_id: i64, left: i64, fingerprint: u64, wrong: &mut dyn FnMut(String)) {
         while self.at < self.spans.len() {
             self.end_span(wrong);

@@ -40,10 +40,10 @@ pub(super) struct Begun {
     pub(super) tail: Tail,
 }
 
-/// Leaves more ids than any device gives.
+/// Above every id that a device could use.
 const NEXT_ID_AT_MOST: i64 = i64::MAX / 2;
 
-/// Within a transaction: makes the tables of a new file, closes the runs that never ended, begins a run.
+/// Within a transaction: creates the tables of a new file, closes the runs that never ended, begins a run.
 pub(super) fn begin_run(
     raw: &mut Connection,
     is_new: bool,
@@ -51,7 +51,7 @@ pub(super) fn begin_run(
     mark: Option<&mark::Progress>,
 ) -> Result<Begun, Error> {
     let operation = "begin a run in";
-    // Two that start on a new file at once: the lock has settled who makes the tables.
+    // Of two starts on a new file, the write lock decides which creates the tables.
     if is_new && identify(raw)? {
         raw.execute("make the tables of", schema::CREATE)?;
         let id = random_id().map_err(|e| {
@@ -73,7 +73,7 @@ pub(super) fn begin_run(
         false
     })?;
     if next_id > NEXT_ID_AT_MOST {
-        // Nobody recorded so many: with no ids left, readings would be acknowledged and not be there.
+        // Damage: without ids left, readings would be acknowledged and not stored.
         let message = format!("the next reading would get the id {next_id}");
         return Err(error::corrupt(operation, raw.path(), message));
     }
@@ -103,7 +103,7 @@ pub(super) fn begin_run(
     })
 }
 
-/// Ends the runs that never ended, and notes what is missing of the last one.
+/// Ends the runs that never ended, and records what the last one lost.
 fn close_runs(
     raw: &mut Connection,
     start: &Start,

@@ -1,4 +1,4 @@
-//! The database module by itself: what the recorder could not notice, were it not true.
+//! Tests of the store alone: promises whose breach the recorder could not notice.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,7 @@ use libsqlite3_sys as ffi;
 use super::*;
 use crate::db::checkpoint::CheckpointMode;
 use crate::db::raw::{Access, Connection};
-use crate::db::{Cause, pragma};
+use crate::db::{Cause, pragma, transaction};
 use crate::reading::{Batch, Mark};
 use crate::reading::{Kind, Series, Value};
 use std::path::Path;
@@ -99,7 +99,7 @@ fn every_pragma_is_as_the_table_says() {
         (c"PRAGMA cache_size", "-1024"),
         (c"PRAGMA application_id", "1399152983"),
         (c"PRAGMA user_version", "2"),
-        // SQLite tells 0 because its own hook has made way for ours; see the test of the threshold.
+        // SQLite reports 0 because our hook replaced its own; see the test of the threshold.
         (c"PRAGMA wal_autocheckpoint", "0"),
     ] {
         assert_eq!(
@@ -114,7 +114,7 @@ fn every_pragma_is_as_the_table_says() {
 fn a_pragma_that_is_not_taken_is_an_error_with_its_name() {
     let dir = Dir::new();
     let mut db = open(&dir.db());
-    // SQLite ignores a pragma that it does not know, and one that it cannot follow now.
+    // SQLite ignores a pragma that it does not know or cannot apply now.
     let error = pragma::set(&mut db.raw, &pragma::pragma("no_such", "ON", 1)).unwrap_err();
     assert_eq!(error.cause, Cause::PragmaRefused);
     db.raw.execute("begin", c"BEGIN").unwrap();
@@ -133,7 +133,7 @@ fn a_checkpoint_says_what_it_did_in_each_mode() {
         CheckpointMode::Truncate,
     ] {
         let mut db = open(&path);
-        db.commit(&batch(500), Sync::Normal).unwrap();
+        db.commit(&batch(500), Durability::Normal).unwrap();
         assert!(db.wal_frames() > 3);
         let done = db.checkpoint(mode, Duration::ZERO).unwrap();
         assert!(done.is_complete());
@@ -162,13 +162,13 @@ fn a_checkpoint_in_a_readers_way_says_what_had_to_stay() {
     let dir = Dir::new();
     let path = dir.db();
     let mut db = open(&path);
-    db.commit(&batch(10), Sync::Normal).unwrap();
+    db.commit(&batch(10), Durability::Normal).unwrap();
     let mut reader = Connection::open(&path, Access::ReadOnly).unwrap();
     reader
         .execute("read", c"BEGIN; SELECT count(*) FROM readings")
         .unwrap();
     let pinned = db.wal_frames();
-    db.commit(&batch(500), Sync::Normal).unwrap();
+    db.commit(&batch(500), Durability::Normal).unwrap();
     for (mode, busy) in [
         (CheckpointMode::Passive, false),
         (CheckpointMode::Full, true),
@@ -196,7 +196,7 @@ fn inserts_and_checkpoints_come_from_several_threads() {
     let dir = Dir::new();
     let path = dir.db();
     let mut db = open(&path);
-    db.commit(&batch(1), Sync::Normal).unwrap();
+    db.commit(&batch(1), Durability::Normal).unwrap();
 
     let db = Arc::new(Mutex::new(db));
     let threads: Vec<_> = (0..THREADS)
@@ -204,7 +204,10 @@ fn inserts_and_checkpoints_come_from_several_threads() {
             let db = db.clone();
             thread::spawn(move || {
                 for i in 0..COMMITS {
-                    db.lock().unwrap().commit(&batch(3), Sync::Normal).unwrap();
+                    db.lock()
+                        .unwrap()
+                        .commit(&batch(3), Durability::Normal)
+                        .unwrap();
                     if i % 7 == n {
                         let mode = [CheckpointMode::Passive, CheckpointMode::Truncate][i % 2];
                         db.lock().unwrap().checkpoint(mode, PATIENCE).unwrap();
@@ -220,7 +223,7 @@ fn inserts_and_checkpoints_come_from_several_threads() {
     there.0.send(db).unwrap();
     thread::spawn(move || {
         let mut db: Db = there.1.recv().unwrap();
-        db.commit(&batch(1), Sync::Full).unwrap();
+        db.commit(&batch(1), Durability::Full).unwrap();
         back.0.send(db).unwrap();
     })
     .join()
@@ -250,8 +253,8 @@ fn a_commit_that_failed_is_tried_again_with_the_same_meaning() {
     let path = dir.db();
     let mut db = open(&path);
     db.raw.set_busy_timeout(Duration::ZERO);
-    db.commit(&batch(1), Sync::Normal).unwrap();
-    // Slot 0 changes its meaning within the batch.
+    db.commit(&batch(1), Durability::Normal).unwrap();
+    // Slot 0 changes its series within the batch.
     let mut second = Batch::default();
     second.push(1, 0, Value::Real(1.0));
     second.define(0, series("g"));
@@ -259,7 +262,7 @@ fn a_commit_that_failed_is_tried_again_with_the_same_meaning() {
 
     let mut other = Connection::open(&path, Access::ReadWrite).unwrap();
     other.execute("lock", c"BEGIN IMMEDIATE").unwrap();
-    let error = db.commit(&second, Sync::Full).unwrap_err();
+    let error = db.commit(&second, Durability::Full).unwrap_err();
     assert_eq!((error.class(), error.operation), (Class::Retry, "lock"));
     other.execute("unlock", c"ROLLBACK").unwrap();
     // And once more with the failure in the middle: the second row's series cannot be added.
@@ -269,9 +272,9 @@ fn a_commit_that_failed_is_tried_again_with_the_same_meaning() {
             c"CREATE UNIQUE INDEX one_of_a_type ON series(type)",
         )
         .unwrap();
-    assert!(db.commit(&second, Sync::Full).is_err());
+    assert!(db.commit(&second, Durability::Full).is_err());
     other.execute("mend", c"DROP INDEX one_of_a_type").unwrap();
-    db.commit(&second, Sync::Full).unwrap();
+    db.commit(&second, Durability::Full).unwrap();
 
     let fields = answer(
         &path,
@@ -289,7 +292,10 @@ fn an_error_names_path_operation_sqlites_text_and_what_to_do() {
     db.raw.set_busy_timeout(Duration::ZERO);
     let mut other = Connection::open(&path, Access::ReadWrite).unwrap();
     other.execute("lock", c"BEGIN IMMEDIATE").unwrap();
-    let text = db.commit(&batch(1), Sync::Normal).unwrap_err().to_string();
+    let text = db
+        .commit(&batch(1), Durability::Normal)
+        .unwrap_err()
+        .to_string();
     let expected = format!(
         "cannot lock {}: database is locked [SQLite 5]; another process holds the lock, end its transaction",
         path.display()
@@ -313,15 +319,15 @@ fn a_step_of_the_clock_is_noted_after_the_last_reading_before_it() {
     let mut first = batch(3);
     first.clock_step(-5);
     first.push(9, 0, Value::Real(1.0));
-    db.commit(&first, Sync::Normal).unwrap();
+    db.commit(&first, Durability::Normal).unwrap();
     // Alone, and carried along when batches are joined.
     let mut alone = Batch::default();
     alone.clock_step(7);
-    db.commit(&alone, Sync::Normal).unwrap();
+    db.commit(&alone, Durability::Normal).unwrap();
     let (mut one, mut other) = (batch(2), batch(1));
     other.clock_step(11);
     one.append(&mut other);
-    db.commit(&one, Sync::Normal).unwrap();
+    db.commit(&one, Durability::Normal).unwrap();
     let sql =
         "SELECT group_concat(run || ' ' || after_id || ' ' || step_ns, ', ') FROM clock_steps";
     assert_eq!(answer(&path, sql), "1 3 -5, 1 4 7, 1 7 11");
@@ -332,7 +338,7 @@ fn ids_go_on_where_retention_has_emptied_the_table() {
     let dir = Dir::new();
     let path = dir.db();
     let mut db = open(&path);
-    db.commit(&batch(5), Sync::Normal).unwrap();
+    db.commit(&batch(5), Durability::Normal).unwrap();
     drop(db);
     let mut other = Connection::open(&path, Access::ReadWrite).unwrap();
     other.execute("empty", c"DELETE FROM readings").unwrap();
@@ -340,7 +346,7 @@ fn ids_go_on_where_retention_has_emptied_the_table() {
     let mut db = open(&path);
     assert_eq!(db.unclean().len(), 1);
     assert_eq!(db.unclean()[0].committed, 5);
-    db.commit(&batch(3), Sync::Normal).unwrap();
+    db.commit(&batch(3), Durability::Normal).unwrap();
     let ids = "SELECT group_concat(id || ' ' || run, ', ') FROM sensor_readings";
     assert_eq!(answer(&path, ids), "6 2, 7 2, 8 2");
 }
@@ -356,7 +362,7 @@ fn every_row_of_a_batch_arrives_as_it_is_whatever_stands_beside_it() {
     for _ in 0..60 {
         let mut batch = Batch::default();
         for _ in 0..rng.usize(0..40) {
-            // Now and then a slot gets another meaning within the batch.
+            // Now and then a slot changes its series within the batch.
             if rows == 0 || rng.u8(..) < 30 {
                 kind = [Kind::Float, Kind::Integer, Kind::String][rng.usize(..3)];
                 let field = series(&format!("f{}", rng.u8(..9)));
@@ -376,7 +382,7 @@ fn every_row_of_a_batch_arrives_as_it_is_whatever_stands_beside_it() {
                 Value::Text(v) => format!("{rows} {time_ns} text {v}"),
             });
         }
-        db.commit(&batch, Sync::Normal).unwrap();
+        db.commit(&batch, Durability::Normal).unwrap();
     }
     let all = "SELECT group_concat(id || ' ' || time_ns || ' ' || typeof(value) || ' '
         || iif(typeof(value) = 'real', printf('%.3f', value), value), char(10)) FROM readings";
@@ -402,7 +408,7 @@ fn the_oldest_and_newest_times_are_those_of_the_readings_that_are_left() {
         for _ in 0..rows {
             batch.push(rng.i64(..), 0, Value::Real(1.0));
         }
-        db.commit(&batch, Sync::Normal).unwrap();
+        db.commit(&batch, Durability::Normal).unwrap();
         db.expire(Surplus::Oldest).map(drop).unwrap();
         let mut reader = Reader::open(&path, PATIENCE).unwrap();
         let times = reader.oldest_and_newest_time().unwrap();
@@ -426,7 +432,7 @@ fn a_reading_of_one_float_costs_at_most_30_bytes() {
         let time_ns = 1_700_000_000_000_000_000 + n as i64;
         batch.push(time_ns, n as u32 % 100, Value::Real(20.1));
     }
-    db.commit(&batch, Sync::Normal).unwrap();
+    db.commit(&batch, Durability::Normal).unwrap();
     assert!(
         db.checkpoint(CheckpointMode::Truncate, PATIENCE)
             .unwrap()
@@ -447,7 +453,7 @@ fn the_view_gives_times_before_1970_and_booleans_and_texts() {
     batch.push(951_782_400_999_999_999, 0, Value::Integer(1));
     batch.push(i64::MIN, 0, Value::Real(0.5));
     batch.push(i64::MAX, 0, Value::Real(0.5));
-    db.commit(&batch, Sync::Normal).unwrap();
+    db.commit(&batch, Durability::Normal).unwrap();
     let times = answer(
         &path,
         "SELECT group_concat(timestamp || typeof(value), ' ') FROM sensor_readings",
@@ -469,7 +475,7 @@ fn the_ranges_of_a_time_hold_its_readings_and_little_else() {
     for n in 0..5 * EACH / 2 {
         all.push(n, 0, Value::Real(0.5));
     }
-    db.commit(&all, Sync::Normal).unwrap();
+    db.commit(&all, Durability::Normal).unwrap();
     let mut raw = Connection::open(&path, Access::ReadOnly).unwrap();
     let mut ranges = |since, until| spans::ranges(&mut raw, since, until).unwrap();
     let tail = 2 * EACH + 1..=i64::MAX;
@@ -492,30 +498,33 @@ fn a_client_is_settled_with_its_readings_or_not_at_all() {
     let mut first = batch(3);
     first.client(&name, 3);
     first.hello(hello());
-    // The answer stands behind what came before the question.
+    // The answer covers what came before the question.
     let resumed = |lines| [Mark { stream: 7, lines }];
-    assert_eq!(db.commit(&first, Sync::Full).unwrap().resumes(), resumed(3));
+    assert_eq!(
+        db.commit(&first, Durability::Full).unwrap().resumes(),
+        resumed(3)
+    );
     // A comment settles a line without a reading, and is kept all the same.
     let mut comment = Batch::default();
     comment.client(&name, 4);
     assert!(comment.has_data());
-    db.commit(&comment, Sync::Full).unwrap();
+    db.commit(&comment, Durability::Full).unwrap();
     let writer = open_beside(&path);
     let mut locked = Batch::default();
     locked.push(1, 0, Value::Real(1.0));
     locked.client(&name, 5);
     db.raw.set_busy_timeout(Duration::ZERO);
-    assert!(db.commit(&locked, Sync::Full).is_err());
+    assert!(db.commit(&locked, Durability::Full).is_err());
     let mut question = Batch::default();
     question.hello(hello());
     assert_eq!(
-        db.commit(&question, Sync::Full).unwrap().resumes(),
+        db.commit(&question, Durability::Full).unwrap().resumes(),
         resumed(4)
     );
     drop(writer);
-    db.commit(&locked, Sync::Full).unwrap();
+    db.commit(&locked, Durability::Full).unwrap();
     assert_eq!(
-        db.commit(&question, Sync::Full).unwrap().resumes(),
+        db.commit(&question, Durability::Full).unwrap().resumes(),
         resumed(5)
     );
     assert_eq!(answer(&path, "SELECT count(*) FROM readings"), "4");
@@ -524,7 +533,7 @@ fn a_client_is_settled_with_its_readings_or_not_at_all() {
 /// A connection that holds the write lock.
 fn open_beside(path: &Path) -> Connection {
     let mut raw = Connection::open(path, Access::ReadWrite).unwrap();
-    raw.execute("lock", schema::BEGIN).unwrap();
+    raw.execute("lock", transaction::BEGIN_WRITE).unwrap();
     raw
 }
 
@@ -561,7 +570,7 @@ fn sensor_numbers_has_what_is_a_number_or_a_boolean_and_no_text() {
         all.define(slot, Series { kind, ..field });
         all.push(1_500_000_000, slot, value);
     }
-    db.commit(&all, Sync::Normal).unwrap();
+    db.commit(&all, Durability::Normal).unwrap();
     let rows = "SELECT group_concat(id || ' ' || time || ' ' || field || ' ' || value, ', ') FROM sensor_numbers";
     assert_eq!(
         answer(&path, rows),

@@ -22,16 +22,16 @@ use crate::time::When;
 pub use rows::Format;
 use rows::{HEADER, Named, Rows};
 
-/// Rows are handed on when they come to this much.
+/// Size at which the buffer is written.
 const BUFFER_BYTES: usize = 128 * 1024;
 /// A follower checks for more this often, as `--help` says.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 /// Times that files which look the same are taken to be the same: within one tick of the kernel's clock a
 /// second change of a file shows nowhere.
 const UNCHANGED_LOOKS_MAX: u32 = 3;
-/// A consumer that takes nothing for so long finds the database closed.
+/// Wait for a consumer after which the database is closed.
 const PIPE_PATIENCE: Duration = Duration::from_millis(100);
-/// After a signal, what a consumer still takes within this time is given to it, so that it has whole rows.
+/// After a signal, upper bound on the wait for a consumer to take whole rows.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug, PartialEq)]

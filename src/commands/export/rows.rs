@@ -14,7 +14,7 @@ words!(Format: Csv = "csv", Ndjson = "ndjson", Influx = "influx");
 
 pub const HEADER: &str = "device,id,time_ns,timestamp,sensor,field,value,run\r\n";
 
-/// The parts that all rows of a series have in common.
+/// Parts that all rows of a series share.
 pub struct Named {
     kind: Kind,
     /// Sensor and field as the format writes them, with what stands between the timestamp and the value.

@@ -19,7 +19,7 @@ use crate::time::{When, timestamp};
 use crate::units;
 use table::{BUCKETS, Last, Line, Shown, Style};
 
-/// Series in the table at most, and so the memory that it takes.
+/// Upper bound on series in the table, which bounds its memory.
 const SERIES_MAX: usize = 4096;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +70,7 @@ impl Window {
         })
     }
 
-    /// How long a block of the sparkline is, rounded up.
+    /// Duration of a block of the sparkline, rounded up.
     fn bucket_ns(&self) -> u64 {
         let whole = self.to_ns.max(self.from_ns).wrapping_sub(self.from_ns) as u64;
         whole / BUCKETS as u64 + 1
@@ -165,12 +165,12 @@ type Key = (String, String, Kind);
 struct Sums {
     by_name: HashMap<Key, usize>,
     sums: Vec<Sum>,
-    /// Readings of series that found no room.
+    /// Readings of series beyond `SERIES_MAX`.
     left_out: u64,
 }
 
 impl Sums {
-    /// None when there are too many.
+    /// `None` beyond `SERIES_MAX`.
     fn place(&mut self, sensor: &str, field: &str, kind: Kind) -> Option<usize> {
         let key = (sensor.to_owned(), field.to_owned(), kind);
         if let Some(place) = self.by_name.get(&key) {

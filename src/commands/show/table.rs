@@ -49,7 +49,7 @@ pub enum Shown {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
-    /// As wide as it needs to be, if none.
+    /// `None`: as wide as needed.
     pub columns: Option<usize>,
     pub colours: bool,
 }
@@ -209,7 +209,7 @@ fn cells(line: &Line) -> [String; 9] {
     ]
 }
 
-/// How the numbers of one line are written, all alike.
+/// Format of the numbers of one line.
 #[derive(Clone, Copy)]
 enum Form {
     Decimals(usize),

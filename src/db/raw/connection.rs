@@ -26,7 +26,7 @@ pub struct Connection {
 // through this connection alone.
 unsafe impl Send for Connection {}
 
-/// What `sqlite3_wal_checkpoint_v2` answered.
+/// Result of `sqlite3_wal_checkpoint_v2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frames {
     pub log: u32,

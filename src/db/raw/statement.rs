@@ -62,7 +62,7 @@ impl Connection {
         Ok(())
     }
 
-    /// As `run`, and gives the first column of the first row, if there is one.
+    /// As `run`, and returns the first column of the first row, if there is one.
     pub fn query(
         &mut self,
         operation: &'static str,

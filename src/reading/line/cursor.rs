@@ -1,4 +1,4 @@
-//! A place in the input: which byte may stand where, and the steps over names, quotes and spaces.
+//! A cursor over the input: classes of bytes, and steps over names, quotes and spaces.
 
 use std::borrow::Cow;
 
@@ -93,7 +93,7 @@ pub(super) fn push_escaped(out: &mut String, text: &str, special: u8) {
     }
 }
 
-/// A place in the input, and what the way there has shown.
+/// Position in the input, with the line breaks passed.
 pub(super) struct Cursor<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
@@ -128,7 +128,7 @@ impl<'a> Cursor<'a> {
         self.at += rest.iter().position(|&b| is(b, end)).unwrap_or(rest.len());
     }
 
-    /// The bytes from here that end the line, if they do.
+    /// Length of the line ending here; `None` if there is none.
     pub(super) fn line_ending(&self) -> Option<usize> {
         match self.bytes.get(self.at..).unwrap_or_default() {
             [b'\n', ..] => Some(1),
@@ -139,7 +139,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// No answer before more bytes have come.
+    /// More bytes are needed.
     pub(super) fn is_starved(&self) -> bool {
         !self.last && matches!(self.bytes.get(self.at..), None | Some([] | [b'\r']))
     }
@@ -155,7 +155,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// What stands between the quote here and the next one that is not escaped.
+    /// The text between the quote here and the next unescaped one.
     pub(super) fn quoted(&mut self) -> Result<Span, Fault> {
         let quote = self.at;
         self.at += 1;

@@ -15,7 +15,7 @@ use crate::reading::series;
 /// Up to this many tags are compared each with each; more are sorted.
 const TAGS_PAIRWISE_MAX: usize = 8;
 
-/// What a timestamp counts, and how many nanoseconds that is.
+/// Unit of a timestamp, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i64)]
 pub enum Precision {
@@ -37,7 +37,7 @@ impl Precision {
     }
 }
 
-/// What the bytes at the start of the input turned out to be.
+/// Result of parsing the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Not a whole record yet, and more may come (or there was no input at all).

@@ -8,7 +8,7 @@ use crate::reading::number;
 /// that the line ending is seen: with so many bytes `parse` never asks for more.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 
-/// Why a line is no record, for the person who wrote it.
+/// Why a line was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason {
     pub cause: Cause,
