@@ -5,22 +5,21 @@
 mod check;
 #[cfg(target_arch = "x86_64")]
 pub mod copy;
+mod files;
 mod sockets;
 #[cfg(all(target_env = "musl", panic = "abort"))]
 mod unwind;
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use check::check;
+pub use files::{Filesystem, device_numbers, filesystem, may_write, try_lock};
 pub use sockets::{
     connect_now, datagrams_dropped, end_writing, enlarge_receive_buffer, keep_alive, peer_process,
 };
@@ -37,19 +36,27 @@ pub enum Signal {
     Int,
     Hup,
     Quit,
+    Pwr,
     Usr1,
 }
 
-const SIGNALS: [(Signal, libc::c_int, &str); 5] = [
+const SIGNALS: [(Signal, libc::c_int, &str); 6] = [
     (Signal::Term, libc::SIGTERM, "SIGTERM"),
     (Signal::Int, libc::SIGINT, "SIGINT"),
     (Signal::Hup, libc::SIGHUP, "SIGHUP"),
     (Signal::Quit, libc::SIGQUIT, "SIGQUIT"),
+    (Signal::Pwr, libc::SIGPWR, "SIGPWR"),
     (Signal::Usr1, libc::SIGUSR1, "SIGUSR1"),
 ];
 
 impl Signal {
-    pub const STOPPING: [Signal; 4] = [Signal::Term, Signal::Int, Signal::Hup, Signal::Quit];
+    pub const STOPPING: [Signal; 5] = [
+        Signal::Term,
+        Signal::Int,
+        Signal::Hup,
+        Signal::Quit,
+        Signal::Pwr,
+    ];
 
     pub fn name(self) -> &'static str {
         SIGNALS[self as usize].2
@@ -106,9 +113,18 @@ pub fn give_up_on_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// Installs a handler. A signal that was ignored at the start, as `nohup` and shells do for background jobs, stays
+/// ignored, except SIGTERM.
 fn handle(number: libc::c_int, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
     // SAFETY: an all-zero sigaction is valid: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: a null action changes nothing; the old one is written to a local.
+    check(unsafe { libc::sigaction(number, std::ptr::null(), &mut action) })?;
+    if action.sa_sigaction == libc::SIG_IGN && number != libc::SIGTERM {
+        return Ok(());
+    }
+    // SAFETY: as above.
+    action = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = handler as usize;
     // No half-done write is disturbed, and SQLite does not retry fdatasync after EINTR.
     action.sa_flags = libc::SA_RESTART;
@@ -373,17 +389,6 @@ pub fn leave(status: u8) -> ! {
     unsafe { libc::_exit(libc::c_int::from(status)) }
 }
 
-/// Takes the whole-file lock without waiting; false when another process has it. It goes with the
-/// descriptor, so that a killed process leaves none behind.
-pub fn try_lock(file: &File) -> io::Result<bool> {
-    // SAFETY: no pointers; the descriptor is open.
-    match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
-        Ok(_) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
 /// The kernel's name for the time since it started.
 pub fn boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -412,52 +417,6 @@ pub fn allow_descriptors(count: u64) -> io::Result<u64> {
         }
     }
     Ok(limit.rlim_cur)
-}
-
-/// What `statfs` says of the filesystem that holds a path.
-pub struct Filesystem {
-    pub magic: u64,
-    /// Bytes that this user may still write.
-    pub free_bytes: u64,
-    pub block_bytes: u64,
-    /// Whether no further file can be made; some filesystems have no such limit.
-    pub is_out_of_inodes: bool,
-}
-
-pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut stat = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the path ends in NUL, and statfs fills the struct when it returns 0.
-    let stat = unsafe {
-        check(libc::statfs(path.as_ptr(), stat.as_mut_ptr()))?;
-        stat.assume_init()
-    };
-    Ok(Filesystem {
-        magic: stat.f_type as u64 & 0xffff_ffff,
-        free_bytes: (stat.f_bavail as u64).saturating_mul(stat.f_bsize as u64),
-        block_bytes: stat.f_bsize as u64,
-        is_out_of_inodes: stat.f_files > 0 && stat.f_ffree == 0,
-    })
-}
-
-/// Major and minor number of a device, as /proc/self/mountinfo has them.
-pub fn device_numbers(device: u64) -> (u32, u32) {
-    (libc::major(device), libc::minor(device))
-}
-
-/// Whether the effective user may make files in a folder.
-pub fn may_write(folder: &Path) -> io::Result<()> {
-    let path = CString::new(folder.as_os_str().as_bytes())?;
-    // SAFETY: the path ends in NUL.
-    check(unsafe {
-        libc::faccessat(
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            libc::W_OK | libc::X_OK,
-            libc::AT_EACCESS,
-        )
-    })
-    .map(drop)
 }
 
 /// A description of our own of a terminal or a pipe, which may be made non-blocking without doing so to the

@@ -16,7 +16,7 @@ use support::mounts::Mount;
 use support::stop::*;
 use support::*;
 
-const STOP_SIGNALS: [&str; 4] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
+const STOP_SIGNALS: [&str; 5] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGPWR"];
 /// Acknowledged before a recorder under load is ended: many commits.
 const MANY_LINES: u64 = 20_000;
 

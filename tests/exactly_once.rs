@@ -115,8 +115,11 @@ fn every_reading_is_there_once_though_the_recorder_is_killed_again_and_again() {
         "1ms",
     ];
     let mut told = 0;
-    let mut with_acks = 0;
-    for _ in 0..KILLS {
+    // A kill that comes before the first ack tests little: a slow machine gets more of them.
+    let (mut kills, mut with_acks) = (0, 0);
+    while kills < KILLS || with_acks < KILLS / 4 {
+        kills += 1;
+        assert!(kills < 20 * KILLS, "{with_acks} recorders acknowledged");
         let seawall = Running::start(&args);
         seawall.wait_for("ready");
         let life = Duration::from_micros(rng.u64(500..25_000));
@@ -135,10 +138,6 @@ fn every_reading_is_there_once_though_the_recorder_is_killed_again_and_again() {
         seawall.wait();
         with_acks += usize::from(told > before);
     }
-    assert!(
-        with_acks > KILLS / 4,
-        "only {with_acks} of {KILLS} recorders acknowledged anything"
-    );
     let seawall = Running::start(&args);
     seawall.wait_for("ready");
     let settled = connect(&socket).hello("once");

@@ -87,8 +87,9 @@ pub const COMMANDS: &[Command] = &[
         usage: "seawall [record] [OPTIONS]",
         summary: "record until a signal, or until every source has ended",
         about: "Records readings into one SQLite file until a signal, or until every source has \
-                ended. SIGTERM, SIGINT, SIGHUP and SIGQUIT commit all that was accepted, \
-                checkpoint and stop; SIGUSR1 runs a passive checkpoint.",
+                ended. SIGTERM, SIGINT, SIGHUP, SIGQUIT and SIGPWR commit all that was accepted, \
+                checkpoint and stop; SIGUSR1 runs a passive checkpoint. A signal that is ignored \
+                at the start stays ignored, SIGTERM excepted.",
         fill: record,
     },
     Command {

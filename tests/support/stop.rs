@@ -204,7 +204,7 @@ fn has_exited_within(pid: u32, limit: Duration) -> bool {
 }
 
 /// Whether a signal is in one of the masks of /proc/PID/status.
-fn has_signal(pid: u32, mask: &str, signal: i32) -> bool {
+pub fn has_signal(pid: u32, mask: &str, signal: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status
         .lines()
@@ -512,11 +512,12 @@ pub fn seed() -> u64 {
     seed
 }
 
-pub const SIGNALS: [(i32, &str); 4] = [
+pub const SIGNALS: [(i32, &str); 5] = [
     (libc::SIGTERM, "SIGTERM"),
     (libc::SIGINT, "SIGINT"),
     (libc::SIGHUP, "SIGHUP"),
     (libc::SIGQUIT, "SIGQUIT"),
+    (libc::SIGPWR, "SIGPWR"),
 ];
 
 pub const READER: &str = "BEGIN; SELECT count(*) FROM readings";

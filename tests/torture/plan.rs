@@ -60,7 +60,13 @@ pub struct Plan {
     pub seed: u64,
 }
 
-const STOPS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+const STOPS: [i32; 5] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGPWR,
+];
 const MODES: [&str; 4] = ["passive", "full", "restart", "truncate"];
 
 fn one<T: Copy>(rng: &mut Rng, of: &[T]) -> T {

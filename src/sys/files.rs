@@ -1,0 +1,72 @@
+//! Files: locks, filesystems and permissions.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::check::check;
+
+/// Takes the whole-file lock without waiting; false when another process has it. It goes with the
+/// descriptor, so that a killed process leaves none behind.
+pub fn try_lock(file: &File) -> io::Result<bool> {
+    // SAFETY: no pointers; the descriptor is open.
+    match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// What `statfs` says of the filesystem that holds a path.
+pub struct Filesystem {
+    pub magic: u64,
+    /// Bytes that this user may still write.
+    pub free_bytes: u64,
+    pub block_bytes: u64,
+    /// Whether no further file can be made; some filesystems have no such limit.
+    pub is_out_of_inodes: bool,
+}
+
+pub fn filesystem(path: &Path) -> io::Result<Filesystem> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut stat = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the path ends in NUL, and statfs fills the struct when it returns 0.
+    let stat = unsafe {
+        check(libc::statfs(path.as_ptr(), stat.as_mut_ptr()))?;
+        stat.assume_init()
+    };
+    Ok(Filesystem {
+        magic: stat.f_type as u64 & 0xffff_ffff,
+        free_bytes: (stat.f_bavail as u64).saturating_mul(stat.f_bsize as u64),
+        block_bytes: stat.f_bsize as u64,
+        is_out_of_inodes: stat.f_files > 0 && stat.f_ffree == 0,
+    })
+}
+
+/// Major and minor number of a device, as /proc/self/mountinfo has them.
+pub fn device_numbers(device: u64) -> (u32, u32) {
+    (libc::major(device), libc::minor(device))
+}
+
+/// Whether the effective user may make files in a folder. A seccomp filter older than faccessat2(2) answers EPERM
+/// where it means ENOSYS: then the first write decides.
+pub fn may_write(folder: &Path) -> io::Result<()> {
+    let path = CString::new(folder.as_os_str().as_bytes())?;
+    // SAFETY: the path ends in NUL.
+    let result = check(unsafe {
+        libc::faccessat(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::W_OK | libc::X_OK,
+            libc::AT_EACCESS,
+        )
+    });
+    match result {
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) => Ok(()),
+        result => result.map(drop),
+    }
+}
