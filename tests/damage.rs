@@ -79,7 +79,7 @@ const NOISE: [u8; 64] = [0xa5; 64];
 type Damage = (&'static str, fn(&Path));
 
 /// What a start must notice. Each works on a file of which everything is in the database itself.
-const DAMAGES: [Damage; 6] = [
+const DAMAGES: [Damage; 5] = [
     ("a zeroed header", |db| overwrite(db, 0, &[0; 100])),
     ("a truncated file", |db| {
         let whole = fs::read(db).unwrap();
@@ -94,10 +94,56 @@ const DAMAGES: [Damage; 6] = [
     ("a damaged root of the readings", |db| {
         overwrite(db, (root_page(db, "readings") - 1) * PAGE_BYTES, &NOISE);
     }),
-    ("text in its place", |db| {
-        fs::write(db, "not a database\n".repeat(1000)).unwrap()
-    }),
 ];
+
+/// Files of others, one of them in the place of a database that was stopped.
+#[test]
+fn a_file_that_shows_nothing_of_ours_is_never_renamed_or_written_to() {
+    let dir = Dir::new("foreign");
+    let stopped = recorded(&dir);
+    let mut noise = vec![0; 8192];
+    fastrand::Rng::with_seed(3).fill(&mut noise);
+    let text = "root:x:0:0:root:/root:/bin/sh\n".repeat(40);
+    for (name, content) in [
+        ("passwd", text.as_bytes()),
+        ("short", b"x"),
+        ("zeros", &[0; 4096]),
+        ("noise", &noise),
+        ("x.db", text.as_bytes()),
+    ] {
+        let db = dir.file(name);
+        fs::write(&db, content).unwrap();
+        let before = files(&dir);
+        let ended = record(&db, &[]);
+        assert_eq!(ended.code(), 1, "{name}: {:#?}", ended.log);
+        let why = match name {
+            "short" => "it holds something else",
+            _ => "nothing in it shows that it was seawall's",
+        };
+        assert!(ended.has(why), "{name}: {:#?}", ended.log);
+        assert_eq!(files(&dir), before, "{name}");
+    }
+    assert!(stopped.exists());
+}
+
+/// After a kill the files beside it say whose it was.
+#[test]
+fn a_file_that_was_overwritten_is_known_by_the_files_beside_it() {
+    for keep in ["-wal", "-mark"] {
+        let dir = Dir::new("overwritten");
+        let db = killed_and_damaged(&dir);
+        for end in ["-wal", "-mark", "-shm"] {
+            if end != keep {
+                fs::remove_file(dir.file(&format!("x.db{end}"))).unwrap();
+            }
+        }
+        fs::write(&db, vec![0; 3000]).unwrap();
+        let ended = record(&db, &[]);
+        assert_eq!(ended.code(), 0, "{keep}: {:#?}", ended.log);
+        assert!(ended.has("event=database-damaged"), "{keep}");
+        assert_eq!(count(&db), 5000, "{keep}");
+    }
+}
 
 fn check_code(db: &Path) -> (i32, String) {
     let (code, out, err) = seawall(&["check", "--db", db.to_str().unwrap()]);

@@ -173,7 +173,7 @@ fn link_to(db: &Path, folder: &Path) -> std::path::PathBuf {
 fn where_a_link_leads_to_the_database() {
     let dir = Dir::new("every-link");
     let db = dir.file("x.db");
-    fs::write(&db, "no database\n".repeat(500)).unwrap();
+    make_damaged(&db);
     let recorder = record(&db, "--source sim:count=3,rate=max --source stdin");
     until("all three are committed", || {
         (count(&db) == 3).then_some(())
@@ -351,11 +351,19 @@ fn is_waiting(pid: u32) -> bool {
     number.is_some_and(|n: libc::c_long| [libc::SYS_write, libc::SYS_ppoll].contains(&n))
 }
 
+/// A database of ours whose header is gone.
+fn make_damaged(db: &Path) {
+    record_three(db);
+    let mut bytes = fs::read(db).unwrap();
+    bytes[..100].fill(0);
+    fs::write(db, bytes).unwrap();
+}
+
 #[test]
 fn where_a_damaged_one_was_set_aside() {
     let dir = Dir::new("every");
     let db = dir.file("x.db");
-    fs::write(&db, "no database\n".repeat(500)).unwrap();
+    make_damaged(&db);
     record_three(&db);
     for (command, begins) in COMMANDS {
         let (code, out, err) = run(Path::new(&*BINARY), command, &db, dir.path(), None);

@@ -68,6 +68,15 @@ impl Writer {
                 }
                 // Once: if the new file is damaged too, the device cannot be recorded to.
                 Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
+                    if !store::was_seawall(&self.path) {
+                        return Err(Error {
+                            message: format!(
+                                "{}; nothing in it shows that it was seawall's, so it stays where it is: record to another file, or move this one away",
+                                e.message
+                            ),
+                            ..e
+                        });
+                    }
                     self.set_aside(&e)?;
                     mark = None;
                 }

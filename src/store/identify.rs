@@ -1,13 +1,20 @@
 //! Whether a file is a seawall database that this version may write, and sound where it will be written.
 
 use std::ffi::c_int;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 use libsqlite3_sys as ffi;
 
 use super::schema;
 use crate::db::raw::Connection;
 use crate::db::{Cause, Error};
+use crate::place::mark;
+use crate::place::paths::wal_of;
 
+/// Start of a file that holds its schema.
+const SCHEMA_BYTES: u64 = 64 * 1024;
 /// Bytes of a file that `is_seawall` needs.
 pub const HEADER_BYTES: usize = 72;
 
@@ -15,6 +22,38 @@ pub const HEADER_BYTES: usize = 72;
 pub fn is_seawall(header: &[u8; HEADER_BYTES]) -> bool {
     header.starts_with(b"SQLite format 3\0")
         && header.ends_with(&(schema::APPLICATION_ID as u32).to_be_bytes())
+}
+
+/// Whether a damaged file shows that it was a seawall database: by its header, by the schema in its first pages, or by
+/// the mark or the -wal beside it. Nothing else is renamed, whatever file `--db` names.
+pub fn was_seawall(path: &Path) -> bool {
+    const SCHEMA: &[u8] = b"CREATE TABLE readings(";
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(SCHEMA_BYTES).read_to_end(&mut start));
+    if read.is_err() {
+        return false;
+    }
+    let id = (schema::APPLICATION_ID as u32).to_be_bytes();
+    start
+        .get(..HEADER_BYTES)
+        .is_some_and(|header| header.ends_with(&id))
+        || start.windows(SCHEMA.len()).any(|text| text == SCHEMA)
+        || mark::path_of(path).exists()
+        || is_wal(&wal_of(path))
+}
+
+/// Whether a file holds a few bytes that are no database: SQLite takes one shorter than a page for empty.
+fn is_scrap(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
+    read.is_ok() && start.iter().any(|&byte| byte != 0) && !start.starts_with(b"SQLite format 3")
+}
+
+/// Whether a file begins as SQLite's logs do.
+fn is_wal(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && matches!(u32::from_be_bytes(magic), 0x377f_0682 | 0x377f_0683)
 }
 
 /// Whether the file is new; an error if it is not seawall's, or of a layout that this version cannot know.
@@ -34,7 +73,15 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
         (is_empty, application, layout) = ask()?;
     }
     if is_empty && application == "0" && layout == "0" {
-        return Ok(true);
+        return match is_scrap(raw.path()) {
+            true => Err(Error::new(
+                operation,
+                raw.path(),
+                Cause::NotSeawall,
+                "it holds something else",
+            )),
+            false => Ok(true),
+        };
     }
     if application != schema::APPLICATION_ID.to_string() {
         return Err(Error::new(

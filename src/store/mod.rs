@@ -31,7 +31,7 @@ pub use backup::Snapshot;
 pub use check::{Audit, audit};
 pub use checkpoint::checkpoint_file;
 pub use expiry::{OldestSpan, Pages, Surplus};
-pub use identify::{HEADER_BYTES, is_seawall};
+pub use identify::{HEADER_BYTES, is_seawall, was_seawall};
 pub use ledger::{Committed, Db};
 pub use read::{Names, Position, Reader, Reading, Times, look_before_reading};
 pub use room::look_for_room;
