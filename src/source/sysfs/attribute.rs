@@ -43,7 +43,7 @@ impl fmt::Display for Reason {
 /// Why there is no reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// The file or the device has gone.
+    /// There is no such file: the device has gone.
     Absent,
     /// A signal came while the sensor was waited for.
     Interrupted,
@@ -73,7 +73,7 @@ fn number(path: &Path) -> Result<f64, Miss> {
 
 fn miss(error: &io::Error) -> Miss {
     match error.raw_os_error().unwrap_or(libc::EIO) {
-        libc::ENOENT | libc::ENODEV => Miss::Absent,
+        libc::ENOENT => Miss::Absent,
         libc::EINTR => Miss::Interrupted,
         errno => Miss::Because(Reason::Errno(errno)),
     }
@@ -142,5 +142,19 @@ fn factor(path: &Option<PathBuf>, default: f64) -> Result<f64, (Miss, &Path)> {
     match path {
         Some(path) => number(path).map_err(|miss| (miss, path.as_path())),
         None => Ok(default),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_answers_enodev_is_a_failing_sensor_and_not_an_absent_one() {
+        // A battery that is not inserted answers so for as long as its node is there.
+        let answer = miss(&io::Error::from_raw_os_error(libc::ENODEV));
+        assert_eq!(answer, Miss::Because(Reason::Errno(libc::ENODEV)));
+        let answer = miss(&io::Error::from_raw_os_error(libc::ENOENT));
+        assert_eq!(answer, Miss::Absent);
     }
 }

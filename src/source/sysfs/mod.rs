@@ -89,7 +89,7 @@ struct Node {
     tags: Tags,
     dir: PathBuf,
     channels: Vec<Channel>,
-    /// As it was when the tags were read.
+    /// As it was when the tags were last found to be those of this device.
     folder: Option<scan::Folder>,
 }
 
@@ -176,7 +176,7 @@ impl Sysfs {
                 class,
                 place: seen.place,
                 tags: seen.tags,
-                folder: scan::folder(&seen.dir),
+                folder: None,
                 dir: seen.dir,
                 channels: Vec::new(),
             });
@@ -234,14 +234,28 @@ impl Sysfs {
         halt: &dyn Fn() -> bool,
         tell: &mut dyn FnMut(Notice<'_>),
     ) {
-        for node in &mut self.nodes {
-            if !node.is_same(&self.root) {
-                // Another device in its place, which the next rescan adds.
-                continue;
-            }
-            for channel in &mut node.channels {
+        'nodes: for node in &mut self.nodes {
+            let Node {
+                class,
+                place,
+                tags,
+                channels,
+                folder,
+                ..
+            } = node;
+            for channel in channels {
                 if halt() {
                     return;
+                }
+                // Before each channel, because a slow sensor may hold up the pass for seconds: the path may
+                // lead to another device meanwhile, whose readings never get this one's name.
+                let now = scan::folder(place);
+                if now.is_none() || *folder != now {
+                    if scan::tags(&self.root, *class, place) != *tags {
+                        // The next rescan takes up the other device.
+                        continue 'nodes;
+                    }
+                    *folder = now;
                 }
                 match channel.files.read() {
                     Ok(value) => {
@@ -272,21 +286,8 @@ impl Sysfs {
 }
 
 impl Node {
-    /// Whether the device is still the one whose tags were read.
-    fn is_same(&mut self, root: &Path) -> bool {
-        let folder = scan::folder(&self.dir);
-        if folder != self.folder {
-            if scan::tags(root, self.class, &self.place) != self.tags {
-                return false;
-            }
-            self.folder = folder;
-        }
-        true
-    }
-
     /// Updates the channels to those seen. Returns the new ones.
     fn renew(&mut self, seen: Seen, tell: &mut dyn FnMut(Notice<'_>)) -> Vec<Spec> {
-        self.folder = scan::folder(&seen.dir);
         self.dir = seen.dir;
         let mut old = std::mem::take(&mut self.channels);
         let mut new = Vec::new();

@@ -68,8 +68,8 @@ pub struct Folder {
     changed: (i64, i64),
 }
 
-pub fn folder(dir: &Path) -> Option<Folder> {
-    let found = fs::metadata(dir).ok()?;
+pub fn folder(place: &Path) -> Option<Folder> {
+    let found = fs::metadata(place).ok()?;
     Some(Folder {
         inode: found.ino(),
         changed: (found.ctime(), found.ctime_nsec()),
