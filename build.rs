@@ -21,15 +21,12 @@ fn main() {
     let full = commit.map_or(version.to_owned(), |commit| format!("{version} ({commit})"));
     println!("cargo:rustc-env=VERSION_AND_COMMIT={full}");
     // `--dirty` depends on every file, and on what is committed.
-    for path in [
-        "src",
-        "Cargo.toml",
-        "Cargo.lock",
-        "build.rs",
-        ".git/HEAD",
-        ".git/index",
-    ] {
-        if std::path::Path::new(path).exists() {
+    // In a worktree git keeps these two elsewhere.
+    let of_git = |name| git(&["rev-parse", "--git-path", name]);
+    let watched = ["src", "Cargo.toml", "Cargo.lock", "build.rs"].map(str::to_owned);
+    let of_git = ["HEAD", "index"].into_iter().filter_map(of_git);
+    for path in watched.into_iter().chain(of_git) {
+        if std::path::Path::new(&path).exists() {
             println!("cargo:rerun-if-changed={path}");
         }
     }
