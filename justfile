@@ -178,6 +178,8 @@ test-arm64: (binary "arm64")
         unfinished_lines_of_many_hold_no_more_than_their_share
         a_flood_costs_the_others_nothing
         a_stop_at_any_moment_of_the_start_leaves_a_whole_file
+        a_stop_before_the_file_could_be_opened_is_no_success
+        check_and_checkpoint_end_on_a_signal
         a_stop_while_a_large_wal_is_recovered_loses_nothing
         a_stop_while_the_start_waits_for_a_lock_is_in_time
         check_and_checkpoint_end_on_a_signal
