@@ -182,7 +182,6 @@ test-arm64: (binary "arm64")
         check_and_checkpoint_end_on_a_signal
         a_stop_while_a_large_wal_is_recovered_loses_nothing
         a_stop_while_the_start_waits_for_a_lock_is_in_time
-        check_and_checkpoint_end_on_a_signal
         what_the_kernel_dropped_is_counted_too
         where_no_thread_can_be_had'
     SEAWALL_TEST_BINARY=$PWD/target/arm64/seawall cargo test --locked --no-fail-fast \
