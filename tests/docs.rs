@@ -37,6 +37,54 @@ fn every_option_is_documented_as_the_help_has_it() {
     }
 }
 
+/// The names that stand as the first argument of a call that logs.
+#[test]
+fn every_event_of_the_log_is_documented() {
+    fn sources(folder: &Path, found: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else {
+                *found += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    let mut code = String::new();
+    sources(&Path::new(CHECKOUT).join("src"), &mut code);
+    let calls = [
+        "log::error(",
+        "log::warn(",
+        "log::info(",
+        "log::debug(",
+        "log::last(",
+        ".warn(",
+        "retry.over(",
+        "retry.wait(&self.queue,",
+        "place(",
+        "tell(limit,",
+    ];
+    let document = document("docs/interface.md");
+    let mut events = 0;
+    for call in calls {
+        for (at, _) in code.match_indices(call) {
+            let argument = code[at + call.len()..].trim_start();
+            let Some(event) = argument
+                .strip_prefix('"')
+                .and_then(|rest| rest.split('"').next())
+            else {
+                continue;
+            };
+            assert!(
+                document.contains(&format!("`{event}`")),
+                "{event} is not in docs/interface.md"
+            );
+            events += 1;
+        }
+    }
+    assert!(events > 40, "{events}");
+}
+
 #[test]
 fn every_link_and_every_test_that_a_document_names_is_there() {
     let docs = fs::read_dir(Path::new(CHECKOUT).join("docs")).unwrap();
