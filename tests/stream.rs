@@ -89,6 +89,25 @@ fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
 const MIXED: &str = "m,b=1,a=2 x=1,y=2i 5\n# comment\n\n  \nbad line\nm,a=2,b=1 x=3\nn s=\"one\ntwo\" 6\r\nq=\nm v=\"open\nm,a=2,b=1 x=4 7\nlast v=true 8";
 
 #[test]
+fn a_byte_order_mark_and_nuls_between_lines_are_no_part_of_them() {
+    let input = b"\xef\xbb\xbfm x=1 1\n\0m x=2 2\n\0\0bad\n\0# comment\n\0";
+    for size in 1..=input.len() {
+        let heard = hear(input, &[size], 100);
+        let expected = ["m x Float Real(1.0) 1", "m x Float Real(2.0) 2"];
+        assert_eq!(heard.readings, expected, "{size}");
+        assert_eq!(
+            (heard.rejected.as_slice(), heard.lines),
+            ([3].as_slice(), 4),
+            "{size}"
+        );
+    }
+    // Within a line a NUL is an error as any control byte, and the mark is one of the beginning only.
+    let heard = hear(b"m\0 x=1 1\nm x=2 2\n\xef\xbb\xbfm x=3 3\n", &[7], 100);
+    assert_eq!(heard.rejected, [1]);
+    assert_eq!(heard.readings.len(), 2);
+}
+
+#[test]
 fn the_same_is_heard_wherever_the_reads_end() {
     let whole = hear(MIXED.as_bytes(), &[60_000], 100);
     let expected: Vec<String> = [

@@ -13,6 +13,8 @@ use crate::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reaso
 use crate::reading::series::Interner;
 
 const READ_BYTES: usize = 64 * 1024;
+/// Editors and .NET begin a text with it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Whether `take` took all whole lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +230,9 @@ impl Stream {
         if result? == 0 {
             self.end();
         }
+        if self.lines == 0 && self.waiting().starts_with(BYTE_ORDER_MARK) {
+            self.start += BYTE_ORDER_MARK.len();
+        }
         // A sender of single bytes must not have the same line parsed again for each of them.
         self.fresh |= self.ended
             || self.skipping
@@ -268,6 +273,7 @@ impl Stream {
             if self.skipping {
                 self.skip_to_newline();
             }
+            self.skip_nuls();
             let input = &self.buffer[self.start..self.end];
             if input.is_empty() {
                 if std::mem::take(&mut self.cut) {
@@ -357,6 +363,12 @@ impl Stream {
     fn advance(&mut self, used: usize, lines: u32) {
         self.start += used;
         self.lines += u64::from(lines);
+    }
+
+    /// C programs send the NUL behind each newline of their strings.
+    fn skip_nuls(&mut self) {
+        let nuls = self.waiting().iter().take_while(|&&byte| byte == 0);
+        self.start += nuls.count();
     }
 
     /// The line was counted when it was found too long.

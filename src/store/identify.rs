@@ -15,6 +15,8 @@ use crate::place::paths::wal_of;
 
 /// Start of a file that holds its schema.
 const SCHEMA_BYTES: u64 = 64 * 1024;
+/// The smallest page.
+const SQLITE_BYTES_MIN: u64 = 512;
 /// Bytes of a file that `is_seawall` needs.
 pub const HEADER_BYTES: usize = 72;
 
@@ -42,11 +44,25 @@ pub fn was_seawall(path: &Path) -> bool {
         || is_wal(&wal_of(path))
 }
 
-/// Whether a file holds a few bytes that are no database: SQLite takes one shorter than a page for empty.
-fn is_scrap(path: &Path) -> bool {
+/// An error for a file of a few bytes that are no database: SQLite takes one shorter than a page for empty. Before SQLite
+/// has the file open, because closing it here would drop SQLite's locks.
+pub(super) fn refuse_scrap(path: &Path) -> Result<(), Error> {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
-    read.is_ok() && start.iter().any(|&byte| byte != 0) && !start.starts_with(b"SQLite format 3")
+    let is_blank = start.iter().all(|&byte| byte == 0);
+    if read.is_err() || is_blank || start.starts_with(b"SQLite format 3") {
+        return Ok(());
+    }
+    let is_short = std::fs::metadata(path).is_ok_and(|file| file.len() < SQLITE_BYTES_MIN);
+    match is_short {
+        true => Err(Error::new(
+            "use",
+            path,
+            Cause::NotSeawall,
+            "it holds something else",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Whether a file begins as SQLite's logs do.
@@ -73,15 +89,7 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
         (is_empty, application, layout) = ask()?;
     }
     if is_empty && application == "0" && layout == "0" {
-        return match is_scrap(raw.path()) {
-            true => Err(Error::new(
-                operation,
-                raw.path(),
-                Cause::NotSeawall,
-                "it holds something else",
-            )),
-            false => Ok(true),
-        };
+        return Ok(true);
     }
     if application != schema::APPLICATION_ID.to_string() {
         return Err(Error::new(

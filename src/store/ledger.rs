@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libsqlite3_sys as ffi;
 
-use super::identify::{identify, look_where_written};
+use super::identify::{identify, look_where_written, refuse_scrap};
 use super::room::{look_for_inodes, look_for_room};
 use super::schema;
 use super::spans::Tail;
@@ -136,6 +136,7 @@ impl Db {
     ) -> Result<Self, Error> {
         look_for_room(path, 0)?;
         look_for_inodes(path)?;
+        refuse_scrap(path)?;
         let mut raw = Connection::open(path, Access::ReadWrite)?;
         raw.set_busy_timeout(busy_timeout);
         // Before anything is written: the file may be somebody else's.

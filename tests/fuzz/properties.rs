@@ -174,7 +174,10 @@ pub fn stream(data: &[u8]) {
     let rows = 4 + usize::from(first / 4);
     assert_eq!(hear(input, precision, pieces, rows), whole);
     let newlines = input.iter().filter(|&&b| b == b'\n').count();
-    let unended = usize::from(input.last().is_some_and(|&b| b != b'\n'));
+    // A byte order mark at the beginning and NULs behind a newline are no lines.
+    let lines = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input);
+    let last = lines.rsplit(|&b| b == b'\n').next().unwrap_or_default();
+    let unended = usize::from(last.iter().any(|&b| b != 0));
     assert_eq!(
         whole.lines,
         (newlines + unended) as u64,
