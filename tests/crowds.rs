@@ -143,7 +143,7 @@ fn hostile_clients_cost_the_others_nothing() {
     let mut slow = s.unix();
     slow.send("m,c=slow v=");
     let mut nul = s.tcp();
-    nul.send([0; 300_000]);
+    nul.send("x").send([0; 300_000]);
     let mut gone = s.tcp();
     gone.send(lines("reset", 0..1000));
     reset(&gone.stream);

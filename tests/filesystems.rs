@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use support::mounts::Mount;
-use support::{Ended, Running, assert_sound, count, seawall, sql, until};
+use support::{Ended, Running, assert_sound, count, seawall, sql, start, until};
 
 fn recorder(db: &Path) -> Running {
     let run = Running::start(&[
@@ -51,7 +51,12 @@ fn live(at: &Path) -> Ended {
 /// Is killed and loses its -wal, and the next start reports it: the filesystem keeps the mark.
 fn lose_wal(at: &Path) {
     let db = at.join("folder/x.db");
-    records(&db, recorder(&db), 10).kill();
+    // Without a checkpoint, after which nothing would be lost with the -wal.
+    let no_checkpoints = ["--checkpoint-interval", "0", "--wal-autocheckpoint", "0"];
+    let fixed = ["--source", "sim:rate=500", "--commit-interval", "5ms"];
+    let run = start(&db, &[fixed, no_checkpoints].concat());
+    run.wait_for("ready");
+    records(&db, run, 10).kill();
     for name in ["x.db-wal", "x.db-shm"] {
         fs::remove_file(db.with_file_name(name)).unwrap();
     }
