@@ -351,14 +351,6 @@ fn is_waiting(pid: u32) -> bool {
     number.is_some_and(|n: libc::c_long| [libc::SYS_write, libc::SYS_ppoll].contains(&n))
 }
 
-/// A database of ours whose header is gone.
-fn make_damaged(db: &Path) {
-    record_three(db);
-    let mut bytes = fs::read(db).unwrap();
-    bytes[..100].fill(0);
-    fs::write(db, bytes).unwrap();
-}
-
 #[test]
 fn where_a_damaged_one_was_set_aside() {
     let dir = Dir::new("every");

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::{BINARY, Dir, Holder, Running, seawall, until};
+use support::{BINARY, Dir, Holder, Running, make_damaged, seawall, until};
 
 fn record(db: &Path, more: &[&str]) -> Running {
     let fixed = ["record", "--db", db.to_str().unwrap()];
@@ -261,7 +261,7 @@ fn commits_that_cannot_be_made_are_no_health() {
 fn a_database_set_aside_is_no_health_until_it_is_taken_away() {
     let dir = Dir::new("status-aside");
     let db = dir.file("x.db");
-    fs::write(&db, vec![7; 20_000]).unwrap();
+    make_damaged(&db);
     let recorder = record(&db, &[]);
     let (code, said) = of(&db);
     assert_eq!((code, &*said["set_aside"]), (1, "1"));

@@ -444,6 +444,14 @@ pub fn record_lines(db: &Path, lines: &str) {
     assert_eq!(recorder.wait().code(), 0);
 }
 
+/// A database of ours whose header is gone.
+pub fn make_damaged(db: &Path) {
+    record_lines(db, "m v=1 1\n");
+    let mut bytes = fs::read(db).unwrap();
+    bytes[..100].fill(0);
+    fs::write(db, bytes).unwrap();
+}
+
 /// The program with a database and more arguments.
 pub fn command(db: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
