@@ -118,13 +118,12 @@ pub fn give_up_on_signals() -> io::Result<()> {
 fn handle(number: libc::c_int, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
     // SAFETY: an all-zero sigaction is valid: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut inherited = action;
     // SAFETY: a null action changes nothing; the old one is written to a local.
-    check(unsafe { libc::sigaction(number, std::ptr::null(), &mut action) })?;
-    if action.sa_sigaction == libc::SIG_IGN && number != libc::SIGTERM {
+    check(unsafe { libc::sigaction(number, std::ptr::null(), &mut inherited) })?;
+    if inherited.sa_sigaction == libc::SIG_IGN && number != libc::SIGTERM {
         return Ok(());
     }
-    // SAFETY: as above.
-    action = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = handler as usize;
     // No half-done write is disturbed, and SQLite does not retry fdatasync after EINTR.
     action.sa_flags = libc::SA_RESTART;

@@ -5,8 +5,6 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -255,21 +253,7 @@ fn unfinished_lines_of_many_hold_no_more_than_their_share() {
 
 #[test]
 fn one_connection_too_many_is_told_so() {
-    // So few descriptors that the limit comes early, whatever it is by itself.
-    let mut few = |command: &mut Command| {
-        // SAFETY: setrlimit is async-signal-safe, and the limit a valid one.
-        unsafe {
-            command.pre_exec(|| {
-                let limit = libc::rlimit {
-                    rlim_cur: 74,
-                    rlim_max: 74,
-                };
-                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-                Ok(())
-            });
-        }
-    };
-    let s = Listening::start_by("too-many", &[], &mut few);
+    let s = Listening::start_by("too-many", &[], &mut few_descriptors);
     let mut held: Vec<_> = (0..10).map(|_| s.unix()).collect();
     for client in &mut held {
         client.send("m v=1\n").until_ack(1);

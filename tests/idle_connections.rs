@@ -2,32 +2,13 @@
 //! are none.
 
 mod support;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use support::client::Listening;
+use support::client::{Listening, PLACES, few_descriptors};
 
 /// As README and `docs/clients.md` say.
 const IDLE_MIN: Duration = Duration::from_secs(10);
-/// Connections that fit beside the descriptors that are kept back.
-const PLACES: usize = 10;
-
-/// So few descriptors that the places are taken early.
-fn few_descriptors(command: &mut Command) {
-    // SAFETY: setrlimit is async-signal-safe, and the limit a valid one.
-    unsafe {
-        command.pre_exec(|| {
-            let limit = libc::rlimit {
-                rlim_cur: 64 + PLACES as libc::rlim_t,
-                rlim_max: 64 + PLACES as libc::rlim_t,
-            };
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-            Ok(())
-        });
-    }
-}
 
 #[test]
 fn a_new_connection_gets_the_place_of_the_one_that_is_idle_longest() {

@@ -11,17 +11,7 @@ use support::*;
 fn a_second_signal_ends_the_wait_for_a_reader() {
     let dir = Dir::new("second");
     let db = dir.file("second.db");
-    let mut running = record(
-        &db,
-        "--source stdin --ack --commit-interval 10ms --stop-timeout 10m",
-    );
-    running.send(&lines(0..100));
-    running.wait_for_ack(100);
-    let reader = Holder::start(&db, READER);
-    running.send(&lines(100..200));
-    running.wait_until_read();
-    running.signal(libc::SIGTERM);
-    until("the run has ended in the file", || run_has_ended(&db));
+    let (running, reader) = stopping_beside_a_reader(&db);
     let ended = running.stop_within(libc::SIGINT, STOP_TIMEOUT);
     let last = assert_stopped(&db, &ended, 3, "SIGTERM");
     assert_frames_remain(&db, &last);

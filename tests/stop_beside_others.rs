@@ -85,17 +85,7 @@ fn the_checkpoint_command_finishes_the_checkpoint_that_a_reader_blocked() {
 fn a_reader_that_goes_during_the_stop_is_waited_for() {
     let dir = Dir::new("goes");
     let db = dir.file("goes.db");
-    let mut running = record(
-        &db,
-        "--source stdin --ack --commit-interval 10ms --stop-timeout 10m",
-    );
-    running.send(&lines(0..100));
-    running.wait_for_ack(100);
-    let reader = Holder::start(&db, READER);
-    running.send(&lines(100..200));
-    running.wait_until_read();
-    running.signal(libc::SIGTERM);
-    until("the run has ended in the file", || run_has_ended(&db));
+    let (mut running, reader) = stopping_beside_a_reader(&db);
     assert!(!running.has_ended());
     reader.release();
     let (ended, _) = running.wait_timed();

@@ -181,10 +181,9 @@ impl Queue {
 
     /// Another signal came.
     pub fn signal_again(&self, now: Instant) {
-        self.lock()
-            .stop
-            .iter_mut()
-            .for_each(|stop| stop.signal(now));
+        if let Some(stop) = &mut self.lock().stop {
+            stop.signal(now);
+        }
     }
 
     /// The stop that has begun, as both threads know it.

@@ -432,6 +432,9 @@ impl Recorder {
     }
 
     fn show_status(&mut self, now: Instant) {
+        if !self.status_line.is_due(now) {
+            return;
+        }
         let (held, dropped) = (self.queue.held(), self.staging.counts().dropped);
         let progress = self.exchange.progress();
         self.status_line.show(now, &progress, held, dropped);

@@ -84,8 +84,7 @@ impl Sampler {
         let (now, now_ns) = sys::moment();
         for sim in &mut self.sims {
             if sim.is_unpaced() {
-                let room = unpaced.rows.min(to.room.rows);
-                let left = room.saturating_sub(to.batch.rows().len());
+                let left = unpaced.rows.saturating_sub(to.batch.rows().len());
                 sim.sample_unpaced(left, now_ns, &mut |time_ns, sensor, value| {
                     to.sample(time_ns, sensor, sim::FIELD, value);
                 });

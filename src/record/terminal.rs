@@ -29,11 +29,11 @@ impl StatusLine {
         self.next
     }
 
-    /// Shows it if it is time.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.next.is_some_and(|at| at <= now)
+    }
+
     pub fn show(&mut self, now: Instant, progress: &Progress, held: usize, dropped: u64) {
-        if self.next.is_none_or(|at| now < at) {
-            return;
-        }
         self.next = Some(now + PERIOD);
         let status = Status {
             readings: progress.committed,

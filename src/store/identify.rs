@@ -48,21 +48,19 @@ pub fn was_seawall(path: &Path) -> bool {
 /// has the file open, because closing it here would drop SQLite's locks.
 pub(super) fn refuse_scrap(path: &Path) -> Result<(), Error> {
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
+    let read =
+        File::open(path).and_then(|file| file.take(SQLITE_BYTES_MIN).read_to_end(&mut start));
+    let is_short = (start.len() as u64) < SQLITE_BYTES_MIN;
     let is_blank = start.iter().all(|&byte| byte == 0);
-    if read.is_err() || is_blank || start.starts_with(b"SQLite format 3") {
+    if read.is_err() || !is_short || is_blank || start.starts_with(b"SQLite format 3") {
         return Ok(());
     }
-    let is_short = std::fs::metadata(path).is_ok_and(|file| file.len() < SQLITE_BYTES_MIN);
-    match is_short {
-        true => Err(Error::new(
-            "use",
-            path,
-            Cause::NotSeawall,
-            "it holds something else",
-        )),
-        false => Ok(()),
-    }
+    Err(Error::new(
+        "use",
+        path,
+        Cause::NotSeawall,
+        "it holds something else",
+    ))
 }
 
 /// Whether a file begins as SQLite's logs do.

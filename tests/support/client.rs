@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -208,4 +209,23 @@ pub fn lines(name: &str, numbers: std::ops::Range<u64>) -> String {
 /// The numbers of the answers with this word.
 pub fn numbers(heard: &[String], word: &str) -> Vec<u64> {
     heard.iter().filter_map(|line| number(line, word)).collect()
+}
+
+/// Connections that fit beside the descriptors that are kept back, with `few_descriptors`.
+pub const PLACES: usize = 10;
+
+/// So few descriptors that the places are taken early, whatever their number is by itself.
+pub fn few_descriptors(command: &mut Command) {
+    let most = 64 + PLACES as libc::rlim_t;
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: setrlimit is async-signal-safe, and the limit a valid one.
+    unsafe {
+        command.pre_exec(move || {
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+            Ok(())
+        });
+    }
 }

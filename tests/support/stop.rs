@@ -545,3 +545,19 @@ pub fn assert_holds_first(db: &Path, n: u64) {
 pub fn run_has_ended(db: &Path) -> Option<()> {
     ledger(db).last_ended.then_some(())
 }
+
+/// A recorder of 200 lines whose stop has ended the run and waits for a reader.
+pub fn stopping_beside_a_reader(db: &Path) -> (Running, Holder) {
+    let mut running = record(
+        db,
+        "--source stdin --ack --commit-interval 10ms --stop-timeout 10m",
+    );
+    running.send(&lines(0..100));
+    running.wait_for_ack(100);
+    let reader = Holder::start(db, READER);
+    running.send(&lines(100..200));
+    running.wait_until_read();
+    running.signal(libc::SIGTERM);
+    until("the run has ended in the file", || run_has_ended(db));
+    (running, reader)
+}
