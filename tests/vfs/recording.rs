@@ -292,6 +292,14 @@ impl Recording {
         acked(&self.exchange.mail())
     }
 
+    /// While the writer says that a commit fails: since when, and what is acknowledged. Read as one, as the writer
+    /// tells it.
+    pub fn failing(&self) -> Option<(Instant, u64)> {
+        let news = self.exchange.progress();
+        let since = news.trouble.as_ref()?.since;
+        Some((since, acked(&self.exchange.mail())))
+    }
+
     /// Hands over readings as one batch, which becomes one commit when the writer is idle.
     pub fn send(&mut self, readings: u64, awaited: bool) {
         let mut batch = Batch::default();

@@ -129,7 +129,8 @@ fn wait(
     lift: &dyn Fn(),
     wrong: &mut Vec<String>,
 ) -> Waited {
-    let mut stuck: Option<(u64, u64)> = None;
+    let mut faults_before = None;
+    let mut failing_before = None;
     let start = Instant::now();
     loop {
         assert!(start.elapsed() < PATIENCE, "the writer does not try again");
@@ -137,17 +138,23 @@ fn wait(
         if waited != Waited::Stuck {
             return waited;
         }
-        let (faults, acked) = (recording.faults(), recording.acked());
-        let Some((faults_before, acked_before)) = stuck else {
-            stuck = Some((faults, acked));
+        let failing = recording.failing();
+        if let (Some((since, acked)), Some((since_before, acked_before))) =
+            (failing, failing_before)
+            && since == since_before
+            && acked != acked_before
+        {
+            wrong.push("an ack while the commit fails".into());
+        }
+        failing_before = failing;
+        let faults = recording.faults();
+        let Some(faults_before) = faults_before else {
+            faults_before = Some(faults);
             if lasting == Lasting::TooLong {
                 recording.stop_within(Reason::Signal(Signal::Term), STOP_TIMEOUT);
             }
             continue;
         };
-        if acked != acked_before {
-            wrong.push("an ack while the commit fails".into());
-        }
         if faults > faults_before {
             match lasting {
                 Lasting::TooLong => return Waited::Stuck,
