@@ -12,8 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use std::process::Command;
+
 use support::client::connect;
-use support::{Dir, PAGE_BYTES, Running, assert_sound, python, seawall, sql, until};
+use support::shim::Shim;
+use support::{BINARY, Dir, PAGE_BYTES, Running, assert_sound, python, seawall, sql, until};
 
 const MIB: u64 = 1024 * 1024;
 const S: i64 = 1_000_000_000;
@@ -77,6 +80,18 @@ fn stop(recorder: Running) {
 
 fn number(db: &Path, query: &str) -> i64 {
     sql(db, query).parse().unwrap()
+}
+
+/// As if recorders had run for a day more since.
+fn a_day_later(db: &Path) {
+    // A start gives the readings after the last span one of their own.
+    let recorder = from_stdin(db, &["--retain=36600d"]);
+    until("every reading is in a span", || {
+        let newest = "SELECT (SELECT max(id) FROM readings) IS (SELECT max(last_id) FROM spans)";
+        (number(db, newest) == 1).then_some(())
+    });
+    stop(recorder);
+    sql(db, "UPDATE runs SET running_s = running_s + 86400");
 }
 
 fn is_counted_right(db: &Path) {
@@ -240,17 +255,23 @@ fn readings_that_are_too_old_go_and_the_others_stay() {
     let dir = Dir::new("retain");
     let db = dir.file("x.db");
     let now = now_ns();
-    let mut recorder = from_stdin(&db, &["--retain=1h"]);
-    recorder.send(lines(now - 7_200 * S, S / 10, 20_000).as_bytes());
+    let mut recorder = from_stdin(&db, &["--retain=2d"]);
+    recorder.send(lines(now - 180_000 * S, S / 10, 20_000).as_bytes());
     until_acked(&recorder, 20_000);
-    // The last of them is an hour and more old.
+    stop(recorder);
+    a_day_later(&db);
+    let recorder = from_stdin(&db, &["--retain=2d"]);
+    // The last of them is two days and more old.
     until("all have gone", || (support::count(&db) == 0).then_some(()));
     stop(recorder);
     let mut recorder = at_once(&db, 5_096);
     // A span of too old ones, and one whose readings are not all too old, which stays whole.
-    recorder.send(lines(now - 4_000 * S, 1, 4_096).as_bytes());
-    recorder.send(lines(now - 4_000 * S, S, 1_000).as_bytes());
+    recorder.send(lines(now - 173_500 * S, 1, 4_096).as_bytes());
+    recorder.send(lines(now - 173_500 * S, S, 1_000).as_bytes());
     until_acked(&recorder, 5_096);
+    stop(recorder);
+    a_day_later(&db);
+    let recorder = from_stdin(&db, &["--retain=2d"]);
     until("the old span has gone", || {
         (support::count(&db) <= 1_000).then_some(())
     });
@@ -284,6 +305,7 @@ fn clients_that_were_not_seen_for_as_long_go_with_the_readings() {
         &db,
         "c.execute(\"UPDATE clients SET seen_ns = seen_ns - 7200000000000 WHERE name = 'old'\")",
     );
+    a_day_later(&db);
     let recorder = start(&db, &[&source, "--commit-interval=0", "--retain=1h"]);
     until("the readings have gone", || {
         (support::count(&db) == 0).then_some(())
@@ -303,10 +325,13 @@ fn a_young_reading_keeps_the_older_ones_that_came_after_it() {
     let now = now_ns();
     let mut recorder = at_once(&db, 3 * 4_096 + 1);
     // The first span is old, the second has a young one in it, the third is old again.
-    recorder.send(lines(now - 9_000 * S, 1, 4_096).as_bytes());
+    recorder.send(lines(now - 180_000 * S, 1, 4_096).as_bytes());
     recorder.send(lines(now - 60 * S, S, 1).as_bytes());
-    recorder.send(lines(now - 9_000 * S, 1, 2 * 4_096).as_bytes());
+    recorder.send(lines(now - 180_000 * S, 1, 2 * 4_096).as_bytes());
     until_acked(&recorder, 3 * 4_096 + 1);
+    stop(recorder);
+    a_day_later(&db);
+    let recorder = from_stdin(&db, &["--retain=2d"]);
     until("the first have gone", || {
         (number(&db, "SELECT min(id) FROM readings") == 4_097).then_some(())
     });
@@ -315,45 +340,92 @@ fn a_young_reading_keeps_the_older_ones_that_came_after_it() {
     is_counted_right(&db);
 }
 
+/// Backfill, a sender without a clock, a clock that is wrong here: all of it was recorded a moment ago.
 #[test]
-fn nothing_is_too_old_while_the_clock_is_behind_the_newest_reading() {
+fn what_was_recorded_within_a_day_stays_however_old_its_times_are() {
+    let dir = Dir::new("retain-young");
+    let db = dir.file("x.db");
+    for _ in 0..2 {
+        let mut recorder = from_stdin(&db, &["--retain=1s"]);
+        recorder.send(lines(S, S, 5_000).as_bytes());
+        until_acked(&recorder, 5_000);
+        // Long enough for a look at ages.
+        thread::sleep(Duration::from_millis(1_500)); // the pause is the test
+        stop(recorder);
+    }
+    assert_eq!(support::count(&db), 10_000);
+    is_counted_right(&db);
+}
+
+#[test]
+fn a_clock_that_was_set_deletes_nothing_and_readings_go_once_it_is_trusted() {
     let dir = Dir::new("retain-clock");
     let db = dir.file("x.db");
-    let now = now_ns();
-    let mut recorder = from_stdin(&db, &["--retain=1h"]);
-    recorder.send(lines(now + 3_600 * S, S, 1).as_bytes());
-    until_acked(&recorder, 1);
-    recorder.send(lines(now - 90_000 * S, S, 5_000).as_bytes());
-    until_acked(&recorder, 5_001);
-    stop(recorder);
-    assert_eq!(support::count(&db), 5_001);
-
-    // The other way round, so that the old ones would go first.
-    let db = dir.file("y.db");
     let mut recorder = from_stdin(&db, &[]);
-    recorder.send(lines(now - 90_000 * S, S, 5_000).as_bytes());
-    recorder.send(lines(now + 3_600 * S, S, 1).as_bytes());
+    recorder.send(lines(now_ns() - 5_000 * S, S, 5_000).as_bytes());
     recorder.close_stdin();
     recorder.wait();
-    let recorder = from_stdin(&db, &["--retain=1h"]);
+    a_day_later(&db);
+    a_day_later(&db);
+    let shim = Shim::make("clock");
+    let start = || {
+        let mut command = Command::new(BINARY);
+        command.args(["--db", db.to_str().unwrap(), "--retain=30d"]);
+        command.args(["--source=sim", "--commit-interval=5ms"]);
+        shim.preload(&mut command);
+        let run = Running::spawn(&mut command);
+        run.wait_for("ready");
+        run
+    };
+    // It is set while recording, then back.
+    let recorder = start();
+    shim.set(40 * 86_400);
+    recorder.wait_for("expiry-waiting");
+    shim.set(0);
+    thread::sleep(Duration::from_millis(1_500)); // the pause is the test
+    stop(recorder);
+    // It is ahead at a start, and stays so.
+    sql(&db, "UPDATE runs SET steady_from_s = 0");
+    shim.set(40 * 86_400);
+    let recorder = start();
     let told = recorder.wait_for("expiry-waiting");
     assert!(
-        told.contains("the clock is behind the newest reading"),
+        told.contains("for a day with a clock that is not set"),
         "{told}"
     );
     stop(recorder);
-    assert_eq!(support::count(&db), 5_001);
+    assert!(support::count(&db) >= 5_000);
     is_counted_right(&db);
-
-    // A sender's clock may be a little ahead.
-    let db = dir.file("z.db");
-    let mut recorder = at_once(&db, 4_097);
-    recorder.send(lines(now - 90_000 * S, 1, 4_096).as_bytes());
-    recorder.send(lines(now_ns() + 20 * S, S, 1).as_bytes());
+    // A day of it is enough.
+    sql(&db, "UPDATE runs SET running_s = running_s + 86400");
+    let recorder = start();
     until("the old ones have gone", || {
-        (recorder.acked() == 4_097 && support::count(&db) == 1).then_some(())
+        (number(&db, "SELECT min(id) FROM readings") > 5_000).then_some(())
     });
     stop(recorder);
+    is_counted_right(&db);
+}
+
+#[test]
+fn times_in_the_future_keep_nothing_for_ever() {
+    let dir = Dir::new("retain-future");
+    let db = dir.file("x.db");
+    let mut recorder = from_stdin(&db, &[]);
+    recorder.send(lines(4_294_967_296 * S, 1, 100).as_bytes());
+    recorder.close_stdin();
+    recorder.wait();
+    a_day_later(&db);
+    let recorder = from_stdin(&db, &["--retain=1d"]);
+    until("they have gone", || {
+        (support::count(&db) == 0).then_some(())
+    });
+    stop(recorder);
+    let (code, out, _) = seawall(&["show", "--db", db.to_str().unwrap()]);
+    assert_eq!(code, 0, "{out}");
+    assert!(
+        out.contains("100 were recorded and have gone with --retain or --max-size"),
+        "{out}"
+    );
     is_counted_right(&db);
 }
 
@@ -461,6 +533,9 @@ fn numbering_goes_on_where_everything_has_gone() {
         let mut recorder = from_stdin(&db, &["--retain=1h"]);
         recorder.send(lines(old, 1, 5_000).as_bytes());
         until_acked(&recorder, 5_000);
+        stop(recorder);
+        a_day_later(&db);
+        let recorder = from_stdin(&db, &["--retain=1h"]);
         until("all have gone", || (support::count(&db) == 0).then_some(()));
         if round == 1 {
             recorder.kill();
@@ -473,7 +548,7 @@ fn numbering_goes_on_where_everything_has_gone() {
     recorder.send(b"m v=1\n");
     recorder.close_stdin();
     recorder.wait();
-    assert_eq!(sql(&db, "SELECT id, run FROM sensor_readings"), "15001|4");
+    assert_eq!(sql(&db, "SELECT id, run FROM sensor_readings"), "15001|10");
     is_counted_right(&db);
 }
 
@@ -497,6 +572,8 @@ fn a_kill_while_readings_go_leaves_the_ledger_true() {
         acked += recorder.kill().acked();
         sender.join().unwrap();
         is_counted_right(&db);
+        // So that the next run has something to drop.
+        a_day_later(&db);
         let committed = number(&db, "SELECT sum(committed) FROM runs");
         assert!(committed as u64 >= acked);
     }

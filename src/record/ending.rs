@@ -22,6 +22,7 @@ impl Writer {
     pub(super) fn finish(&self, db: &mut Db) -> Result<u32, Error> {
         self.exchange.progress().step = Step::EndRun;
         let mut retry = Retry::begin();
+        db.tick((self.clock)());
         let reason = self
             .queue
             .stopping()

@@ -26,13 +26,12 @@ const OTHER_PAGES: u64 = 16;
 const AHEAD_BYTES: u64 = 256 * 1024;
 /// Approximate size of a full span in the file.
 const SPAN_BYTES: u64 = 128 * 1024;
-/// Tolerated difference between the clock and the newest reading: a sender's clock is never quite
-/// that of the recorder.
-pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 /// The readings after the last span become a span after this part of `--retain`, so that a slow recording too
 /// has spans that age as a whole.
 const SPAN_PART: u32 = 100;
 const SPAN_TIME_MAX: Duration = Duration::from_secs(3600);
+/// How often the age of the oldest span is looked at.
+const AGE_PERIOD: Duration = Duration::from_secs(1);
 const TOLD_EACH: Duration = Duration::from_secs(60);
 /// Pause after a step that failed with a temporary error.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -123,26 +122,23 @@ pub struct Retention {
     limit: Option<SizeLimit>,
     /// How the commit in hand came past the cap.
     room: Room,
-    retain_ns: Option<i64>,
+    retain: Option<Duration>,
     span_time: Duration,
     /// First id of the readings after the last span, and since when there are any.
     tail_since: Option<(i64, Instant)>,
-    /// No reading expires before this time of the system clock.
-    none_before_ns: i64,
-    /// Some readings are too old and not dropped yet.
-    is_aging: bool,
+    /// The readings of earlier runs are in spans.
+    has_begun: bool,
+    /// When to look again for readings that are too old.
+    next_age: Option<Instant>,
+    /// It was logged that a step of the clock holds readings that are too old.
+    is_held_told: bool,
     not_before: Option<Instant>,
-    clock_told: Option<Instant>,
     error_told: Option<Instant>,
     over_told: Option<Instant>,
     told: Option<Instant>,
     untold: i64,
     /// Readings dropped since it was last read.
     pub expired: i64,
-}
-
-fn ns(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn is_due(told: &mut Option<Instant>, now: Instant) -> bool {
@@ -159,13 +155,13 @@ impl Retention {
         Retention {
             limit,
             room: Room::Untried,
-            retain_ns: retain.map(ns),
+            retain,
             span_time: part.unwrap_or(SPAN_TIME_MAX),
             tail_since: None,
-            none_before_ns: i64::MIN,
-            is_aging: false,
+            has_begun: false,
+            next_age: None,
+            is_held_told: false,
             not_before: None,
-            clock_told: None,
             error_told: None,
             over_told: None,
             told: None,
@@ -228,15 +224,14 @@ impl Retention {
     }
 
     /// Takes one step between commits, if there is a surplus. Returns whether there may be more.
-    pub fn step(&mut self, db: &mut Db, clock_ns: i64) -> Result<bool, Error> {
-        let now = Instant::now();
+    pub fn step(&mut self, db: &mut Db, now: Instant) -> Result<bool, Error> {
         if self.not_before.is_some_and(|at| now < at) {
             return Ok(false);
         }
         self.not_before = None;
         let stepped = self
             .step_by_size(db)
-            .and_then(|more| Ok(self.step_by_age(db, clock_ns, now)? || more));
+            .and_then(|more| Ok(self.step_by_age(db, now)? || more));
         self.tell(now);
         match stepped {
             // Commits fail in the same way and log it; this is retried.
@@ -275,26 +270,36 @@ impl Retention {
         Ok(false)
     }
 
-    fn step_by_age(&mut self, db: &mut Db, clock_ns: i64, now: Instant) -> Result<bool, Error> {
-        let Some(retain_ns) = self.retain_ns else {
+    fn step_by_age(&mut self, db: &mut Db, now: Instant) -> Result<bool, Error> {
+        let Some(retain) = self.retain else {
             return Ok(false);
         };
-        self.end_tail_in_time(db, now)?;
-        if !self.is_aging && !self.is_any_too_old(db, retain_ns, clock_ns, now)? {
-            return Ok(false);
-        }
-        let cutoff_ns = clock_ns.saturating_sub(retain_ns);
-        if db.oldest_span()?.is_none()
-            && db
-                .newest_of_tail_ns()
-                .is_some_and(|newest| newest < cutoff_ns)
-        {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            // The readings of earlier runs: starts may come faster than such a span has its time.
             db.end_tail()?;
         }
-        let gone = db.expire(Surplus::Before(cutoff_ns))?;
+        self.end_tail_in_time(db, now)?;
+        if self.next_age.is_some_and(|at| now < at) {
+            return Ok(false);
+        }
+        let gone = db.expire(Surplus::OlderThan(retain))?;
         self.count(gone);
-        self.is_aging = gone > 0;
+        if gone == 0 {
+            self.next_age = Some(now + AGE_PERIOD);
+            self.tell_held(db, retain)?;
+        }
         Ok(gone > 0)
+    }
+
+    /// Logs that ages do not count for a while, once until they do again.
+    fn tell_held(&mut self, db: &mut Db, retain: Duration) -> Result<(), Error> {
+        let is_held = db.is_expiry_held(retain)?;
+        if is_held && !self.is_held_told {
+            let reason = "readings older than --retain stay until a recorder has run for a day with a clock that is not set: it was set, or is more than a day ahead of the last commit";
+            log::warn("expiry-waiting", &[("reason", &reason)]);
+        }
+        self.is_held_told = is_held;
+        Ok(())
     }
 
     fn end_tail_in_time(&mut self, db: &mut Db, now: Instant) -> Result<(), Error> {
@@ -314,47 +319,9 @@ impl Retention {
         Ok(())
     }
 
-    fn is_any_too_old(
-        &mut self,
-        db: &mut Db,
-        retain_ns: i64,
-        clock_ns: i64,
-        now: Instant,
-    ) -> Result<bool, Error> {
-        if clock_ns < self.none_before_ns {
-            return Ok(false);
-        }
-        let oldest = db.oldest_span()?.map(|span| span.newest_ns);
-        let Some(newest_of_oldest_ns) = oldest.or_else(|| db.newest_of_tail_ns()) else {
-            return Ok(false);
-        };
-        let due_ns = newest_of_oldest_ns.saturating_add(retain_ns);
-        if clock_ns <= due_ns {
-            self.none_before_ns = due_ns;
-            return Ok(false);
-        }
-        let newest_ns = db.newest_ns()?;
-        if clock_ns < newest_ns.saturating_sub(ns(CLOCK_TOLERANCE)) {
-            // Either may be wrong, and dropped readings are gone.
-            self.not_before = Some(now + AGAIN_AFTER);
-            if is_due(&mut self.clock_told, now) {
-                let behind = newest_ns.saturating_sub(clock_ns) / 1_000_000_000;
-                let reason = "the clock is behind the newest reading, so that no age is certain";
-                log::warn(
-                    "expiry-waiting",
-                    &[("seconds_behind", &behind), ("reason", &reason)],
-                );
-            }
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
     fn count(&mut self, readings: i64) {
         self.expired += readings;
         self.untold += readings;
-        // The readings behind the dropped ones may be older.
-        self.none_before_ns = i64::MIN;
     }
 
     fn tell(&mut self, now: Instant) {

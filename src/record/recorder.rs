@@ -28,7 +28,7 @@ use crate::record::writer::Writer;
 use crate::source::sockets::Sockets;
 use crate::source::spec::SourceSpec;
 use crate::source::stdin::{self, Stdin};
-use crate::store::{self, Start};
+use crate::store::{self, Moment, Start};
 use crate::sys::{self, Clock, Signal, Watch};
 use crate::time::ClockWatch;
 
@@ -129,7 +129,7 @@ impl Recorder {
             },
             queue: queue.clone(),
             exchange: exchange.clone(),
-            clock_ns: Box::new(|| sys::clock_ns(Clock::Real)),
+            clock: Box::new(Moment::now),
             lock: RefCell::new(place.lock),
         };
         std::thread::Builder::new()

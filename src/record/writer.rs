@@ -22,7 +22,7 @@ use crate::record::queue::{Order, Queue};
 use crate::record::retry::{Pin, Retry, Threshold};
 use crate::record::settings::{Settings, Synchronous};
 use crate::store::ack::{Ack, Resume};
-use crate::store::{self, Checkpoint, Class, Committed, Db, Durability, Error, Start};
+use crate::store::{self, Checkpoint, Class, Committed, Db, Durability, Error, Moment, Start};
 
 /// Interval at which an idle writer checks that its files are still there.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
@@ -33,8 +33,8 @@ pub struct Writer {
     pub start: Start,
     pub queue: Arc<Queue>,
     pub exchange: Arc<Exchange>,
-    /// System clock, by which readings expire.
-    pub clock_ns: Box<dyn Fn() -> i64 + Send>,
+    /// Both clocks, by which readings expire.
+    pub clock: Box<dyn Fn() -> Moment + Send>,
     pub lock: RefCell<Lock>,
 }
 
@@ -156,7 +156,9 @@ impl Writer {
     /// After a commit and while idle: takes a step of retention, and copies the WAL if it has
     /// grown. Returns whether there are more steps.
     fn tend(&self, db: &mut Db, tending: &mut Tending) -> Result<bool, Error> {
-        let more = tending.retention.step(db, (self.clock_ns)())?;
+        let now = (self.clock)();
+        db.tick(now);
+        let more = tending.retention.step(db, now.at)?;
         self.tell_expired(db, tending);
         if tending.threshold.reached(db.wal_frames()) {
             let pin = &mut tending.pin;
@@ -210,6 +212,7 @@ impl Writer {
         let sync = self.sync_of(batch);
         let mut retry = Retry::begin();
         loop {
+            db.tick((self.clock)());
             match self.leave_room().and_then(|()| db.commit(batch, sync)) {
                 Ok(committed) => {
                     tending.retention.committed(db)?;

@@ -4,6 +4,8 @@
 //! fingerprint of the others stands in their own spans. Ids are never used again. What the file has freed is
 //! used by the next readings. Called by the writer between commits, and where a commit finds no room.
 
+use std::time::Duration;
+
 use super::ledger::Db;
 use super::schema;
 use super::spans::Tail;
@@ -18,8 +20,8 @@ use crate::db::transaction;
 pub enum Surplus {
     /// The oldest span, whatever its time.
     Oldest,
-    /// The oldest span, if all of it was taken before this time; and the clients not seen since.
-    Before(i64),
+    /// The oldest span, if all of it is older than this; and the clients not seen for as long.
+    OlderThan(Duration),
 }
 
 /// A span that is in the file.
@@ -28,6 +30,7 @@ pub struct OldestSpan {
     pub first_id: i64,
     pub last_id: i64,
     pub newest_ns: i64,
+    pub running_s: i64,
 }
 
 /// Pages of the file.
@@ -54,26 +57,18 @@ impl Db {
                     first_id: row.integer(0),
                     last_id: row.integer(1),
                     newest_ns: row.integer(2),
+                    running_s: row.integer(3),
                 });
                 false
             })?;
         Ok(oldest)
     }
 
-    /// Newest time of any reading. Reads all spans, so it is not for each commit.
-    pub fn newest_ns(&mut self) -> Result<i64, Error> {
-        let mut newest = self.tail.newest_ns();
-        self.raw
-            .rows("find the newest time in", schema::NEWEST_OF_SPANS, |row| {
-                newest = newest.max(row.integer(0));
-                true
-            })?;
-        Ok(newest)
-    }
-
-    /// Newest time of the readings after the last span; `None` if there are none.
-    pub fn newest_of_tail_ns(&self) -> Option<i64> {
-        (!self.tail.is_empty()).then(|| self.tail.newest_ns())
+    /// Whether the oldest span is too old by a clock that was set less than a day of running time ago.
+    pub fn is_expiry_held(&mut self, retain: Duration) -> Result<bool, Error> {
+        let age = self.age;
+        let oldest = self.oldest_span()?;
+        Ok(oldest.is_some_and(|span| age.is_held(span.running_s, span.newest_ns, retain)))
     }
 
     pub fn pages(&mut self) -> Result<Pages, Error> {
@@ -126,15 +121,23 @@ impl Db {
         let Some(span) = self.oldest_span()? else {
             return Ok(0);
         };
-        if matches!(surplus, Surplus::Before(cutoff_ns) if span.newest_ns >= cutoff_ns) {
+        let age = self.age;
+        let is_surplus = match surplus {
+            Surplus::Oldest => true,
+            Surplus::OlderThan(retain) => age.is_old(span.running_s, span.newest_ns, retain),
+        };
+        if !is_surplus {
             return Ok(0);
         }
         self.sync_as_known()?;
         self.transaction(|db| {
             db.drop_span(span)?;
             match surplus {
-                Surplus::Oldest => Ok(()),
-                Surplus::Before(cutoff_ns) => db.drop_clients(cutoff_ns),
+                // When a client was last seen is known by the clock alone.
+                Surplus::OlderThan(retain) if age.is_steady() => {
+                    db.drop_clients(age.cutoff_ns(retain))
+                }
+                _ => Ok(()),
             }
         })?;
         Ok(span.last_id.saturating_sub(span.first_id).saturating_add(1))

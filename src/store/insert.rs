@@ -42,6 +42,7 @@ impl Db {
             tail: self.tail,
             spans: Vec::new(),
         };
+        inserted.tail.set_running(self.age.stamp().running_s);
         let mut from = 0;
         // In order of their rows. A slot may be given to another series within the batch.
         for definition in batch.definitions() {

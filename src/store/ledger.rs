@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use libsqlite3_sys as ffi;
 
+use super::age::{Age, Moment};
 use super::identify::{identify, look_where_written, refuse_scrap};
 use super::room::{look_for_inodes, look_for_room};
 use super::schema;
@@ -120,6 +121,7 @@ pub struct Db {
     pub(super) counts: Counts,
     pub(super) checkpoints: i64,
     pub(super) tail: Tail,
+    pub(super) age: Age,
     /// By slot.
     pub(super) series: Vec<KnownSeries>,
 }
@@ -179,10 +181,16 @@ impl Db {
             counts: Counts::default(),
             checkpoints: 0,
             tail: begun.tail,
+            age: begun.age,
             series: Vec::new(),
         };
         db.bring_in_start()?;
         Ok(db)
+    }
+
+    /// Looks at the clocks, before each commit and step of retention. Passed in, so that a test can be the clock.
+    pub fn tick(&mut self, now: Moment) {
+        self.age.tick(now);
     }
 
     /// 128 random bits in hex.
@@ -373,6 +381,7 @@ impl Db {
         counts: Counts,
         tail_fingerprint: u64,
     ) -> Result<(), Error> {
+        let stamp = self.age.stamp();
         let numbers = [
             self.run,
             committed,
@@ -381,6 +390,9 @@ impl Db {
             counts.errors as i64,
             self.checkpoints,
             tail_fingerprint as i64,
+            stamp.running_s,
+            stamp.steady_from_s,
+            stamp.seen_ns,
         ]
         .map(|n| Some(Value::Integer(n)));
         self.raw

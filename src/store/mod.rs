@@ -5,6 +5,7 @@
 //! serve the commands of these names.
 
 pub mod ack;
+mod age;
 mod backup;
 mod check;
 mod checkpoint;
@@ -27,6 +28,7 @@ pub use crate::db::checkpoint::{Checkpoint, wal_bytes, wal_frames_of};
 pub use crate::db::pragma::{Durability, PAGE_BYTES, WAL_BYTES_KEPT};
 pub use crate::db::raw::version;
 pub use crate::db::{Class, Error};
+pub use age::Moment;
 pub use backup::Snapshot;
 pub use check::{Audit, audit};
 pub use checkpoint::checkpoint_file;

@@ -40,6 +40,7 @@ const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
     UNION ALL SELECT time_ns, time_ns FROM readings
       WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1)
   ) HAVING count(*) > 0";
+const RECORDED: &CStr = c"SELECT coalesce(sum(committed), 0) FROM runs";
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id FROM runs WHERE id > ?1 ORDER BY id";
 const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
@@ -152,6 +153,12 @@ impl Reader {
     /// Id and time of the newest reading.
     pub fn newest(&mut self) -> Result<Option<(i64, i64)>, Error> {
         self.first(self.statements.newest_reading, &[])
+    }
+
+    /// Readings that were ever recorded, those that have gone included.
+    pub fn recorded(&mut self) -> Result<i64, Error> {
+        let recorded = self.raw.answer(READ, RECORDED)?;
+        Ok(recorded.parse().unwrap_or(0))
     }
 
     /// Oldest and newest time of all readings.

@@ -39,7 +39,10 @@ CREATE TABLE runs(
   written_bytes INTEGER,           -- by the process, as the kernel counts them; NULL where it was not asked
   device TEXT NOT NULL,            -- the id that the device had then
   lost_from_id INTEGER,            -- where reason is lost: the first and the last id that were committed
-  lost_to_id INTEGER               -- and were not in the file at the next start
+  lost_to_id INTEGER,              -- and were not in the file at the next start
+  running_s INTEGER NOT NULL DEFAULT 0,   -- time for which recorders ran, over all runs up to the last commit
+  steady_from_s INTEGER NOT NULL DEFAULT 0, -- running_s when the clock was last set
+  seen_ns INTEGER NOT NULL DEFAULT 0      -- system clock at the last commit
 );
 CREATE INDEX runs_by_first_id ON runs(first_id);
 CREATE TABLE series(
@@ -60,7 +63,8 @@ CREATE TABLE spans(
   last_id INTEGER NOT NULL,
   oldest_ns INTEGER NOT NULL,      -- least and greatest time_ns among them
   newest_ns INTEGER NOT NULL,
-  fingerprint INTEGER NOT NULL     -- sum over its readings, see `seawall check`
+  fingerprint INTEGER NOT NULL,    -- sum over its readings, see `seawall check`
+  running_s INTEGER NOT NULL       -- runs.running_s when the last of them was committed
 );
 CREATE VIEW spans_to_now AS SELECT first_id, last_id, oldest_ns, newest_ns FROM spans
   UNION ALL SELECT coalesce((SELECT last_id + 1 FROM spans ORDER BY first_id DESC LIMIT 1), 1), 9223372036854775807,
@@ -130,13 +134,14 @@ pub const FIND_SERIES: &CStr =
 pub const ADD_SERIES: &CStr =
     c"INSERT INTO series(sensor, field, type) VALUES(?1, ?2, ?3) RETURNING id";
 pub const COUNT_RUN: &CStr = c"UPDATE runs SET committed = ?2, dropped = ?3, rejected = ?4,
-    errors = ?5, checkpoints = ?6, tail_fingerprint = ?7 WHERE id = ?1";
+    errors = ?5, checkpoints = ?6, tail_fingerprint = ?7, running_s = ?8, steady_from_s = ?9, seen_ns = ?10
+    WHERE id = ?1";
 pub const END_RUN: &CStr = c"UPDATE runs SET ended_ns = ?2, reason = ?3 WHERE id = ?1";
 pub const ADD_CLOCK_STEP: &CStr =
     c"INSERT INTO clock_steps(run, after_id, step_ns) VALUES(?1, ?2, ?3)";
 pub const ADD_SPAN: &CStr =
-    c"INSERT INTO spans(first_id, last_id, oldest_ns, newest_ns, fingerprint)
-    VALUES(?1, ?2, ?3, ?4, ?5)";
+    c"INSERT INTO spans(first_id, last_id, oldest_ns, newest_ns, fingerprint, running_s)
+    VALUES(?1, ?2, ?3, ?4, ?5, ?6)";
 pub const LIST_TAIL: &CStr = c"SELECT id, time_ns, iif(typeof(value) = 'text', octet_length(value), 0) FROM readings
     WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1) ORDER BY id";
 pub const SET_CLIENT: &CStr = c"INSERT INTO clients(name, lines, seen_ns) VALUES(?1, ?2, ?3)
@@ -145,11 +150,12 @@ pub const GET_CLIENT: &CStr = c"SELECT lines FROM clients WHERE name = ?1";
 pub const ADD_DEVICE: &CStr = c"INSERT INTO device(id) VALUES(?1)";
 pub const GET_DEVICE: &CStr = c"SELECT id FROM device";
 pub const ADD_RUN: &CStr =
-    c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id, tail_fingerprint, device)
-    VALUES(?1, ?2, ?3, ?4, ?5, (SELECT id FROM device)) RETURNING id";
+    c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id, tail_fingerprint, running_s, steady_from_s, seen_ns, device)
+    VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, (SELECT id FROM device)) RETURNING id";
 /// The fingerprint of the readings after the last span, which the last run's row holds.
 pub const TAIL_FINGERPRINT: &CStr = c"SELECT tail_fingerprint FROM runs ORDER BY id DESC LIMIT 1";
-pub const LAST_RUN: &CStr = c"SELECT id, ended_ns IS NULL FROM runs ORDER BY id DESC LIMIT 1";
+pub const LAST_RUN: &CStr =
+    c"SELECT id, running_s, steady_from_s, seen_ns FROM runs ORDER BY id DESC LIMIT 1";
 pub const LOSE_READINGS: &CStr =
     c"UPDATE runs SET reason = 'lost', lost_from_id = ?2, lost_to_id = ?3 WHERE id = ?1";
 
@@ -164,10 +170,9 @@ pub const CLOSE_OPEN_RUNS: &CStr =
 
 /// The span at the old end, which retention drops next.
 pub const OLDEST_SPAN: &CStr =
-    c"SELECT first_id, last_id, newest_ns FROM spans ORDER BY first_id LIMIT 1";
+    c"SELECT first_id, last_id, newest_ns, running_s FROM spans ORDER BY first_id LIMIT 1";
 /// How many spans there are, up to ?1.
 pub const COUNT_SPANS: &CStr = c"SELECT count(*) FROM (SELECT 1 FROM spans LIMIT ?1)";
-pub const NEWEST_OF_SPANS: &CStr = c"SELECT newest_ns FROM spans";
 pub const DROP_READINGS: &CStr = c"DELETE FROM readings WHERE id <= ?1";
 pub const DROP_CLOCK_STEPS: &CStr = c"DELETE FROM clock_steps WHERE after_id < ?1";
 pub const DROP_SPAN: &CStr = c"DELETE FROM spans WHERE last_id <= ?1";
@@ -185,7 +190,7 @@ pub const LIST_RUNS: &CStr =
     FROM runs ORDER BY id";
 pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
 pub const LIST_SPANS: &CStr =
-    c"SELECT first_id, last_id, oldest_ns, newest_ns, fingerprint FROM spans ORDER BY first_id";
+    c"SELECT first_id, last_id, oldest_ns, newest_ns, fingerprint, running_s FROM spans ORDER BY first_id";
 pub const LIST_ALL_SPANS: &CStr =
     c"SELECT first_id, last_id, oldest_ns, newest_ns FROM spans_to_now ORDER BY first_id";
 pub const LIST_WRONG_CLIENTS: &CStr = c"SELECT name FROM clients

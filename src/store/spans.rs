@@ -36,6 +36,8 @@ pub(super) struct Span {
     oldest_ns: i64,
     newest_ns: i64,
     fingerprint: u64,
+    /// Running time of the file when its last reading was committed.
+    running_s: i64,
 }
 
 impl Span {
@@ -46,6 +48,7 @@ impl Span {
             self.oldest_ns,
             self.newest_ns,
             self.fingerprint as i64,
+            self.running_s,
         ];
         let numbers = numbers.map(|n| Some(Value::Integer(n)));
         raw.run("add a span to", add, &numbers)
@@ -64,17 +67,18 @@ impl Tail {
                 oldest_ns: i64::MAX,
                 newest_ns: i64::MIN,
                 fingerprint: 0,
+                running_s: 0,
             },
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.readings == 0
+    /// The readings that follow are committed at this running time of the file.
+    pub fn set_running(&mut self, running_s: i64) {
+        self.span.running_s = running_s;
     }
 
-    /// `i64::MIN` if there is none.
-    pub fn newest_ns(&self) -> i64 {
-        self.span.newest_ns
+    pub fn is_empty(&self) -> bool {
+        self.readings == 0
     }
 
     pub fn first_id(&self) -> i64 {
@@ -113,6 +117,7 @@ impl Tail {
         }
         let span = self.span;
         *self = Tail::new(id + 1);
+        self.set_running(span.running_s);
         Some(span)
     }
 }
@@ -187,6 +192,7 @@ impl Examiner {
                 oldest_ns: row.integer(2),
                 newest_ns: row.integer(3),
                 fingerprint: row.integer(4) as u64,
+                running_s: row.integer(5),
             };
             let follows = spans
                 .last()

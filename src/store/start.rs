@@ -2,6 +2,7 @@
 
 use libsqlite3_sys as ffi;
 
+use super::age::{Age, Stamp};
 use super::identify::identify;
 use super::schema;
 use super::spans::{self, Tail};
@@ -38,6 +39,7 @@ pub(super) struct Begun {
     pub(super) run: i64,
     pub(super) next_id: i64,
     pub(super) tail: Tail,
+    pub(super) age: Age,
 }
 
 /// Above every id that a device could use.
@@ -77,8 +79,22 @@ pub(super) fn begin_run(
         let message = format!("the next reading would get the id {next_id}");
         return Err(error::corrupt(operation, raw.path(), message));
     }
-    let unclean = close_runs(raw, start, &device, next_id, mark)?;
-    let tail = spans::find_tail(raw, next_id)?;
+    let mut last = None;
+    raw.rows(operation, schema::LAST_RUN, |row| {
+        let stamp = Stamp {
+            running_s: row.integer(1),
+            steady_from_s: row.integer(2),
+            seen_ns: row.integer(3),
+        };
+        last = Some((row.integer(0), stamp));
+        false
+    })?;
+    let unclean = close_runs(raw, start, &device, last.map(|(run, _)| run), next_id, mark)?;
+    let age = Age::begin(last.map(|(_, stamp)| stamp), start.now_ns, start.boot_ns);
+    let stamp = age.stamp();
+    let mut tail = spans::find_tail(raw, next_id)?;
+    // They were committed by an earlier run, or before the end of its running time.
+    tail.set_running(stamp.running_s);
     let add = raw.prepare(schema::ADD_RUN)?;
     let run = raw
         .query(
@@ -90,6 +106,9 @@ pub(super) fn begin_run(
                 Some(Value::Integer(start.boot_ns)),
                 Some(Value::Integer(next_id)),
                 Some(Value::Integer(tail.fingerprint() as i64)),
+                Some(Value::Integer(stamp.running_s)),
+                Some(Value::Integer(stamp.steady_from_s)),
+                Some(Value::Integer(stamp.seen_ns)),
             ],
         )?
         .ok_or_else(|| Error::new(operation, raw.path(), ffi::SQLITE_ERROR, "no id returned"))?;
@@ -99,6 +118,7 @@ pub(super) fn begin_run(
         run,
         next_id,
         tail,
+        age,
         page_bytes,
     })
 }
@@ -108,15 +128,11 @@ fn close_runs(
     raw: &mut Connection,
     start: &Start,
     device: &str,
+    last_run: Option<i64>,
     next_id: i64,
     mark: Option<&mark::Progress>,
 ) -> Result<Vec<Unclean>, Error> {
     let operation = "end the last run in";
-    let mut last_run = None;
-    raw.rows(operation, schema::LAST_RUN, |row| {
-        last_run = Some(row.integer(0));
-        false
-    })?;
     let boot_id = start.boot_id.as_deref();
     let lost = last_run
         .zip(mark)

@@ -22,7 +22,7 @@ use seawall::record::stop::{Reason, Step, Stop};
 use seawall::record::writer::Writer;
 use seawall::source::answers::Answers;
 use seawall::store::ack::Ack;
-use seawall::store::{Error, Start};
+use seawall::store::{Error, Moment, Start};
 use seawall::sys::{self, Signal};
 
 use super::sql::Sql;
@@ -154,7 +154,7 @@ pub enum Waited {
 pub struct Marks {
     /// The state that the file is in, by its own count.
     pub state: Arc<AtomicUsize>,
-    /// The time of day.
+    /// The time of day, which is also the time for which recorders have run.
     pub clock_ns: Arc<AtomicI64>,
 }
 
@@ -233,6 +233,7 @@ impl Recording {
                 }
             });
         }
+        let began = Instant::now();
         let writer = Writer {
             path: settings.db.clone(),
             settings,
@@ -243,7 +244,14 @@ impl Recording {
             },
             queue: queue.clone(),
             exchange: exchange.clone(),
-            clock_ns: Box::new(move || clock_ns.load(Ordering::SeqCst)),
+            clock: Box::new(move || {
+                let clock_ns = clock_ns.load(Ordering::SeqCst);
+                Moment {
+                    at: began + Duration::from_nanos(clock_ns as u64),
+                    clock_ns,
+                    offset_ns: None,
+                }
+            }),
             lock: Default::default(),
         };
         let thread = std::thread::spawn(move || {

@@ -378,7 +378,8 @@ impl Teller {
         Ok(())
     }
 
-    /// Lets the time come at which all readings are too old. They are less than a span, which goes whole.
+    /// Lets the time come at which all readings are too old, also by the time for which recorders have run. They are
+    /// less than a span, which goes whole.
     pub fn drop_all(&mut self, recording: &mut Recording) -> Result<(), String> {
         let now = self.now();
         let gone = recording.expired() + now.next - now.first;
@@ -386,10 +387,11 @@ impl Teller {
             first: now.next,
             ..now
         });
-        self.marks.clock_ns.store(
-            now.next as i64 * recording::STEP_NS + RETAIN.as_nanos() as i64,
-            Ordering::SeqCst,
-        );
+        let newest_ns = now.next as i64 * recording::STEP_NS;
+        let clock_ns = self.marks.clock_ns.load(Ordering::SeqCst).max(newest_ns);
+        self.marks
+            .clock_ns
+            .store(clock_ns + RETAIN.as_nanos() as i64, Ordering::SeqCst);
         if recording.until_expired(gone) != Waited::Done {
             return Err(format!("it does not expire: {:?}", recording.stands()));
         }

@@ -193,6 +193,7 @@ fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> 
     store::look_before_reading(&db)?;
     let mut reader = Reader::open(&db, settings.busy_timeout)?;
     let newest = reader.newest()?;
+    let recorded = reader.recorded()?;
     let window = Window::new(settings.since, now_ns, &mut reader)?;
     let newest_id = newest.map_or(0, |(id, _)| id);
     let mut sums = sum_up(settings, &window, newest_id, &mut reader)?;
@@ -234,6 +235,9 @@ fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> 
             &format!("{left_out} readings of more sensors are not shown; choose with --sensor\n");
     }
     text += &match newest {
+        None if recorded > 0 => format!(
+            "no reading is left: {recorded} were recorded and have gone with --retain or --max-size\n"
+        ),
         None => "no reading has been recorded\n".to_owned(),
         Some(_) if lines.is_empty() => "no sensor has such a name\n".to_owned(),
         Some((_, time_ns)) if readings == 0 => format!(
