@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 use check::check;
 pub use files::{Filesystem, device_numbers, filesystem, may_write, try_lock};
 pub use sockets::{
-    connect_now, datagrams_dropped, end_writing, enlarge_receive_buffer, keep_alive, peer_process,
+    Peer, connect_now, datagrams_dropped, end_writing, enlarge_receive_buffer, keep_alive,
+    peer_process,
 };
 
 pub const STDIN: RawFd = libc::STDIN_FILENO;

@@ -198,6 +198,24 @@ fn what_a_power_cut_took_and_a_later_run_numbered_anew_is_sent_to_one_who_names_
 }
 
 #[test]
+fn a_position_of_another_database_is_said_and_begins_with_the_first_reading() {
+    let dir = Dir::new("export-position");
+    let (db, other) = (dir.file("x.db"), dir.file("y.db"));
+    record_lines(&db, b"m v=1 1\nm v=2 2\nm v=3 3\n");
+    record_lines(&other, b"m v=4 4\n");
+    let device = |db: &Path| sql(db, "SELECT id FROM device");
+    let after = |device: &str| {
+        let after = format!("--after={device}:1:2");
+        seawall(&["export", "--db", db.to_str().unwrap(), &after])
+    };
+    let (code, out, err) = after(&device(&db));
+    assert_eq!((code, ids(out.as_bytes()), &*err), (0, vec![3], ""));
+    let (code, out, err) = after(&device(&other));
+    assert_eq!((code, ids(out.as_bytes())), (0, vec![1, 2, 3]));
+    assert!(err.contains("is not the database of the position"), "{err}");
+}
+
+#[test]
 fn rows_that_went_from_the_old_end_are_passed_over() {
     let dir = Dir::new("export");
     let db = dir.file("x.db");
@@ -504,7 +522,7 @@ fn a_follower_goes_on_with_the_database_that_comes_in_place_of_the_old_one() {
     until("it is told", || {
         let log = follower.0.log();
         log.iter()
-            .any(|l| l.contains("is another database now"))
+            .any(|l| l.contains("is not the database of the position"))
             .then_some(())
     });
     let rows = follower.rows();

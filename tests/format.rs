@@ -71,7 +71,10 @@ fn a_file_of_layout_1_is_refused_with_a_word_that_says_why() {
     let dir = Dir::new("format-old");
     let db = dir.file("x.db");
     record_lines(&db, READINGS);
-    python(&db, "c.execute('PRAGMA user_version = 1')");
+    python(
+        &db,
+        "c.execute('PRAGMA user_version = 1'); c.execute('ALTER TABLE runs DROP COLUMN seen_ns')",
+    );
     let before = fs::read(&db).unwrap();
     for command in ["record", "check", "export"] {
         let (code, _, err) = seawall(&[command, "--db", db.to_str().unwrap()]);

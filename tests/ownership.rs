@@ -232,16 +232,3 @@ fn a_folder_that_may_not_be_written_is_refused_by_name() {
     assert_eq!(fs::read_dir(&closed).unwrap().count(), 1);
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
 }
-
-#[test]
-fn a_trigger_of_somebody_else_does_not_decide_what_is_recorded() {
-    let dir = Dir::new("trigger");
-    let db = dir.file("x.db");
-    start(&db, &["--source", "sim:count=5"]).wait();
-    sql(
-        &db,
-        "CREATE TRIGGER t BEFORE INSERT ON readings BEGIN SELECT raise(IGNORE); END",
-    );
-    start(&db, &["--source", "sim:count=5"]).wait();
-    assert_eq!(count(&db), 10);
-}

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use seawall::cli::{Invocation, Usage, parse, table, unknown_variables};
+use seawall::commands::export::After;
 use seawall::commands::{backup, check, checkpoint, export, show, status};
 use seawall::db::checkpoint::CheckpointMode;
 use seawall::log::Level;
@@ -119,7 +120,7 @@ fn defaults(command: &str) -> Invocation {
         "export" => Invocation::Export(export::Settings {
             db,
             format: export::Format::Csv,
-            after: Position::default(),
+            after: After::default(),
             since: None,
             until: None,
             sensor,
@@ -157,6 +158,12 @@ macro_rules! case {
             other => panic!("not settings of {}: {other:?}", $command),
         })
     };
+}
+
+fn after(device: Option<&str>, run: Option<i64>, id: i64) -> After {
+    let device = device.map(str::to_owned);
+    let at = Position { run, id };
+    After { device, at }
 }
 
 #[rustfmt::skip]
@@ -209,8 +216,9 @@ const CASES: &[Case] = &[
     case!("export" "--db" "x.db" Export.db = "x.db".into()),
     case!("export" "--format" "ndjson" Export.format = export::Format::Ndjson),
     case!("export" "--format" "influx" Export.format = export::Format::Influx),
-    case!("export" "--after" "7" Export.after = Position { run: None, id: 7 }),
-    case!("export" "--after" "3:4711" Export.after = Position { run: Some(3), id: 4711 }),
+    case!("export" "--after" "7" Export.after = after(None, None, 7)),
+    case!("export" "--after" "3:4711" Export.after = after(None, Some(3), 4711)),
+    case!("export" "--after" "d0:3:4711" Export.after = after(Some("d0"), Some(3), 4711)),
     case!("export" "--since" "-1h" Export.since = Some(When::Ago(HOUR))),
     case!("export" "--since" "1970-01-01T00:00:01Z" Export.since = Some(When::At(1_000_000_000))),
     case!("export" "--until" "1h" Export.until = Some(When::Ago(HOUR))),
@@ -243,7 +251,7 @@ const DOCUMENTED: &[(&str, &str)] = &[
     ("show", "--since T=1h --sensor GLOB=*"),
     (
         "export",
-        "--format FORMAT=csv --after [RUN:]ID=0 --since T=none --until T=none --sensor GLOB=* \
+        "--format FORMAT=csv --after [[DEVICE:]RUN:]ID=0 --since T=none --until T=none --sensor GLOB=* \
          --limit N=none --follow=off",
     ),
     ("backup", "--min-free SIZE=16MiB"),
@@ -407,8 +415,8 @@ fn a_wrong_value_is_rejected_with_its_origin_and_what_is_allowed() {
         ("show", "--since", "yesterday", "2026-01-31T12:00:00Z, or -1h, an hour ago, or none"),
         ("export", "--since", "1.5h", "a time such as 2026"),
         ("export", "--until", "2026-13-01T00:00:00Z", "a time such as 2026"),
-        ("export", "--after", "3:", "an id, or a run and an id such as 3:4711"),
-        ("export", "--after", "-1", "an id, or a run and an id such as 3:4711"),
+        ("export", "--after", "3:", "an id, or a device, a run and an id such as DEVICE:3:4711"),
+        ("export", "--after", "-1", "an id, or a device, a run and an id such as DEVICE:3:4711"),
         ("export", "--limit", "9223372036854775808", "a whole number from 0"),
         ("export", "--follow", "", "one of on, 1, true, yes, off"),
         ("export", "--format", "xml", "one of csv, ndjson, influx"),

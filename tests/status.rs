@@ -160,8 +160,12 @@ fn an_answer_that_is_not_the_recorders_is_not_believed() {
     for _ in 0..3 {
         let (code, said) = of(&db);
         assert_eq!(code, 1);
-        let expected = "the recorder does not answer: what came is no report";
-        assert_eq!(said["reason"], expected);
+        let reason = &said["reason"];
+        let is_known = ["what came is no report", "answers only those who may read"];
+        assert!(
+            is_known.iter().any(|known| reason.contains(known)),
+            "{reason}"
+        );
     }
     liar.join().unwrap();
 }

@@ -7,7 +7,7 @@ use seawall::reading::line::{Line, Precision};
 use seawall::reading::series::Interner;
 use seawall::reading::stream::Room;
 use seawall::reading::stream::{Full, Intake, Stream, Taken};
-use seawall::reading::{Batch, Mark};
+use seawall::reading::{Batch, Client, Mark};
 
 const ROWS_MAX: usize = 1000;
 
@@ -232,7 +232,11 @@ fn named(input: &str, settled: u64, interner: &mut Interner, readings: &mut Vec<
     let mut bytes = input.as_bytes();
     let room = Room::UNBOUNDED;
     stream.skip_hello(0);
-    stream.resume("c".into(), settled);
+    stream.resume(Client {
+        name: "c".into(),
+        lines: settled,
+        uid: None,
+    });
     while !stream.ended() {
         stream
             .fill(|buffer| {

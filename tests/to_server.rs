@@ -146,14 +146,13 @@ impl Server {
     }
 
     /// The loader of docs/servers.md, for a shorter time at once.
-    fn load(&self, db: &Path, device: &str, seconds: &str) -> Command {
+    fn load(&self, db: &Path, seconds: &str) -> Command {
         let script = fs::read_to_string("tests/to_server/load.sql").unwrap();
         assert!(script.contains("timeout --preserve-status 5 seawall"));
         let script = script.replace("status 5 ", &format!("status {seconds} "));
         let file = self.folder.0.join("load.sql");
         fs::write(&file, script).unwrap();
-        let mut command =
-            self.psql_command(&["-f", text(&file), "-v", &format!("device={device}")]);
+        let mut command = self.psql_command(&["-f", text(&file), "-v", "sender=here"]);
         // So that `seawall` is the one under test.
         let programs = Path::new(&*BINARY).parent().unwrap();
         let path = format!("{}:{}", text(programs), std::env::var("PATH").unwrap());
@@ -221,17 +220,18 @@ fn postgresql_ends_with_every_reading_once_whatever_was_cut_or_killed() {
     let db = dir.file("x.db");
     let mut first = record(&db, "--source stdin");
     first.send(b"odd,tag=a\\ b note=\"say \"\"\" 1\nodd note=\"two\nlines, \\\"quoted\\\"\" 2\n");
+    // As meters pad their texts.
+    first.send(b"odd,serial=no\0\0 note=\"SN12\0\0\" 2\n");
     first.send(b"big u=18446744073709551615u,f=1e300,t=t 3\n");
     first.close_stdin();
     assert_eq!(first.wait().code(), 0);
-    let device = sql(&db, "SELECT id FROM device");
 
     let seed = seed();
     let mut random = Random(seed);
     let mut recorder = record(&db, "--source sim:rate=200 --commit-interval 20ms");
     let mut cut = 0;
     for round in 0..16 {
-        let mut loader = server.load(&db, &device, "0.4").spawn().unwrap();
+        let mut loader = server.load(&db, "0.4").spawn().unwrap();
         let exporter = || {
             let below = descendants(loader.id()).into_iter();
             below
@@ -276,7 +276,7 @@ fn postgresql_ends_with_every_reading_once_whatever_was_cut_or_killed() {
     assert!(cut >= 8, "seed {seed}: only {cut} were cut off");
     assert_eq!(recorder.stop(libc::SIGTERM).code() % 3, 0);
     let last = server
-        .load(&db, &device, "1")
+        .load(&db, "1")
         .spawn()
         .unwrap()
         .wait_with_output()
@@ -300,6 +300,29 @@ fn postgresql_ends_with_every_reading_once_whatever_was_cut_or_killed() {
     let said = String::from_utf8_lossy(&compared.stderr);
     assert!(compared.status.success(), "seed {seed}: {said}");
     assert_eq!(server.ask("SELECT count(DISTINCT run) FROM readings"), "6");
+    let padded = "SELECT sensor, value FROM readings WHERE sensor LIKE 'odd,serial%'";
+    assert_eq!(server.ask(padded), "odd,serial=no␀␀|SN12␀␀");
+
+    // The database is set aside; the first readings of the new one have ids that the server knows of the old one.
+    fs::rename(&db, dir.file("aside.db")).unwrap();
+    let mut new = record(&db, "--source stdin");
+    new.send(b"new v=1 1\n");
+    new.close_stdin();
+    assert_eq!(new.wait().code(), 0);
+    for _ in 0..2 {
+        let loaded = server.load(&db, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&loaded.stderr);
+        assert!(loaded.status.success(), "{said}");
+        assert_eq!(
+            server.ask("SELECT count(*) FROM readings WHERE sensor = 'new'"),
+            "1"
+        );
+    }
+    let position = server.ask("SELECT after FROM positions");
+    assert_eq!(
+        position,
+        format!("{}:1:1", sql(&db, "SELECT id FROM device"))
+    );
 }
 
 fn is_alive(pid: u32) -> bool {

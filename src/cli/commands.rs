@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::options::{Options, Usage};
+use crate::commands::export::After;
 use crate::commands::{backup, check, checkpoint, export, show, status};
 use crate::db::checkpoint::CheckpointMode;
 use crate::log::Level;
@@ -348,11 +349,12 @@ fn export(o: &mut Options) -> Result<Invocation, Usage> {
              id and run",
         )?,
         after: o.read(
-            "--after [RUN:]ID",
+            "--after [[DEVICE:]RUN:]ID",
             "0",
             position(),
             "begin after this reading. With RUN, the readings of later runs are complete, also \
-             where a power cut took unacknowledged readings and a later run used their ids again",
+             where a power cut took unacknowledged readings and a later run used their ids again; with DEVICE, \
+             a database that is another one is read from its first reading",
         )?,
         since: o.read_own(
             "--since T",
@@ -408,16 +410,21 @@ fn checkpoint(o: &mut Options) -> Result<Invocation, Usage> {
     }))
 }
 
-/// `ID` or `RUN:ID`.
-fn position() -> Reader<Position> {
-    let expected = "an id, or a run and an id such as 3:4711";
+/// `ID`, `RUN:ID` or `DEVICE:RUN:ID`.
+fn position() -> Reader<After> {
+    let expected = "an id, or a device, a run and an id such as DEVICE:3:4711";
     Reader::new(expected, |text| {
         let number = |text: &str| text.parse().ok().filter(|n: &i64| *n >= 0);
-        let (run, id) = match text.split_once(':') {
-            Some((run, id)) => (Some(number(run)?), id),
-            None => (None, text),
+        let mut parts = text.rsplitn(3, ':');
+        let id = number(parts.next()?)?;
+        let run = match parts.next() {
+            Some(run) => Some(number(run)?),
+            None => None,
         };
-        let id = number(id)?;
-        Some(Position { run, id })
+        let device = parts.next().map(str::to_owned);
+        let is_device = |device: &String| !device.is_empty() && !device.contains(':');
+        let is_good = device.as_ref().is_none_or(is_device);
+        let at = Position { run, id };
+        is_good.then_some(After { device, at })
     })
 }

@@ -7,14 +7,16 @@
 //! container engine then counts the health check as failed by its own time limit. From there on everything ends
 //! within `ANSWER_WAIT`.
 
+use std::fs;
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::answer::print;
 use crate::exit::Status;
-use crate::place;
 use crate::record::status::name;
 use crate::record::status::report::Report;
 use crate::sys;
@@ -56,11 +58,15 @@ fn absolute(path: &Path) -> PathBuf {
 
 fn ask(db: &Path, deadline: Instant) -> Result<Report, String> {
     let nobody = || format!("nobody records {}", absolute(db).display());
-    let inode = place::identity::inode(db).map_err(|e| format!("{}: {e}", nobody()))?;
-    let answer = match read_answer(&name::socket_name(inode), deadline) {
+    let file = fs::metadata(db).map_err(|e| format!("{}: {e}", nobody()))?;
+    let name = name::socket_name((file.dev(), file.ino()));
+    let answer = match read_answer(&name, file.uid(), deadline) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Err(nobody()),
         answer => answer,
     };
+    if answer.as_ref().is_ok_and(String::is_empty) {
+        return Err("the recorder answers only those who may read the database".into());
+    }
     let report = answer.map(|text| Report::parse(&text));
     match report {
         Ok(Some(report)) => Ok(report),
@@ -73,7 +79,7 @@ fn ask(db: &Path, deadline: Instant) -> Result<Report, String> {
 }
 
 /// Whoever listens has until the deadline: it may be stopped, or send a byte at a time.
-fn read_answer(name: &[u8], deadline: Instant) -> io::Result<String> {
+fn read_answer(name: &[u8], owner: u32, deadline: Instant) -> io::Result<String> {
     let left = || match deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(io::Error::from(io::ErrorKind::TimedOut)),
         left => Ok(left),
@@ -86,6 +92,14 @@ fn read_answer(name: &[u8], deadline: Instant) -> io::Result<String> {
             connected => break UnixStream::from(connected?),
         }
     };
+    // The name is no secret: a stranger may have bound it where nobody records.
+    let uid = sys::peer_process(stream.as_raw_fd()).map(|peer| peer.uid);
+    if !uid.is_some_and(|uid| uid == 0 || uid == sys::user_and_group().0 || uid == owner) {
+        return Err(io::Error::other(format!(
+            "who answers is of user {}, and neither root, nor this user, nor the owner of the database",
+            uid.map_or("unknown".into(), |uid| uid.to_string())
+        )));
+    }
     stream.set_nonblocking(false)?;
     let mut answer = Vec::new();
     let mut part = [0; 4096];

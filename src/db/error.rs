@@ -39,6 +39,8 @@ pub enum Cause {
     PragmaRefused,
     FilesGone,
     ForeignWal,
+    /// Somebody added what may change or refuse rows.
+    Strange,
     /// There is nothing in the file, not even tables.
     Empty,
 }
@@ -152,7 +154,9 @@ impl Error {
     pub fn class(&self) -> Class {
         let code = match self.cause {
             Cause::Sqlite(code) => code,
-            Cause::NotSeawall | Cause::NewerLayout | Cause::Empty => return Class::Foreign,
+            Cause::NotSeawall | Cause::NewerLayout | Cause::Empty | Cause::Strange => {
+                return Class::Foreign;
+            }
             Cause::PragmaRefused | Cause::FilesGone | Cause::ForeignWal => return Class::Fatal,
         };
         match (code, code & 0xff) {
@@ -186,7 +190,7 @@ impl Error {
             Cause::Empty => return "; nothing was ever recorded to it",
             Cause::NewerLayout => return "; use the newer seawall that wrote it",
             Cause::PragmaRefused => return "; the filesystem may lack what SQLite's WAL mode needs",
-            Cause::FilesGone | Cause::ForeignWal => return "",
+            Cause::FilesGone | Cause::ForeignWal | Cause::Strange => return "",
         };
         match code & 0xff {
             ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED => {

@@ -5,6 +5,7 @@ pub mod filesystem;
 pub mod foreign_wal;
 pub mod identity;
 pub mod lock;
+pub mod machine;
 pub mod mark;
 pub mod paths;
 mod refusal;

@@ -97,6 +97,8 @@ pub struct Mark {
 pub struct Client {
     pub name: Arc<str>,
     pub lines: u64,
+    /// User at the other end of a unix socket, who has the name from then on.
+    pub uid: Option<u32>,
 }
 
 /// A stream that named its client and waits for `resume`.
@@ -104,6 +106,14 @@ pub struct Client {
 pub struct Hello {
     pub stream: u64,
     pub name: Arc<str>,
+    pub uid: Option<u32>,
+}
+
+/// The settled lines of the client that a stream named; `None` where the name is another user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    pub stream: u64,
+    pub lines: Option<u64>,
 }
 
 /// The system clock was set by `step_ns` before row `from` of the batch was taken.
@@ -250,16 +260,11 @@ impl Batch {
     }
 
     /// Sets the lines of a named client.
-    pub fn client(&mut self, name: &Arc<str>, lines: u64) {
-        match self.clients.binary_search_by(|known| known.name.cmp(name)) {
-            Ok(at) => self.clients[at].lines = lines,
-            Err(at) => self.clients.insert(
-                at,
-                Client {
-                    name: name.clone(),
-                    lines,
-                },
-            ),
+    pub fn client(&mut self, client: Client) {
+        let place = |known: &Client| known.name.cmp(&client.name);
+        match self.clients.binary_search_by(place) {
+            Ok(at) => self.clients[at] = client,
+            Err(at) => self.clients.insert(at, client),
         }
     }
 
@@ -297,7 +302,7 @@ impl Batch {
             self.mark(mark);
         }
         for client in more.clients.drain(..) {
-            self.client(&client.name, client.lines);
+            self.client(client);
         }
         for hello in more.hellos.drain(..) {
             self.hello(hello);
@@ -362,10 +367,16 @@ mod tests {
         let hello = |stream| Hello {
             stream,
             name: name.clone(),
+            uid: None,
         };
-        all.client(&name, 1);
+        let client = |lines| Client {
+            name: name.clone(),
+            lines,
+            uid: None,
+        };
+        all.client(client(1));
         all.hello(hello(1));
-        more.client(&name, 4);
+        more.client(client(4));
         more.hello(hello(2));
         all.append(&mut more);
 

@@ -30,6 +30,11 @@ pub fn series(sensor: &str, field: &str, kind: Kind) -> u64 {
     ))
 }
 
+/// Of a name that is not a series'.
+pub fn name(name: &str) -> u64 {
+    mix(hash(0, name.as_bytes()))
+}
+
 pub fn fingerprint(id: i64, time_ns: i64, series: u64, value: Value<'_>) -> u64 {
     let value = match value {
         Value::Real(v) => v.to_bits(),

@@ -6,7 +6,6 @@
 
 use std::fmt::Display;
 use std::io;
-use std::sync::Arc;
 
 use crate::reading::batch::{Batch, Client, Kind, Mark, Value};
 use crate::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reason};
@@ -172,12 +171,9 @@ impl Stream {
         self.advance(used, 1);
     }
 
-    /// The following lines are the client's, after `settled` lines of earlier connections.
-    pub fn resume(&mut self, name: Arc<str>, settled: u64) {
-        self.client = Some(Client {
-            name,
-            lines: settled,
-        });
+    /// The following lines are the client's, after the lines of earlier connections.
+    pub fn resume(&mut self, settled: Client) {
+        self.client = Some(settled);
         self.fresh = true;
     }
 
@@ -259,7 +255,10 @@ impl Stream {
                 && self.lines > before
             {
                 // The line that gave the name is not one of the client's.
-                to.batch.client(&client.name, client.lines + lines - 1);
+                to.batch.client(Client {
+                    lines: client.lines + lines - 1,
+                    ..client.clone()
+                });
             }
         }
         taken

@@ -359,6 +359,7 @@ mod tests {
             now_ns: 1,
             boot_id: None,
             boot_ns: 2,
+            machine: Default::default(),
         };
         let mut db = Db::open(&path, Duration::ZERO, 1000, &start, None).unwrap();
         let limit = SizeLimit::share(MAX_SIZE_BYTES_MIN, 65_536, PAGE_BYTES);

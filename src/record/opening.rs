@@ -46,6 +46,7 @@ impl Writer {
                     let file = inode(&self.path).ok();
                     let free_bytes = free_bytes(&self.path);
                     log_recovered(&db);
+                    log_new_device(&db);
                     let mut progress = self.exchange.progress();
                     progress.step = Step::Record;
                     progress.busy_since = None;
@@ -190,6 +191,20 @@ impl Writer {
             );
         }
         paths.len()
+    }
+}
+
+fn log_new_device(db: &Db) {
+    if let Some(before) = db.device_before() {
+        let reason = "the file was recorded on another machine before: its readings keep the id of that one, new ones get this";
+        log::warn(
+            "new-device",
+            &[
+                ("device", &db.device()),
+                ("before", &before),
+                ("reason", &reason),
+            ],
+        );
     }
 }
 

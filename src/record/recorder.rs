@@ -7,12 +7,14 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::exit::Status;
 use crate::log::{self, Limit};
 use crate::place;
+use crate::place::machine::Machine;
 use crate::record::outcome::Outcome;
 use crate::record::progress::Exchange;
 use crate::record::queue::{Policy, Queue};
@@ -93,8 +95,10 @@ impl Recorder {
         let place = place::prepare(&settings.db, settings.on_damage)?;
         settings.db.clone_from(&place.path);
         // Not before the lock is taken: until then the name may be another recorder's.
-        if let Ok(file) = place::identity::inode(&settings.db) {
-            status.listen(file);
+        let file = std::fs::metadata(&settings.db).ok();
+        if let Some(file) = &file {
+            status.set_readers(file);
+            status.listen((file.dev(), file.ino()));
         }
         if let Some(warning) = place.warning {
             log::warn(
@@ -126,6 +130,7 @@ impl Recorder {
                 now_ns: sys::clock_ns(Clock::Real),
                 boot_id: sys::boot_id(),
                 boot_ns: sys::clock_ns(Clock::Boot),
+                machine: Machine::look(file.map(|file| file.dev())),
             },
             queue: queue.clone(),
             exchange: exchange.clone(),

@@ -6,7 +6,7 @@
 use std::fmt::{Display, Write as _};
 use std::io::{self, ErrorKind};
 
-use crate::store::ack::{Ack, Resume};
+use crate::store::ack::Ack;
 
 /// Answers that wait for a client to read them.
 pub const ANSWERS_BYTES_MAX: usize = 8 * 1024;
@@ -55,8 +55,8 @@ impl Answers {
         self.ack = Some(ack).filter(|_| !self.is_closed);
     }
 
-    pub fn resume(&mut self, resume: Resume) {
-        let _ = writeln!(self, "resume {}", resume.lines());
+    pub fn resume(&mut self, lines: u64) {
+        let _ = writeln!(self, "resume {lines}");
     }
 
     /// Line 0 stands for the connection itself.

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::reading::Hello;
 use crate::reading::line::{LINE_BYTES_MAX, Precision};
 use crate::reading::stream::{Intake, Reject, Stream, Taken};
+use crate::reading::{self, Hello};
 use crate::source::answers::Answers;
 use crate::store::ack::{Ack, Resume};
 use crate::sys;
@@ -87,6 +87,19 @@ fn is_http(line: &[u8]) -> bool {
     version.starts_with(b"HTTP/") && line.first().is_some_and(u8::is_ascii_uppercase)
 }
 
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub name: Rc<str>,
+    /// Of a unix socket.
+    pub uid: Option<u32>,
+}
+
+/// Why a connection that named this client is refused.
+pub fn another_users(name: &str) -> String {
+    format!("client {name} is another user's: choose another name")
+}
+
 /// Result of a client's turn.
 #[derive(Debug)]
 pub enum Turn {
@@ -106,6 +119,8 @@ pub struct Client {
     pub answers: Answers,
     /// Shared, so that a turn can borrow the client and allocate nothing.
     pub peer: Rc<str>,
+    /// User at the other end of a unix socket.
+    pub uid: Option<u32>,
     /// Index of the listener that accepted it.
     pub source: usize,
     arrived_ns: i64,
@@ -128,14 +143,15 @@ impl Client {
         id: u64,
         source: usize,
         precision: Precision,
-        peer: &str,
+        peer: &Peer,
         now: Instant,
     ) -> Self {
         Client {
             socket,
             stream: Stream::of_connection(id, precision),
             answers: Answers::default(),
-            peer: peer.into(),
+            peer: peer.name.clone(),
+            uid: peer.uid,
             source,
             arrived_ns: 0,
             active: now,
@@ -250,6 +266,7 @@ impl Client {
                     return Turn::Hello(Hello {
                         stream: self.id(),
                         name,
+                        uid: self.uid,
                     });
                 }
                 Opening::Wrong(reason) => {
@@ -283,8 +300,13 @@ impl Client {
         if let Some(name) = self.name.clone()
             && std::mem::take(&mut self.awaits_resume)
         {
-            self.stream.resume(name, resume.lines());
-            self.answers.resume(resume);
+            let Some(lines) = resume.lines() else {
+                self.refuse(1, &another_users(&name));
+                return;
+            };
+            let uid = self.uid;
+            self.stream.resume(reading::Client { name, lines, uid });
+            self.answers.resume(lines);
             // Lines may be held already behind the name.
             self.is_blocked = true;
         }

@@ -11,11 +11,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::place;
 use crate::reading::line::Precision;
+use crate::source::client::Peer;
 use crate::source::spec::Port;
 use crate::sys;
 
@@ -114,14 +115,19 @@ impl Listener {
     }
 
     /// Accepts the next connection, non-blocking, and names its peer.
-    pub fn accept(&self) -> io::Result<(OwnedFd, String)> {
+    pub fn accept(&self) -> io::Result<(OwnedFd, Peer)> {
         match &self.socket {
             Socket::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nonblocking(true)?;
-                let peer = sys::peer_process(stream.as_raw_fd())
-                    .map_or_else(|| "unknown".to_owned(), |pid| format!("pid {pid}"));
-                Ok((stream.into(), peer))
+                let process = sys::peer_process(stream.as_raw_fd());
+                // Of another container's process the number is 0.
+                let pid = process.as_ref().filter(|process| process.pid > 0);
+                let name = pid.map_or("unknown".into(), |process| {
+                    format!("pid {}", process.pid).into()
+                });
+                let uid = process.map(|process| process.uid);
+                Ok((stream.into(), Peer { name, uid }))
             }
             Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept()?;
@@ -129,7 +135,8 @@ impl Listener {
                 // A client waits for each ack, which is a few bytes.
                 stream.set_nodelay(true)?;
                 sys::keep_alive(stream.as_raw_fd())?;
-                Ok((stream.into(), address.to_string()))
+                let name = address.to_string().into();
+                Ok((stream.into(), Peer { name, uid: None }))
             }
             Socket::Closed => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -139,6 +146,33 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.close().into_iter().for_each(SocketFile::remove);
+    }
+}
+
+/// Removal of the sockets' files, in a thread that is waited for no longer than the stop may take:
+/// their folder may be on a disk that stalls. The channel closes when the thread ends.
+#[derive(Debug)]
+pub struct Removal(Receiver<()>);
+
+impl Removal {
+    /// Calls `gone` at the end. Without a thread the files stay, as after a kill, and the next start replaces them.
+    pub fn begin(files: Vec<SocketFile>, gone: impl FnOnce() + Send + 'static) -> Option<Self> {
+        let (end, removal) = mpsc::channel();
+        let remove = move || {
+            files.into_iter().for_each(SocketFile::remove);
+            drop(end);
+            gone();
+        };
+        let thread = std::thread::Builder::new().name("remove-sockets".into());
+        thread.spawn(remove).ok().map(|_| Removal(removal))
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.0.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    pub fn wait(&self, most: Duration) {
+        let _ = self.0.recv_timeout(most);
     }
 }
 

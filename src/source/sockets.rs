@@ -6,15 +6,14 @@
 
 use std::fmt::Display;
 use std::io;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::log::{self, Limit};
 use crate::reading::Hello;
 use crate::reading::stream::Intake;
-use crate::source::client::{Client, Turn};
+use crate::source::client::{Client, Turn, another_users};
 use crate::source::datagrams::Datagrams;
-use crate::source::listener::{Listener, SocketFile};
+use crate::source::listener::{Listener, Removal};
 use crate::source::spec::SourceSpec;
 use crate::store::ack::{Ack, Resume};
 use crate::sys::{self, Watch};
@@ -58,11 +57,6 @@ pub struct Sockets {
     told: Told,
     removal: Option<Removal>,
 }
-
-/// Removal of the sockets' files, in a thread that is waited for no longer than the stop may take:
-/// their folder may be on a disk that stalls. The channel closes when the thread ends.
-#[derive(Debug)]
-struct Removal(Receiver<()>);
 
 #[derive(Debug, Default)]
 struct Told {
@@ -231,11 +225,11 @@ impl Sockets {
             if self.clients.len() >= self.connections_max && !self.close_idlest(now) {
                 let reason = format!("there are {} connections already", self.clients.len());
                 let limit = &mut self.told.refusals;
-                tell(limit, "client-refused", &name, &peer, &reason);
+                tell(limit, "client-refused", &name, &peer.name, &reason);
                 Client::new(socket, 0, listener, precision, &peer, now).refuse(0, &reason);
                 continue;
             }
-            let fields: [log::Field; 2] = [("source", &name), ("client", &peer)];
+            let fields: [log::Field; 2] = [("source", &name), ("client", &peer.name)];
             log::debug("client-connected", &fields);
             let client = Client::new(socket, self.next_stream, listener, precision, &peer, now);
             self.next_stream += 1;
@@ -245,11 +239,11 @@ impl Sockets {
 
     /// Closes the longest idle connection. Returns false if none was idle for long enough.
     fn close_idlest(&mut self, now: Instant) -> bool {
-        let idle = self.clients.iter_mut().filter_map(|client| {
+        let idle = self.clients.iter().enumerate().filter_map(|(n, client)| {
             let since = client.idle_since()?;
-            Some((now.saturating_duration_since(since), client))
+            Some((now.saturating_duration_since(since), n))
         });
-        let Some((idle_for, client)) = idle
+        let Some((idle_for, n)) = idle
             .filter(|(idle_for, _)| *idle_for >= IDLE_MIN)
             .max_by_key(|(idle_for, _)| *idle_for)
         else {
@@ -257,12 +251,23 @@ impl Sockets {
         };
         let seconds = idle_for.as_secs();
         let reason = format!("idle for {seconds} s, and others wait for a connection");
-        let source = &self.listeners[client.source].name;
-        let limit = &mut self.told.refusals;
-        tell(limit, "client-closed-idle", source, &client.peer, &reason);
-        client.refuse(0, &reason);
+        self.refuse(n, "client-closed-idle", 0, &reason);
         self.remove_closed();
         true
+    }
+
+    /// Logs why a connection is closed, tells the client, and closes it.
+    fn refuse(&mut self, n: usize, event: &str, line: u64, reason: &str) {
+        let client = &mut self.clients[n];
+        let source = &self.listeners[client.source].name;
+        tell(
+            &mut self.told.refusals,
+            event,
+            source,
+            &client.peer,
+            &reason,
+        );
+        client.refuse(line, reason);
     }
 
     /// Takes lines of clients that are ready or waited for room.
@@ -292,8 +297,9 @@ impl Sockets {
                     return;
                 }
                 Turn::Hello(hello) => {
-                    self.supersede(&hello);
-                    to.batch.hello(hello);
+                    if self.supersede(&hello) {
+                        to.batch.hello(hello);
+                    }
                 }
                 Turn::Refused(reason) => {
                     let limit = &mut self.told.refusals;
@@ -335,20 +341,29 @@ impl Sockets {
     }
 
     /// Closes an older connection of the same client: it may be dead without knowing
-    /// it. Its lines were taken before the newer one's hello.
-    fn supersede(&mut self, hello: &Hello) {
+    /// it. Its lines were taken before the newer one's hello. Returns false if the older one is another user's, and
+    /// the newer one is refused.
+    fn supersede(&mut self, hello: &Hello) -> bool {
         let name = &hello.name;
-        let older = self.clients.iter_mut().find(|client| {
+        let is_older = |client: &Client| {
             client.id() != hello.stream && !client.is_over() && client.name() == Some(name)
-        });
-        let Some(older) = older else { return };
-        let source = &self.listeners[older.source].name;
-        let reason = format!("another connection came as client {name}, which has it from here on");
-        if !older.has_ended() {
-            let limit = &mut self.told.refusals;
-            tell(limit, "client-superseded", source, &older.peer, &reason);
+        };
+        let Some(older) = self.clients.iter().position(is_older) else {
+            return true;
+        };
+        if self.clients[older].uid != hello.uid {
+            if let Ok(newer) = self.clients.binary_search_by_key(&hello.stream, Client::id) {
+                self.refuse(newer, "client-refused", 1, &another_users(name));
+            }
+            return false;
         }
-        older.refuse(0, &reason);
+        let reason = format!("another connection came as client {name}, which has it from here on");
+        if self.clients[older].has_ended() {
+            self.clients[older].refuse(0, &reason);
+        } else {
+            self.refuse(older, "client-superseded", 0, &reason);
+        }
+        true
     }
 
     /// Closes the largest holders until all hold less than the bound. Returns what they hold.
@@ -359,21 +374,15 @@ impl Sockets {
             if held <= HELD_BYTES_MAX {
                 return held;
             }
-            let Some(most) = self
-                .clients
-                .iter_mut()
-                .filter(|client| !client.is_over())
-                .max_by_key(|client| client.held_bytes())
-            else {
+            let open = self.clients.iter().enumerate();
+            let open = open.filter(|(_, client)| !client.is_over());
+            let Some((most, _)) = open.max_by_key(|(_, client)| client.held_bytes()) else {
                 return held;
             };
             let reason = format!(
                 "unfinished lines of all connections hold {held} bytes, and this one most of them"
             );
-            let source = &self.listeners[most.source].name;
-            let limit = &mut self.told.refusals;
-            tell(limit, "client-refused", source, &most.peer, &reason);
-            most.refuse(0, &reason);
+            self.refuse(most, "client-refused", 0, &reason);
         }
     }
 
@@ -420,26 +429,14 @@ impl Sockets {
         }
         let files = self.listeners.iter_mut().filter_map(Listener::close);
         let files: Vec<_> = files.collect();
-        if files.is_empty() {
-            return;
-        }
-        let (end, removal) = mpsc::channel();
-        let remove = move || {
-            files.into_iter().for_each(SocketFile::remove);
-            drop(end);
-            gone();
-        };
-        // Without a thread they stay, as after a kill, and the next start replaces them.
-        let thread = std::thread::Builder::new().name("remove-sockets".into());
-        if thread.spawn(remove).is_ok() {
-            self.removal = Some(Removal(removal));
+        if !files.is_empty() {
+            self.removal = Removal::begin(files, gone);
         }
     }
 
     /// The sockets' files are removed.
     pub fn are_files_gone(&self) -> bool {
-        let is_over = |Removal(end): &Removal| end.try_recv() == Err(TryRecvError::Disconnected);
-        self.removal.as_ref().is_none_or(is_over)
+        self.removal.as_ref().is_none_or(Removal::is_over)
     }
 
     /// Writes the last answers and closes. Waits no longer than `wait` for readers and for the removal.
@@ -459,9 +456,8 @@ impl Sockets {
         }
         self.clients.iter_mut().for_each(Client::close);
         self.clients.clear();
-        if let Some(Removal(end)) = &self.removal {
-            let left = until.saturating_duration_since(Instant::now());
-            let _ = end.recv_timeout(left);
+        if let Some(removal) = &self.removal {
+            removal.wait(until.saturating_duration_since(Instant::now()));
         }
     }
 }

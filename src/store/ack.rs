@@ -40,14 +40,14 @@ impl Ack {
 #[derive(Clone, Copy, Debug)]
 pub struct Resume {
     stream: u64,
-    lines: u64,
+    lines: Option<u64>,
 }
 
 impl Resume {
     pub fn all(committed: &Committed) -> impl Iterator<Item = Resume> {
-        committed.resumes().iter().map(|mark| Resume {
-            stream: mark.stream,
-            lines: mark.lines,
+        committed.resumes().iter().map(|resumed| Resume {
+            stream: resumed.stream,
+            lines: resumed.lines,
         })
     }
 
@@ -55,7 +55,8 @@ impl Resume {
         self.stream
     }
 
-    pub fn lines(&self) -> u64 {
+    /// `None`: the name is another user's.
+    pub fn lines(&self) -> Option<u64> {
         self.lines
     }
 }

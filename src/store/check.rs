@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::identify::{code_in, identify};
+use super::objects::{self, Wrong};
 use super::spans::Examiner;
 use super::start::{LOST, UNCLEAN};
 use super::{read, schema};
@@ -153,7 +154,9 @@ fn examine(
         }
     }
 
-    examine_schema(&mut raw, audit)?;
+    if !examine_schema(&mut raw, audit)? {
+        return Ok(());
+    }
     let mut runs: Vec<Run> = Vec::new();
     raw.rows(operation, schema::LIST_RUNS, |row| {
         runs.push(Run {
@@ -252,42 +255,29 @@ fn is_device(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// Compares tables, views and indexes with the layout. Ignores what others added.
-fn examine_schema(raw: &mut Connection, audit: &mut Audit) -> Result<(), Error> {
-    let operation = "check";
-    let mut pristine = Connection::in_memory()?;
-    pristine.execute("make a layout in", schema::CREATE)?;
-    let mut expected = Vec::new();
-    pristine.rows(operation, schema::LIST_SCHEMA, |row| {
-        expected.push((row.text(0).into_owned(), row.text(1).into_owned()));
-        true
-    })?;
-    let mut found = HashMap::new();
-    raw.rows(operation, schema::LIST_SCHEMA, |row| {
-        found.insert(row.text(0).into_owned(), row.text(1).into_owned());
-        true
-    })?;
-    for (name, sql) in expected {
-        match found.get(&name) {
-            None => audit.miss(format!("{name} of the layout")),
-            Some(have) if *have != sql => audit.damage(format!("{name} is not as it was made")),
-            Some(_) => {}
+/// Compares tables, views and indexes with the layout. Ignores what others added. Returns whether they can be read.
+fn examine_schema(raw: &mut Connection, audit: &mut Audit) -> Result<bool, Error> {
+    let wrong = objects::compare(raw)?;
+    for wrong in &wrong {
+        match wrong {
+            Wrong::Missing(name) => audit.miss(format!("{name} of the layout")),
+            Wrong::Altered(name) => audit.damage(format!("{name} is not as it was made")),
         }
+    }
+    if !wrong.is_empty() {
+        return Ok(false);
     }
     let mut devices = 0;
     let mut is_good = true;
-    if found.contains_key("device") {
-        raw.rows(operation, schema::GET_DEVICE, |row| {
-            let id = row.text(0);
-            devices += 1;
-            is_good &= is_device(&id);
-            true
-        })?;
-        if devices != 1 || !is_good {
-            audit.damage("device does not hold one id of 32 hex digits".into());
-        }
+    raw.rows("check", schema::GET_DEVICE, |row| {
+        devices += 1;
+        is_good &= is_device(&row.text(0));
+        devices == 1
+    })?;
+    if devices != 1 || !is_good {
+        audit.damage("device does not hold one id of 32 hex digits".into());
     }
-    Ok(())
+    Ok(true)
 }
 
 fn examine_readings(

@@ -3,8 +3,7 @@
 use super::ledger::Db;
 use crate::db::Error;
 use crate::db::Value;
-use crate::reading::{Batch, Mark};
-use crate::sys::{self, Clock};
+use crate::reading::{Batch, Resumed};
 
 impl Db {
     pub(super) fn settle_clients(&mut self, batch: &Batch) -> Result<(), Error> {
@@ -12,7 +11,8 @@ impl Db {
             let values = [
                 Some(Value::Text(&client.name)),
                 Some(Value::Integer(client.lines as i64)),
-                Some(Value::Integer(sys::clock_ns(Clock::Real))),
+                Some(Value::Integer(self.age.stamp().seen_ns)),
+                client.uid.map(|uid| Value::Integer(uid.into())),
             ];
             self.raw
                 .run("settle a client in", self.statements.set_client, &values)?;
@@ -20,15 +20,17 @@ impl Db {
         Ok(())
     }
 
-    pub(super) fn resumes(&mut self, batch: &Batch) -> Result<Vec<Mark>, Error> {
+    pub(super) fn resumes(&mut self, batch: &Batch) -> Result<Vec<Resumed>, Error> {
         let mut resumes = Vec::new();
         for hello in batch.hellos() {
-            let name = [Some(Value::Text(&hello.name))];
+            let uid = hello.uid.map(|uid| Value::Integer(uid.into()));
+            let values = [Some(Value::Text(&hello.name)), uid];
             let statement = self.statements.get_client;
-            let lines = self.raw.query("look up a client in", statement, &name)?;
-            resumes.push(Mark {
+            let lines = self.raw.query("look up a client in", statement, &values)?;
+            resumes.push(Resumed {
                 stream: hello.stream,
-                lines: lines.unwrap_or(0).max(0) as u64,
+                // Negative: another user's.
+                lines: u64::try_from(lines.unwrap_or(0)).ok(),
             });
         }
         Ok(resumes)

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use libsqlite3_sys as ffi;
 
-use super::schema;
+use super::{objects, schema};
 use crate::db::raw::Connection;
-use crate::db::{Cause, Error};
+use crate::db::{Cause, Error, error};
 use crate::place::mark;
 use crate::place::paths::wal_of;
 
@@ -17,6 +17,8 @@ use crate::place::paths::wal_of;
 const SCHEMA_BYTES: u64 = 64 * 1024;
 /// The smallest page.
 const SQLITE_BYTES_MIN: u64 = 512;
+/// A number that no later version will reach shows a damaged header.
+const LAYOUT_MAX: i64 = 1 << 20;
 /// Bytes of a file that `is_seawall` needs.
 pub const HEADER_BYTES: usize = 72;
 
@@ -44,23 +46,30 @@ pub fn was_seawall(path: &Path) -> bool {
         || is_wal(&wal_of(path))
 }
 
-/// An error for a file of a few bytes that are no database: SQLite takes one shorter than a page for empty. Before SQLite
+/// Looks at the first bytes of a file before SQLite does. An error for a few bytes that are no database: SQLite takes
+/// a file shorter than a page for empty. And for damage that SQLite gives another name. Before SQLite
 /// has the file open, because closing it here would drop SQLite's locks.
-pub(super) fn refuse_scrap(path: &Path) -> Result<(), Error> {
+pub(super) fn look_at_header(path: &Path) -> Result<(), Error> {
     let mut start = Vec::new();
     let read =
         File::open(path).and_then(|file| file.take(SQLITE_BYTES_MIN).read_to_end(&mut start));
-    let is_short = (start.len() as u64) < SQLITE_BYTES_MIN;
-    let is_blank = start.iter().all(|&byte| byte == 0);
-    if read.is_err() || !is_short || is_blank || start.starts_with(b"SQLite format 3") {
+    // If this fails, SQLite's own calls report the cause better.
+    if read.is_err() || start.iter().all(|&byte| byte == 0) {
         return Ok(());
     }
-    Err(Error::new(
-        "use",
-        path,
-        Cause::NotSeawall,
-        "it holds something else",
-    ))
+    let is_short = (start.len() as u64) < SQLITE_BYTES_MIN;
+    if is_short && !start.starts_with(b"SQLite format 3") {
+        let message = "it holds something else";
+        return Err(Error::new("use", path, Cause::NotSeawall, message));
+    }
+    let (versions, schema_format) = (start.get(18..20), start.get(44..48));
+    let is_known = versions.is_none_or(|versions| versions.iter().all(|v| (1..=2).contains(v)))
+        && schema_format.is_none_or(|format| format[..3] == [0; 3] && format[3] <= 4);
+    if !is_known && was_seawall(path) {
+        let message = "its header is damaged (file format)".to_owned();
+        return Err(error::corrupt("use", path, message));
+    }
+    Ok(())
 }
 
 /// Whether a file begins as SQLite's logs do.
@@ -89,7 +98,15 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
     if is_empty && application == "0" && layout == "0" {
         return Ok(true);
     }
-    if application != schema::APPLICATION_ID.to_string() {
+    let is_ours = application == schema::APPLICATION_ID.to_string();
+    let is_layout = layout.parse().is_ok_and(|n| (1..=LAYOUT_MAX).contains(&n));
+    if !(is_ours && is_layout) && objects::compare(raw)?.is_empty() {
+        // One byte of the header is enough.
+        let message =
+            format!("its header is damaged (application_id {application}, user_version {layout})");
+        return Err(error::corrupt("use", raw.path(), message));
+    }
+    if !is_ours {
         return Err(Error::new(
             "use",
             raw.path(),

@@ -5,6 +5,7 @@ use std::ops::Range;
 use libsqlite3_sys as ffi;
 
 use super::ledger::{Db, KnownSeries};
+use super::objects;
 use super::spans::{Span, Tail};
 use super::values;
 use crate::db::Error;
@@ -43,6 +44,7 @@ impl Db {
             spans: Vec::new(),
         };
         inserted.tail.set_running(self.age.stamp().running_s);
+        self.compare_changed_schema()?;
         let mut from = 0;
         // In order of their rows. A slot may be given to another series within the batch.
         for definition in batch.definitions() {
@@ -94,6 +96,7 @@ impl Db {
         let statement = self.statements.insert_reading;
         let operation = "insert a reading into";
         self.raw.run(operation, statement, &first)?;
+        self.count_inserted(operation, 1)?;
         if first_id == last_id {
             return Ok(());
         }
@@ -103,6 +106,30 @@ impl Db {
         if last != last_id {
             let message = format!("the last reading got the id {last} in place of {last_id}");
             return Err(error::corrupt(operation, self.raw.path(), message));
+        }
+        self.count_inserted(operation, last_id - first_id)
+    }
+
+    /// An error unless the last statement inserted so many rows: a constraint that somebody added may pass over a row
+    /// without an error.
+    fn count_inserted(&self, operation: &'static str, rows: i64) -> Result<(), Error> {
+        match self.raw.changes() {
+            inserted if inserted == rows => Ok(()),
+            inserted => {
+                let message = format!("{inserted} readings were inserted in place of {rows}");
+                Err(error::corrupt(operation, self.raw.path(), message))
+            }
+        }
+    }
+
+    /// Within the transaction. Another tool may change the schema of a database that is being recorded to.
+    fn compare_changed_schema(&mut self) -> Result<(), Error> {
+        let statement = self.statements.schema_version;
+        let version = self.raw.query("read the schema of", statement, &[])?;
+        if version != self.schema_version {
+            objects::require(&mut self.raw)?;
+            objects::refuse_strangers(&mut self.raw)?;
+            self.schema_version = version;
         }
         Ok(())
     }

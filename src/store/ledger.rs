@@ -6,7 +6,8 @@ use std::time::Duration;
 use libsqlite3_sys as ffi;
 
 use super::age::{Age, Moment};
-use super::identify::{identify, look_where_written, refuse_scrap};
+use super::identify::{identify, look_at_header, look_where_written};
+use super::objects;
 use super::room::{look_for_inodes, look_for_room};
 use super::schema;
 use super::spans::Tail;
@@ -16,7 +17,7 @@ use crate::db::pragma::{self, Durability};
 use crate::db::raw::{Access, Connection, Statement};
 use crate::db::{Class, Error, Value, transaction};
 use crate::place::{self, mark};
-use crate::reading::{Batch, Counts, Mark};
+use crate::reading::{Batch, Counts, Mark, Resumed};
 
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
 ///
@@ -26,7 +27,7 @@ use crate::reading::{Batch, Counts, Mark};
 #[derive(Debug)]
 pub struct Committed {
     marks: Vec<Mark>,
-    resumes: Vec<Mark>,
+    resumes: Vec<Resumed>,
 }
 
 impl Committed {
@@ -36,7 +37,7 @@ impl Committed {
     }
 
     /// Settled lines of the clients that the batch asked for.
-    pub fn resumes(&self) -> &[Mark] {
+    pub fn resumes(&self) -> &[Resumed] {
         &self.resumes
     }
 }
@@ -68,6 +69,7 @@ pub(super) struct Statements {
     pub(super) count_spans: Statement,
     pub(super) page_count: Statement,
     pub(super) freelist_count: Statement,
+    pub(super) schema_version: Statement,
 }
 
 impl Statements {
@@ -94,6 +96,7 @@ impl Statements {
             count_spans: raw.prepare(schema::COUNT_SPANS)?,
             page_count: raw.prepare(transaction::PAGE_COUNT)?,
             freelist_count: raw.prepare(transaction::FREELIST_COUNT)?,
+            schema_version: raw.prepare(schema::SCHEMA_VERSION)?,
         })
     }
 }
@@ -114,6 +117,7 @@ pub struct Db {
     /// `None` after a pragma that failed.
     pub(super) durability: Option<Durability>,
     pub(super) device: String,
+    pub(super) device_before: Option<String>,
     pub(super) unclean: Vec<Unclean>,
     pub(super) run: i64,
     pub(super) next_id: i64,
@@ -122,6 +126,8 @@ pub struct Db {
     pub(super) checkpoints: i64,
     pub(super) tail: Tail,
     pub(super) age: Age,
+    /// Of the schema that was compared with the layout.
+    pub(super) schema_version: Option<i64>,
     /// By slot.
     pub(super) series: Vec<KnownSeries>,
 }
@@ -138,7 +144,7 @@ impl Db {
     ) -> Result<Self, Error> {
         look_for_room(path, 0)?;
         look_for_inodes(path)?;
-        refuse_scrap(path)?;
+        look_at_header(path)?;
         let mut raw = Connection::open(path, Access::ReadWrite)?;
         raw.set_busy_timeout(busy_timeout);
         // Before anything is written: the file may be somebody else's.
@@ -147,6 +153,11 @@ impl Db {
             Err(e) => return Err(raw.leave_as_found(e)),
         };
         if !is_new {
+            let compared =
+                objects::require(&mut raw).and_then(|()| objects::refuse_strangers(&mut raw));
+            if let Err(e) = compared {
+                return Err(raw.leave_as_found(e));
+            }
             look_where_written(&mut raw)?;
         }
         pragma::set_all(&mut raw, busy_timeout, wal_autocheckpoint)?;
@@ -174,6 +185,7 @@ impl Db {
             page_bytes: begun.page_bytes,
             durability: Some(Durability::Full),
             device: begun.device,
+            device_before: begun.device_before,
             unclean: begun.unclean,
             run: begun.run,
             next_id: begun.next_id,
@@ -182,6 +194,7 @@ impl Db {
             checkpoints: 0,
             tail: begun.tail,
             age: begun.age,
+            schema_version: None,
             series: Vec::new(),
         };
         db.bring_in_start()?;
@@ -196,6 +209,11 @@ impl Db {
     /// 128 random bits in hex.
     pub fn device(&self) -> &str {
         &self.device
+    }
+
+    /// The id that the device had before this start, on another machine.
+    pub fn device_before(&self) -> Option<&str> {
+        self.device_before.as_deref()
     }
 
     pub fn run(&self) -> i64 {

@@ -14,6 +14,7 @@ mod expiry;
 mod identify;
 mod insert;
 mod ledger;
+mod objects;
 mod read;
 mod room;
 mod runs;

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::identify::{identify, is_seawall};
+use super::objects;
 use super::room::look_for_room;
 use super::runs::Runs;
 use super::{schema, spans};
@@ -42,7 +43,7 @@ const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
   ) HAVING count(*) > 0";
 const RECORDED: &CStr = c"SELECT coalesce(sum(committed), 0) FROM runs";
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
-const RUNS_AFTER: &CStr = c"SELECT id, first_id FROM runs WHERE id > ?1 ORDER BY id";
+const RUNS_AFTER: &CStr = c"SELECT id, first_id, device FROM runs WHERE id > ?1 ORDER BY id";
 const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
 /// From an id on; the times are compared here, which is quicker where most of them fit.
 const READINGS_FROM: &CStr =
@@ -83,6 +84,8 @@ pub struct Reading<'a> {
     pub time_ns: i64,
     pub value: Value<'a>,
     pub run: i64,
+    /// Id that the device had in that run.
+    pub device: &'a str,
 }
 
 /// The caller's value for each series; `None` for a series that it does not want.
@@ -114,7 +117,6 @@ struct Statements {
 pub struct Reader {
     raw: Connection,
     statements: Statements,
-    device: String,
     runs: Runs,
     /// At least half of the last chunk was within the times.
     is_dense: bool,
@@ -125,7 +127,6 @@ pub struct Reader {
 impl Reader {
     pub fn open(path: &Path, busy_timeout: Duration) -> Result<Self, Error> {
         let mut raw = open(path, busy_timeout)?;
-        let device = raw.answer(READ, schema::GET_DEVICE)?;
         let statements = Statements {
             next_reading: raw.prepare(NEXT_READING)?,
             newest_reading: raw.prepare(NEWEST_READING)?,
@@ -138,16 +139,21 @@ impl Reader {
         Ok(Reader {
             raw,
             statements,
-            device,
             runs: Runs::default(),
             is_dense: true,
             places: None,
         })
     }
 
-    /// 128 random bits in hex.
-    pub fn device(&self) -> &str {
-        &self.device
+    /// Whether this is the database in which the run had this device, and so the position is one of its own.
+    pub fn has_run(&mut self, run: i64, device: &str) -> Result<bool, Error> {
+        self.learn_runs()?;
+        Ok(self.runs.device_of(run) == Some(device))
+    }
+
+    /// Device of the run of a position.
+    pub fn device_at(&self, at: Position) -> Option<&str> {
+        self.runs.device_of(at.run?)
     }
 
     /// Id and time of the newest reading.
@@ -264,6 +270,7 @@ impl Reader {
                 time_ns,
                 value,
                 run,
+                device: self.runs.device(),
             };
             if !each(&reading, named) {
                 return Ok(true);
@@ -298,7 +305,7 @@ impl Reader {
         self.raw
             .begin_rows(READ, statement, &[self.runs.newest()])?;
         while let Some(row) = self.raw.step(READ, statement)? {
-            self.runs.add(row.integer(0), row.integer(1));
+            self.runs.add(row.integer(0), row.integer(1), &row.text(2));
         }
         self.raw.end_rows(statement);
         self.runs.sort();
@@ -468,6 +475,9 @@ fn open_with(path: &Path, busy_timeout: Duration, access: Access) -> Result<Conn
         Ok(false) => {}
         Ok(true) => return Err(Error::empty(READ, path)),
         Err(e) => return Err(raw.leave_as_found(e)),
+    }
+    if let Err(e) = objects::require(&mut raw) {
+        return Err(raw.leave_as_found(e));
     }
     pragma::set_for_reading(&mut raw, CACHE_KIB)?;
     Ok(raw)

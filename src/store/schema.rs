@@ -18,7 +18,8 @@ pub const CREATE: &CStr = c"
 PRAGMA application_id = 0x53656157;
 PRAGMA user_version = 2;
 CREATE TABLE device(
-  id TEXT NOT NULL                 -- 128 random bits in hex, made with the file
+  id TEXT NOT NULL,                -- 128 random bits in hex, made with the file, and anew on another machine
+  machine TEXT NOT NULL            -- hashes of the names of the machine that recorded last
 );
 CREATE TABLE runs(
   id INTEGER PRIMARY KEY,
@@ -77,7 +78,8 @@ CREATE TABLE clock_steps(
 CREATE TABLE clients(
   name TEXT PRIMARY KEY,           -- as the client gave it
   lines INTEGER NOT NULL,          -- of it that are settled, over all its connections
-  seen_ns INTEGER NOT NULL         -- when a line of it was last settled, since 1970-01-01 UTC
+  seen_ns INTEGER NOT NULL,        -- when a line of it was last settled, since 1970-01-01 UTC
+  uid INTEGER                      -- user who has the name, by a unix socket; NULL by TCP
 ) WITHOUT ROWID;
 CREATE VIEW sensor_readings AS SELECT
   id,
@@ -144,11 +146,16 @@ pub const ADD_SPAN: &CStr =
     VALUES(?1, ?2, ?3, ?4, ?5, ?6)";
 pub const LIST_TAIL: &CStr = c"SELECT id, time_ns, iif(typeof(value) = 'text', octet_length(value), 0) FROM readings
     WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1) ORDER BY id";
-pub const SET_CLIENT: &CStr = c"INSERT INTO clients(name, lines, seen_ns) VALUES(?1, ?2, ?3)
-    ON CONFLICT(name) DO UPDATE SET lines = excluded.lines, seen_ns = excluded.seen_ns";
-pub const GET_CLIENT: &CStr = c"SELECT lines FROM clients WHERE name = ?1";
-pub const ADD_DEVICE: &CStr = c"INSERT INTO device(id) VALUES(?1)";
+pub const SET_CLIENT: &CStr =
+    c"INSERT INTO clients(name, lines, seen_ns, uid) VALUES(?1, ?2, ?3, ?4)
+    ON CONFLICT(name) DO UPDATE SET lines = excluded.lines, seen_ns = excluded.seen_ns,
+    uid = coalesce(clients.uid, excluded.uid)";
+pub const GET_CLIENT: &CStr =
+    c"SELECT iif(uid IS NULL OR uid IS ?2, max(lines, 0), -1) FROM clients WHERE name = ?1";
+pub const ADD_DEVICE: &CStr = c"INSERT INTO device(id, machine) VALUES(?1, ?2)";
 pub const GET_DEVICE: &CStr = c"SELECT id FROM device";
+pub const GET_MACHINE: &CStr = c"SELECT machine FROM device";
+pub const SET_DEVICE: &CStr = c"UPDATE device SET id = ?1, machine = ?2";
 pub const ADD_RUN: &CStr =
     c"INSERT INTO runs(started_ns, boot_id, boot_ns, first_id, tail_fingerprint, running_s, steady_from_s, seen_ns, device)
     VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, (SELECT id FROM device)) RETURNING id";
@@ -197,7 +204,8 @@ pub const LIST_WRONG_CLIENTS: &CStr = c"SELECT name FROM clients
     WHERE typeof(name) <> 'text' OR typeof(lines) <> 'integer' OR lines < 1
     OR typeof(seen_ns) <> 'integer'";
 pub const LIST_READINGS: &CStr = c"SELECT id, time_ns, series, value FROM readings ORDER BY id";
-pub const LIST_SCHEMA: &CStr =
-    c"SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name";
+pub const LIST_OBJECTS: &CStr =
+    c"SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL";
+pub const SCHEMA_VERSION: &CStr = c"PRAGMA schema_version";
 pub const QUICK_CHECK: &CStr = c"PRAGMA quick_check(20)";
 pub const INTEGRITY_CHECK: &CStr = c"PRAGMA integrity_check(20)";

@@ -1,5 +1,7 @@
 //! The start of a run: tables of a new file, the end of the runs that never ended, the row of the new one.
 
+use std::ffi::CStr;
+
 use libsqlite3_sys as ffi;
 
 use super::age::{Age, Stamp};
@@ -8,6 +10,7 @@ use super::schema;
 use super::spans::{self, Tail};
 use crate::db::raw::Connection;
 use crate::db::{Error, Value, error, pragma};
+use crate::place::machine::Machine;
 use crate::place::mark;
 
 /// A run that never ended, found at the next start.
@@ -30,11 +33,13 @@ pub struct Start {
     pub now_ns: i64,
     pub boot_id: Option<String>,
     pub boot_ns: i64,
+    pub machine: Machine,
 }
 
 pub(super) struct Begun {
     pub(super) page_bytes: u64,
     pub(super) device: String,
+    pub(super) device_before: Option<String>,
     pub(super) unclean: Vec<Unclean>,
     pub(super) run: i64,
     pub(super) next_id: i64,
@@ -56,16 +61,7 @@ pub(super) fn begin_run(
     // Of two starts on a new file, the write lock decides which creates the tables.
     if is_new && identify(raw)? {
         raw.execute("make the tables of", schema::CREATE)?;
-        let id = random_id().map_err(|e| {
-            Error::new(
-                "name the device of",
-                raw.path(),
-                ffi::SQLITE_ERROR,
-                e.to_string(),
-            )
-        })?;
-        let add = raw.prepare(schema::ADD_DEVICE)?;
-        raw.run(operation, add, &[Some(Value::Text(&id))])?;
+        set_device(raw, schema::ADD_DEVICE, &random_id(raw)?, &start.machine)?;
     }
     let device = raw.answer(operation, schema::GET_DEVICE)?;
     let page_bytes = pragma::page_bytes(raw)?;
@@ -90,6 +86,7 @@ pub(super) fn begin_run(
         false
     })?;
     let unclean = close_runs(raw, start, &device, last.map(|(run, _)| run), next_id, mark)?;
+    let (device, device_before) = device_here(raw, device, &start.machine)?;
     let age = Age::begin(last.map(|(_, stamp)| stamp), start.now_ns, start.boot_ns);
     let stamp = age.stamp();
     let mut tail = spans::find_tail(raw, next_id)?;
@@ -114,6 +111,7 @@ pub(super) fn begin_run(
         .ok_or_else(|| Error::new(operation, raw.path(), ffi::SQLITE_ERROR, "no id returned"))?;
     Ok(Begun {
         device,
+        device_before,
         unclean,
         run,
         next_id,
@@ -159,8 +157,42 @@ fn close_runs(
     Ok(unclean)
 }
 
-fn random_id() -> Result<String, getrandom::Error> {
+/// Gives the device a new id where the file was recorded on another machine before: both may go on recording, and
+/// (`device`, `run`, `id`) has to name one reading. Returns the id, and the one before if it changed.
+fn device_here(
+    raw: &mut Connection,
+    device: String,
+    machine: &Machine,
+) -> Result<(String, Option<String>), Error> {
+    let before = Machine::parse(&raw.answer("read", schema::GET_MACHINE)?);
+    let is_another = machine.is_another_than(&before);
+    let machine = match is_another {
+        true => machine.clone(),
+        false => machine.with_names_of(&before),
+    };
+    if !is_another && machine == before {
+        return Ok((device, None));
+    }
+    let id = match is_another {
+        true => random_id(raw)?,
+        false => device.clone(),
+    };
+    set_device(raw, schema::SET_DEVICE, &id, &machine)?;
+    Ok((id, is_another.then_some(device)))
+}
+
+fn set_device(raw: &mut Connection, sql: &CStr, id: &str, machine: &Machine) -> Result<(), Error> {
+    let statement = raw.prepare(sql)?;
+    let machine = machine.text();
+    let values = [id, &machine].map(|text| Some(Value::Text(text)));
+    raw.run("name the device of", statement, &values)
+}
+
+fn random_id(raw: &Connection) -> Result<String, Error> {
     let mut bits = [0; 16];
-    getrandom::fill(&mut bits)?;
+    getrandom::fill(&mut bits).map_err(|e| {
+        let code = ffi::SQLITE_ERROR;
+        Error::new("name the device of", raw.path(), code, e.to_string())
+    })?;
     Ok(bits.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -84,8 +84,10 @@ pub fn connect_now(name: &[u8]) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The process at the other end of a unix socket.
-pub fn peer_process(fd: RawFd) -> Option<i32> {
+pub type Peer = libc::ucred;
+
+/// The process at the other end of a unix socket, as it was when it connected or began to listen.
+pub fn peer_process(fd: RawFd) -> Option<Peer> {
     let mut peer = libc::ucred {
         pid: 0,
         uid: 0,
@@ -102,8 +104,7 @@ pub fn peer_process(fd: RawFd) -> Option<i32> {
             &mut length,
         )
     };
-    // Of another container's process the number is 0.
-    (result == 0 && peer.pid > 0).then_some(peer.pid)
+    (result == 0).then_some(peer)
 }
 
 /// Says that nothing more will be written to a connection.

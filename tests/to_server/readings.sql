@@ -3,3 +3,4 @@ CREATE TABLE readings(
     sensor text, field text, value text, run bigint,
     PRIMARY KEY(device, run, id)
 );
+CREATE TABLE positions(sender text PRIMARY KEY, after text NOT NULL);

@@ -241,6 +241,7 @@ impl Recording {
                 now_ns: 1,
                 boot_id: Some(volume.boot_id()),
                 boot_ns: 2,
+                machine: Default::default(),
             },
             queue: queue.clone(),
             exchange: exchange.clone(),

@@ -38,13 +38,21 @@ const LAST_PATIENCE: Duration = Duration::from_millis(500);
 pub struct Settings {
     pub db: PathBuf,
     pub format: Format,
-    pub after: Position,
+    pub after: After,
     pub since: Option<When>,
     pub until: Option<When>,
     pub sensor: String,
     pub limit: Option<u64>,
     pub follow: bool,
     pub busy_timeout: Duration,
+}
+
+/// Where an export begins.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct After {
+    /// Device of the run; `None`: whichever the database has.
+    pub device: Option<String>,
+    pub at: Position,
 }
 
 enum End {
@@ -82,8 +90,8 @@ struct Exporter<'a> {
     at: Position,
     /// Rows that may still be written.
     left: u64,
-    /// Id of the database that was read last.
-    device: String,
+    /// Device of the run of `at`, by which a position of another database is known.
+    device: Option<String>,
     sink: Sink,
     buffer: Vec<u8>,
 }
@@ -101,9 +109,9 @@ impl<'a> Exporter<'a> {
             settings,
             db: follow_links(&settings.db),
             times,
-            at: settings.after,
+            at: settings.after.at,
             left: settings.limit.unwrap_or(u64::MAX),
-            device: String::new(),
+            device: settings.after.device.clone(),
             sink: Sink::new(sys::STDOUT),
             buffer: Vec::with_capacity(BUFFER_BYTES * 2),
         }
@@ -143,16 +151,16 @@ impl<'a> Exporter<'a> {
     fn open(&mut self) -> Result<Reader, Error> {
         self.db = follow_links(&self.settings.db);
         store::look_before_reading(&self.db)?;
-        let reader = Reader::open(&self.db, self.settings.busy_timeout)?;
-        if self.device != reader.device() {
-            if !self.device.is_empty() {
-                complain(format_args!(
-                    "{} is another database now; going on with its first reading",
-                    self.settings.db.display()
-                ));
-                self.at = Position::default();
-            }
-            self.device = reader.device().to_owned();
+        let mut reader = Reader::open(&self.db, self.settings.busy_timeout)?;
+        if let (Some(run), Some(device)) = (self.at.run, &self.device)
+            && !reader.has_run(run, device)?
+        {
+            complain(format_args!(
+                "{} is not the database of the position {device}:{run}:{}; going on with its first reading",
+                self.settings.db.display(),
+                self.at.id
+            ));
+            (self.at, self.device) = (Position::default(), None);
         }
         Ok(reader)
     }
@@ -166,19 +174,14 @@ impl<'a> Exporter<'a> {
         let mut names: Names<Named> = Names::default();
         let format = self.settings.format;
         let pattern = &self.settings.sensor;
-        let mut rows = Rows::new(format, &self.device);
+        let mut rows = Rows::new(format);
         loop {
             let mut open = match reader.take() {
                 Some(reader) => reader,
                 None => {
-                    let device = self.device.clone();
-                    let open = self.open()?;
                     // The numbers of another file's series are its own.
                     names = Names::default();
-                    if device != self.device {
-                        rows = Rows::new(format, &self.device);
-                    }
-                    open
+                    self.open()?
                 }
             };
             let mut more = self.left > 0;
@@ -221,6 +224,7 @@ impl<'a> Exporter<'a> {
 
     /// Writes the buffer. Returns the reader, unless the consumer had to be waited for.
     fn hand_on(&mut self, reader: Reader) -> Result<Option<Reader>, End> {
+        self.device = reader.device_at(self.at).map(str::to_owned);
         let mut at = 0;
         let mut reader = Some(reader);
         let mut patience = Some(PIPE_PATIENCE);

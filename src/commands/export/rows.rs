@@ -12,6 +12,9 @@ use crate::words::words;
 
 words!(Format: Csv = "csv", Ndjson = "ndjson", Influx = "influx");
 
+/// Stands for a NUL in CSV, which PostgreSQL, and others that read CSV, cannot take: meters pad texts with it.
+const CSV_NUL: &str = "\u{2400}";
+
 pub const HEADER: &str = "device,id,time_ns,timestamp,sensor,field,value,run\r\n";
 
 /// Parts that all rows of a series share.
@@ -23,19 +26,17 @@ pub struct Named {
     field: Box<str>,
 }
 
-/// Writes rows of one device.
+/// Writes rows.
 pub struct Rows {
     format: Format,
-    device: String,
     stamper: Stamper,
     line: String,
 }
 
 impl Rows {
-    pub fn new(format: Format, device: &str) -> Self {
+    pub fn new(format: Format) -> Self {
         Rows {
             format,
-            device: device.to_owned(),
             stamper: Stamper::default(),
             line: String::new(),
         }
@@ -65,11 +66,15 @@ impl Rows {
 
     pub fn write(&mut self, out: &mut Vec<u8>, reading: &Reading<'_>, named: &Named) {
         let Reading {
-            id, time_ns, run, ..
+            id,
+            time_ns,
+            run,
+            device,
+            ..
         } = *reading;
         match self.format {
             Format::Csv => {
-                out.extend_from_slice(self.device.as_bytes());
+                out.extend_from_slice(device.as_bytes());
                 out.push(b',');
                 integer(out, id);
                 out.push(b',');
@@ -87,7 +92,7 @@ impl Rows {
             }
             Format::Ndjson => {
                 out.extend_from_slice(b"{\"device\":\"");
-                out.extend_from_slice(self.device.as_bytes());
+                out.extend_from_slice(device.as_bytes());
                 out.extend_from_slice(b"\",\"id\":");
                 integer(out, id);
                 out.extend_from_slice(b",\"time_ns\":");
@@ -181,7 +186,7 @@ fn last_digit(number: u32) -> (u32, u8) {
 
 /// A name, in quotes where it needs them.
 fn csv(text: &str) -> String {
-    if !text.contains([',', '"', '\r', '\n']) {
+    if !text.contains([',', '"', '\r', '\n', '\0']) {
         return text.to_owned();
     }
     let mut out = Vec::new();
@@ -192,8 +197,14 @@ fn csv(text: &str) -> String {
 /// Always in quotes, so that "1" is text and 1 is a number.
 fn csv_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    for part in text.split_inclusive('"') {
-        out.extend_from_slice(part.as_bytes());
+    for part in text.split_inclusive(['"', '\0']) {
+        match part.strip_suffix('\0') {
+            Some(before) => {
+                out.extend_from_slice(before.as_bytes());
+                out.extend_from_slice(CSV_NUL.as_bytes());
+            }
+            None => out.extend_from_slice(part.as_bytes()),
+        }
         if part.ends_with('"') {
             out.push(b'"');
         }
@@ -231,8 +242,9 @@ mod tests {
             time_ns: -1,
             value,
             run: 2,
+            device: "d0",
         };
-        Rows::new(format, "d0").write(&mut out, &reading, &named);
+        Rows::new(format).write(&mut out, &reading, &named);
         String::from_utf8(out).unwrap()
     }
 
@@ -263,6 +275,7 @@ mod tests {
             value(Kind::String, Value::Text("a\"b\"\n")),
             "\"a\"\"b\"\"\n\""
         );
+        assert_eq!(value(Kind::String, Value::Text("a\0\0")), "\"a␀␀\"");
         let row = row(Format::Csv, "m,k=a", Kind::Integer, Value::Integer(1));
         assert!(row.contains(",\"m,k=a\",f,1,2"), "{row}");
     }

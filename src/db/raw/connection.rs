@@ -34,6 +34,9 @@ pub struct Frames {
     pub busy: bool,
 }
 
+/// Bytes of one row, of one text, of the schema of one object: far more than any that is written here.
+const LENGTH_MAX: c_int = 1_000_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     ReadOnly,
@@ -93,6 +96,9 @@ impl Connection {
         connection.check(operation, code)?;
         // What somebody else put into the file must not decide what becomes of a reading.
         connection.configure(ffi::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        connection.configure(ffi::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        // SAFETY: the handle is open; a limit is an int. Returns the limit before.
+        unsafe { ffi::sqlite3_limit(db, ffi::SQLITE_LIMIT_LENGTH, LENGTH_MAX) };
         if flags & ffi::SQLITE_OPEN_READWRITE != 0 {
             // Closing would otherwise checkpoint, swallow the errors of that, and write to a damaged file.
             connection.configure(ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -115,6 +121,12 @@ impl Connection {
             let _ = self.configure(ffi::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         }
         error
+    }
+
+    /// Rows that the last INSERT, UPDATE or DELETE changed.
+    pub fn changes(&self) -> i64 {
+        // SAFETY: the handle is open.
+        unsafe { ffi::sqlite3_changes64(self.db) }
     }
 
     pub fn path(&self) -> &Path {

@@ -4,9 +4,11 @@
 //! No reading is lost for the report: without the socket the recorder logs that and goes on, and at most a
 //! few connections are answered in one turn.
 
+use std::fs::Metadata;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
 use super::name::socket_name;
@@ -21,11 +23,25 @@ pub struct Server {
     listener: Option<UnixListener>,
     /// Device and inode of the database that the socket is named after.
     file: Option<(u64, u64)>,
+    /// Owner, group and mode of the database at the start: who may read it is answered.
+    readers: Option<(u32, u32, u32)>,
     /// Somebody connected.
     pub is_ready: bool,
 }
 
 impl Server {
+    pub fn set_readers(&mut self, file: &Metadata) {
+        self.readers = Some((file.uid(), file.gid(), file.mode()));
+    }
+
+    fn may_ask(&self, peer: &sys::Peer) -> bool {
+        let Some((uid, gid, mode)) = self.readers else {
+            return true;
+        };
+        let is_owner = [0, uid, sys::user_and_group().0].contains(&peer.uid);
+        is_owner || mode & 0o004 != 0 || (mode & 0o040 != 0 && peer.gid == gid)
+    }
+
     /// Listens under the name of this database. Called again when a start replaced a damaged file.
     pub fn listen(&mut self, file: (u64, u64)) {
         if self.file == Some(file) {
@@ -58,6 +74,10 @@ impl Server {
             let Some(Ok((mut stream, _))) = accepted else {
                 break;
             };
+            let peer = sys::peer_process(stream.as_raw_fd());
+            if !peer.is_some_and(|peer| self.may_ask(&peer)) {
+                continue;
+            }
             // Writes what fits and never waits. A client that went away needs no answer.
             let _ = stream
                 .set_nonblocking(true)

@@ -11,7 +11,7 @@ use super::*;
 use crate::db::checkpoint::CheckpointMode;
 use crate::db::raw::{Access, Connection};
 use crate::db::{Cause, pragma, transaction};
-use crate::reading::{Batch, Mark, Value};
+use crate::reading::{Batch, Resumed, Value};
 
 #[test]
 fn every_pragma_is_as_the_table_says() {
@@ -269,32 +269,41 @@ fn a_client_is_settled_with_its_readings_or_not_at_all() {
     let path = dir.db();
     let mut db = open(&path);
     let name: std::sync::Arc<str> = "a".into();
-    let hello = || crate::reading::Hello {
+    let hello = |uid| crate::reading::Hello {
         stream: 7,
         name: name.clone(),
+        uid,
+    };
+    let client = |lines| crate::reading::Client {
+        name: name.clone(),
+        lines,
+        uid: Some(1000),
     };
     let mut first = batch(3);
-    first.client(&name, 3);
-    first.hello(hello());
+    first.client(client(3));
+    first.hello(hello(Some(1000)));
     // The answer covers what came before the question.
-    let resumed = |lines| [Mark { stream: 7, lines }];
+    let resumed = |lines| {
+        let lines = Some(lines);
+        [Resumed { stream: 7, lines }]
+    };
     assert_eq!(
         db.commit(&first, Durability::Full).unwrap().resumes(),
         resumed(3)
     );
     // A comment settles a line without a reading, and is kept all the same.
     let mut comment = Batch::default();
-    comment.client(&name, 4);
+    comment.client(client(4));
     assert!(comment.has_data());
     db.commit(&comment, Durability::Full).unwrap();
     let writer = open_beside(&path);
     let mut locked = Batch::default();
     locked.push(1, 0, Value::Real(1.0));
-    locked.client(&name, 5);
+    locked.client(client(5));
     db.raw.set_busy_timeout(Duration::ZERO);
     assert!(db.commit(&locked, Durability::Full).is_err());
     let mut question = Batch::default();
-    question.hello(hello());
+    question.hello(hello(Some(1000)));
     assert_eq!(
         db.commit(&question, Durability::Full).unwrap().resumes(),
         resumed(4)
@@ -305,6 +314,13 @@ fn a_client_is_settled_with_its_readings_or_not_at_all() {
         db.commit(&question, Durability::Full).unwrap().resumes(),
         resumed(5)
     );
+    // The name is the first user's, on whichever way another comes.
+    for other in [Some(1001), Some(0), None] {
+        let mut question = Batch::default();
+        question.hello(hello(other));
+        let answers = db.commit(&question, Durability::Full).unwrap();
+        assert_eq!(answers.resumes()[0].lines, None, "{other:?}");
+    }
     assert_eq!(answer(&path, "SELECT count(*) FROM readings"), "4");
 }
 

@@ -49,6 +49,7 @@ pub(super) fn start() -> Start {
         now_ns: 1,
         boot_id: Some("b".into()),
         boot_ns: 2,
+        machine: Default::default(),
     }
 }
 

@@ -1,0 +1,81 @@
+//! Guards against two devices that were set up from one card image and give the same name to different readings.
+
+mod support;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use support::*;
+
+/// Records lines on a machine of this id; gives the log. None where this user may not mount, which is told.
+fn on_machine(id: &str, db: &Path, lines: &str) -> Option<String> {
+    let may_mount = Command::new("unshare").args(["--mount", "true"]).output();
+    if !may_mount.is_ok_and(|output| output.status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "CI may not mount");
+        println!("skipped: this user may not mount");
+        return None;
+    }
+    let folder = db.parent().unwrap();
+    fs::write(folder.join("machine-id"), format!("{id}\n")).unwrap();
+    fs::write(folder.join("lines"), lines).unwrap();
+    let script = "mount --bind \"$1/machine-id\" /etc/machine-id && exec \"$2\" record --db \"$3\" --source stdin <\"$1/lines\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-ec", script, "sh"])
+        .arg(folder)
+        .arg(&*BINARY)
+        .arg(db)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    Some(log)
+}
+
+#[test]
+fn a_database_that_was_cloned_takes_an_id_of_its_own_on_another_machine() {
+    if !Path::new("/etc/machine-id").exists() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "there is no /etc/machine-id"
+        );
+        println!("skipped: there is no /etc/machine-id to put another in its place");
+        return;
+    }
+    let dir = Dir::new("machines");
+    let golden = dir.file("golden.db");
+    let Some(log) = on_machine("aaaa0000", &golden, "m v=1 1\nm v=2 2\n") else {
+        return;
+    };
+    assert!(!log.contains("new-device"), "{log}");
+    let mut names = Vec::new();
+    for (place, machine) in [("north", "bbbb1111"), ("south", "cccc2222")] {
+        let db = dir.file(&format!("{place}.db"));
+        fs::copy(&golden, &db).unwrap();
+        let log = on_machine(machine, &db, &format!("m,at={place} v=3 3\n")).unwrap();
+        assert!(log.contains("event=new-device"), "{log}");
+        // Once.
+        let log = on_machine(machine, &db, &format!("m,at={place} v=4 4\n")).unwrap();
+        assert!(!log.contains("new-device"), "{log}");
+        let (code, rows, err) = seawall(&["export", "--db", db.to_str().unwrap()]);
+        assert_eq!(code, 0, "{err}");
+        let rows = rows.lines().skip(1).map(|row| {
+            let columns: Vec<_> = row.split(',').collect();
+            (
+                columns[0].to_owned(),
+                columns[1].to_owned(),
+                row.contains("at="),
+            )
+        });
+        names.extend(rows);
+        assert_sound(&db);
+    }
+    // What was recorded before has the same name on both; what came after has not.
+    assert_eq!(names[..2], names[4..6]);
+    let new: Vec<_> = names.iter().filter(|(.., is_new)| *is_new).collect();
+    assert_eq!(new.len(), 4);
+    assert_eq!(new[0].0, new[1].0);
+    assert_eq!(new[2].0, new[3].0);
+    assert_ne!(new[0].0, new[2].0);
+    assert!(new.iter().all(|(device, ..)| *device != names[0].0));
+}

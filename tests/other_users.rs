@@ -1,0 +1,168 @@
+//! Guards against other users of the machine: a client's name that somebody else takes over, a health check that
+//! somebody else answers. Another user can be had by root only.
+
+mod support;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::{fs, io::BufRead};
+
+use support::client::connect;
+use support::stop::{PublicDir, text};
+use support::*;
+
+/// `nobody`, who owns nothing.
+const STRANGER: u32 = 65_534;
+
+/// Whether this user may be others; tells that a test is skipped. Never on CI.
+fn may_be_others(name: &str) -> bool {
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    assert!(
+        is_root || std::env::var_os("CI").is_none(),
+        "CI is not root"
+    );
+    if !is_root {
+        println!("skipped: {name}: only root can be another user");
+    }
+    is_root
+}
+
+fn python_as(uid: u32, script: &str, arguments: &[&str]) -> Child {
+    Command::new("python3")
+        .args(["-c", script])
+        .args(arguments)
+        .uid(uid)
+        .gid(uid)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// What it wrote.
+fn said(child: Child) -> String {
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+const CLIENT: &str = "
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(sys.argv[2].encode())
+s.shutdown(socket.SHUT_WR)
+print(s.makefile().read(), end='')
+";
+
+#[test]
+fn a_clients_name_is_of_the_user_who_used_it_first() {
+    if !may_be_others("a_clients_name_is_of_the_user_who_used_it_first") {
+        return;
+    }
+    let dir = PublicDir::new();
+    let (db, socket) = (dir.0.join("x.db"), dir.0.join("s"));
+    let unix = format!("--source=unix:{},mode=0666", text(&socket));
+    let sources = [&*unix, "--source=tcp:0"];
+    let recorder = Running::start(&[&["record", "--db", text(&db)], &sources[..]].concat());
+    recorder.wait_for("ready");
+    let mut client = connect(&socket);
+    client.hello("greenhouse");
+    client.send("m v=1\nm v=2\n").until_ack(3);
+    let refused = "err 1 client greenhouse is another user's: choose another name\n";
+    let forged = "# client greenhouse\n#\n#\n#\n#\n";
+    let as_stranger = |name: &str| said(python_as(STRANGER, CLIENT, &[text(&socket), name]));
+    // While it is connected, and after.
+    assert_eq!(as_stranger(forged), refused);
+    client.send("m v=3\n").until_ack(4);
+    drop(client);
+    assert_eq!(as_stranger(forged), refused);
+    let listening = recorder.log();
+    let line = listening
+        .iter()
+        .find(|line| line.contains("event=listening source=tcp"));
+    let port = fields(line.unwrap())["address"]
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .to_owned();
+    let tcp = "
+import socket, sys
+s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+s.sendall(sys.argv[2].encode())
+print(s.makefile().readline(), end='')
+";
+    assert_eq!(said(python_as(0, tcp, &[&port, forged])), refused);
+    assert_eq!(as_stranger("# client meadow\nm v=9\n"), "resume 0\nack 2\n");
+    assert_eq!(connect(&socket).hello("greenhouse"), 3);
+    assert_eq!(recorder.stop(libc::SIGTERM).code(), 0);
+    let users = "SELECT group_concat(name || ' ' || uid || ' ' || lines, ', ') FROM clients";
+    assert_eq!(sql(&db, users), "greenhouse 0 3, meadow 65534 1");
+}
+
+const LIAR: &str = "
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind('\\0' + sys.argv[1])
+s.listen()
+print('listens', flush=True)
+c, _ = s.accept()
+c.sendall(open(sys.argv[2], 'rb').read())
+";
+
+fn status(db: &Path, uid: u32) -> (Option<i32>, String) {
+    let output = Command::new(&*BINARY)
+        .args(["status", "--db", text(db)])
+        .uid(uid)
+        .gid(uid)
+        .output()
+        .unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
+}
+
+#[test]
+fn a_stranger_is_believed_no_health_and_told_none() {
+    if !may_be_others("a_stranger_is_believed_no_health_and_told_none") {
+        return;
+    }
+    let dir = PublicDir::new();
+    let db = dir.0.join("x.db");
+    let recorder = Running::start(&["record", "--db", text(&db), "--source=sim"]);
+    recorder.wait_for("ready");
+    let (code, healthy) = status(&db, 0);
+    assert_eq!(code, Some(0), "{healthy}");
+    // Who may read the database may ask.
+    assert_eq!(status(&db, STRANGER).0, Some(0));
+    assert_eq!(recorder.stop(libc::SIGTERM).code(), 0);
+    let report = dir.0.join("report");
+    fs::write(&report, healthy).unwrap();
+
+    let file = fs::metadata(&db).unwrap();
+    let name = format!("seawall-{:x}-{:x}", file.dev(), file.ino());
+    let mut liar = python_as(STRANGER, LIAR, &[&name, text(&report)]);
+    let mut line = String::new();
+    let mut out = std::io::BufReader::new(liar.stdout.take().unwrap());
+    out.read_line(&mut line).unwrap();
+    let (code, said) = status(&db, 0);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("of user 65534"), "{said}");
+    let _ = liar.kill();
+    liar.wait().unwrap();
+
+    // Whoever may not read it is not told either.
+    fs::set_permissions(&db, fs::Permissions::from_mode(0o600)).unwrap();
+    let recorder = Running::start(&["record", "--db", text(&db), "--source=sim"]);
+    recorder.wait_for("ready");
+    let (code, said) = status(&db, STRANGER);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("only those who may read the database"),
+        "{said}"
+    );
+    assert_eq!(status(&db, 0).0, Some(0));
+    recorder.stop(libc::SIGTERM);
+    let _ = chown(&db, None, None);
+}
