@@ -3,9 +3,10 @@
 
 mod support;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use support::{Dir, Holder, Running, assert_sound, count, start_stdin, until};
+use support::{Dir, Holder, Running, assert_sound, count, python, start_stdin, until};
 
 fn recorder(db: &Path) -> Running {
     let mut run = start_stdin(db, &[]);
@@ -26,7 +27,7 @@ fn assert_noticed(name: &str, take_away: impl FnOnce(&Dir, &Path)) {
     run.send(b"m f=3 3\n");
     let ended = run.wait();
     assert_eq!((ended.code(), ended.acked()), (4, 2));
-    assert!(ended.has("was removed, replaced or moved while recording"));
+    assert!(ended.has("was removed, replaced, moved or overwritten while recording"));
     let stopped = ended.stopped();
     assert_eq!(
         (stopped["reason"].as_str(), stopped["committed"].as_str()),
@@ -58,6 +59,78 @@ fn a_database_that_is_replaced_is_noticed_before_the_next_ack() {
         fs::copy(db, dir.file("copy")).unwrap();
         fs::rename(dir.file("copy"), db).unwrap();
     });
+}
+
+#[test]
+fn a_shm_that_is_removed_is_noticed_before_the_next_ack() {
+    assert_noticed("shm-removed", |dir, _| {
+        fs::remove_file(dir.file("x.db-shm")).unwrap();
+    });
+}
+
+#[test]
+fn a_database_or_a_wal_that_is_cut_short_is_noticed_before_the_next_ack() {
+    let cut = |path: &Path, bytes: u64| {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_len(bytes).unwrap();
+    };
+    for bytes in [0, 4096, 5000] {
+        assert_noticed("truncated", |_, db| cut(db, bytes));
+    }
+    assert_noticed("wal-truncated", |dir, _| cut(&dir.file("x.db-wal"), 0));
+}
+
+#[test]
+fn zeros_over_the_wal_are_noticed_before_the_next_ack() {
+    assert_noticed("wal-zeros", |dir, _| {
+        let wal = dir.file("x.db-wal");
+        let bytes = fs::metadata(&wal).unwrap().len() as usize;
+        let file = fs::File::options().write(true).open(wal).unwrap();
+        file.write_all_at(&vec![0; bytes], 0).unwrap();
+    });
+}
+
+#[test]
+fn another_file_that_is_copied_onto_the_database_is_noticed_before_the_next_ack() {
+    for bytes in [3_000, 300_000] {
+        assert_noticed("copied-onto", |dir, db| {
+            let other = dir.file("other");
+            fs::write(&other, vec![7; bytes]).unwrap();
+            // `cp` writes into the file that is there.
+            let copied = std::process::Command::new("cp")
+                .arg(&other)
+                .arg(db)
+                .status();
+            assert!(copied.unwrap().success());
+        });
+    }
+}
+
+/// Tools may checkpoint, truncate the -wal and rebuild the file while it is recorded to.
+#[test]
+fn what_other_programs_may_do_raises_no_alarm() {
+    let dir = Dir::new("others");
+    let db = dir.file("x.db");
+    let mut run = recorder(&db);
+    for round in 1..30 {
+        let text: String = (0..300).map(|n| format!("m f={n} {n}\n")).collect();
+        run.send(text.as_bytes());
+        let script = match round % 3 {
+            0 => "PRAGMA wal_checkpoint(TRUNCATE)",
+            1 => "VACUUM",
+            _ => "PRAGMA wal_checkpoint(PASSIVE)",
+        };
+        // Beside a commit it may find the database locked.
+        let sqlite =
+            format!("c.execute('PRAGMA busy_timeout = 10000'); c.execute({script:?}).fetchall()");
+        python(&db, &sqlite);
+        let wanted = 2 + round * 300;
+        until("all is acknowledged", || {
+            (run.acked() == wanted).then_some(())
+        });
+    }
+    assert_eq!(run.stop(libc::SIGTERM).code(), 0);
+    assert_sound(&db);
 }
 
 #[test]

@@ -166,3 +166,75 @@ fn a_stranger_is_believed_no_health_and_told_none() {
     recorder.stop(libc::SIGTERM);
     let _ = chown(&db, None, None);
 }
+
+/// In a folder in which everybody may make files, as the image's.
+#[test]
+fn a_journal_or_a_log_of_somebody_else_is_refused_by_name_in_every_command() {
+    if !may_be_others("a_journal_or_a_log_of_somebody_else_is_refused_by_name_in_every_command") {
+        return;
+    }
+    for end in ["-wal", "-shm", "-journal", "-mark"] {
+        let dir = PublicDir::new();
+        let db = dir.0.join("x.db");
+        record_lines(&db, "m v=1 1\n");
+        let before = fs::read(&db).unwrap();
+        let beside = dir.0.join(format!("x.db{end}"));
+        // Whatever is in it.
+        fs::write(&beside, [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]).unwrap();
+        chown(&beside, Some(STRANGER), Some(STRANGER)).unwrap();
+        refused_everywhere(&db, &format!("x.db{end} belongs to user {STRANGER}"));
+        fs::remove_file(&beside).unwrap();
+        // And what is no file: a FIFO would keep everybody waiting.
+        let made = Command::new("mkfifo").arg(&beside).status();
+        assert!(made.unwrap().success());
+        refused_everywhere(&db, &format!("x.db{end} is not a file"));
+        fs::remove_file(&beside).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &beside).unwrap();
+        refused_everywhere(&db, &format!("x.db{end} is not a file"));
+        fs::remove_file(&beside).unwrap();
+        assert_eq!(fs::read(&db).unwrap(), before);
+        assert_sound(&db);
+    }
+}
+
+fn refused_everywhere(db: &Path, reason: &str) {
+    let copy = db.with_file_name("copy.db");
+    for command in [
+        &["record", "--source=stdin"][..],
+        &["check"],
+        &["checkpoint"],
+        &["show"],
+        &["export"],
+        &["backup", text(&copy)],
+    ] {
+        let arguments = [command, &["--db", text(db)]].concat();
+        let (code, out, err) = seawall(&arguments);
+        assert_eq!(code, 1, "{arguments:?} {out}{err}");
+        assert!(err.contains(reason), "{arguments:?} {reason}: {err}");
+    }
+}
+
+/// Left by a recorder that ran as another user, as where an image's user was changed.
+#[test]
+fn a_side_file_that_may_not_be_written_is_named() {
+    if !may_be_others("a_side_file_that_may_not_be_written_is_named") {
+        return;
+    }
+    let dir = PublicDir::new();
+    let db = dir.0.join("x.db");
+    record_lines(&db, "m v=1 1\n");
+    let shm = dir.0.join("x.db-shm");
+    fs::write(&shm, "").unwrap();
+    chown(&dir.0, Some(STRANGER), Some(STRANGER)).unwrap();
+    chown(&db, Some(STRANGER), Some(STRANGER)).unwrap();
+    let output = Command::new(dir.binary())
+        .args(["record", "--source=stdin", "--db", text(&db)])
+        .uid(STRANGER)
+        .gid(STRANGER)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("x.db-shm: Permission denied"), "{said}");
+}

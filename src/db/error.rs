@@ -84,7 +84,7 @@ impl Error {
 
     /// The files of a live database were removed, replaced or moved.
     pub fn files_gone(path: &Path) -> Self {
-        let message = "it was removed, replaced or moved while recording; what was recorded since is not in it";
+        let message = "it was removed, replaced, moved or overwritten while recording; what was recorded since is not in it";
         Self::new("record to", path, Cause::FilesGone, message)
     }
 

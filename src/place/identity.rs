@@ -1,38 +1,138 @@
-//! Which files a recording goes into, by device and inode.
+//! Whether the files that a recording goes into are still those, and what was written to them. `rm`, `mv`, `truncate` or
+//! `cp` on a live database leaves SQLite writing on, and nothing but a look at the files tells.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::paths::wal_of;
+use super::paths::{wal_of, with_end};
 
-/// The files that a recording goes into, by device and inode: `rm` or `mv` on a live database leaves SQLite
-/// writing on into nothing, and nothing but a look at the folder tells.
+/// First bytes of a `-wal`, in either byte order of its checksums.
+const WAL_MAGIC: [[u8; 4]; 2] = [[0x37, 0x7f, 0x06, 0x82], [0x37, 0x7f, 0x06, 0x83]];
+
+/// What SQLite says of its files.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// Pages of the database, those included that are only in the `-wal`.
+    pub pages: u64,
+    pub page_bytes: u64,
+    /// Bytes that the frames of the last commit end at; 0 if there is none.
+    pub wal_bytes: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Look<'a> {
+    Sound,
+    /// This file was taken away, replaced or overwritten.
+    Lost(&'a Path),
+    /// The `-wal` is too short; another program's checkpoint may have truncated it just now.
+    ShortWal,
+}
+
+/// Inodes of database, `-wal` and `-shm`, and the length of the database.
 #[derive(Debug)]
 pub struct Identity {
-    files: Vec<(PathBuf, (u64, u64))>,
+    files: [(PathBuf, (u64, u64)); 3],
+    /// Nobody holds locks on it, so that it may be open beside SQLite.
+    wal: File,
+    db_bytes: u64,
 }
 
 impl Identity {
-    /// Of the database and its -wal, as they are now.
+    /// Of the files as they are now.
     pub fn of(db: &Path) -> io::Result<Self> {
-        let mut files = Vec::new();
-        for path in [db.to_owned(), wal_of(db)] {
-            let id = inode(&path)?;
-            files.push((path, id));
-        }
-        Ok(Identity { files })
+        let file = |path: PathBuf| {
+            let inode = inode(&path)?;
+            Ok::<_, io::Error>((path, inode))
+        };
+        let wal = wal_of(db);
+        Ok(Identity {
+            wal: File::open(&wal)?,
+            files: [
+                file(db.to_owned())?,
+                file(wal)?,
+                file(with_end(db, "-shm"))?,
+            ],
+            db_bytes: fs::metadata(db)?.len(),
+        })
     }
 
-    /// The path of a file that is no longer at its place, if any.
-    pub fn missing(&self) -> Option<&Path> {
+    pub fn look(&mut self, expected: Expected) -> Look<'_> {
+        let [db, wal, _] = &self.files;
         let gone = |(path, id): &&(PathBuf, (u64, u64))| inode(path).ok() != Some(*id);
-        self.files.iter().find(gone).map(|(path, _)| path.as_path())
+        if let Some((path, _)) = self.files.iter().find(gone) {
+            return Look::Lost(path);
+        }
+        let Ok(db_bytes) = fs::metadata(&db.0).map(|file| file.len()) else {
+            return Look::Lost(&db.0);
+        };
+        let is_sound = is_length_sound(self.db_bytes, db_bytes, expected);
+        self.db_bytes = db_bytes;
+        if !is_sound {
+            return Look::Lost(&db.0);
+        }
+        let wal_bytes = self.wal.metadata().map_or(0, |file| file.len());
+        if wal_bytes < expected.wal_bytes {
+            return Look::ShortWal;
+        }
+        let mut magic = [0; 4];
+        if expected.wal_bytes > 0
+            && !(self.wal.read_exact_at(&mut magic, 0).is_ok() && WAL_MAGIC.contains(&magic))
+        {
+            return Look::Lost(&wal.0);
+        }
+        Look::Sound
     }
+
+    pub fn wal(&self) -> &Path {
+        &self.files[1].0
+    }
+}
+
+/// Only checkpoints change the length of the database: they make it as long as SQLite says, and shorter only after
+/// somebody's VACUUM.
+fn is_length_sound(before: u64, now: u64, expected: Expected) -> bool {
+    let said = expected.pages * expected.page_bytes;
+    let is_whole = now.is_multiple_of(expected.page_bytes);
+    is_whole
+        && match now.cmp(&before) {
+            std::cmp::Ordering::Less => said < before,
+            std::cmp::Ordering::Equal => true,
+            std::cmp::Ordering::Greater => now <= said,
+        }
 }
 
 /// Device and inode.
 pub fn inode(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|m| (m.dev(), m.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_grows_to_what_sqlite_says_and_shrinks_only_with_it() {
+        let sound = |before: u64, now: u64, pages| {
+            let expected = Expected {
+                pages,
+                page_bytes: 1024,
+                wal_bytes: 0,
+            };
+            is_length_sound(before * 1024, now * 1024, expected)
+        };
+        assert!(sound(10, 10, 10) && sound(10, 10, 50) && sound(10, 10, 4));
+        assert!(sound(10, 50, 50) && sound(10, 20, 50));
+        // A VACUUM, and its checkpoint.
+        assert!(sound(50, 4, 4));
+        // `truncate`, and `cp` of another database.
+        assert!(!sound(10, 0, 10) && !sound(10, 9, 12) && !sound(10, 13, 12));
+        let expected = Expected {
+            pages: 10,
+            page_bytes: 1024,
+            wal_bytes: 0,
+        };
+        assert!(!is_length_sound(10 * 1024, 5000, expected));
+    }
 }

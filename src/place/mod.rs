@@ -10,12 +10,13 @@ pub mod mark;
 pub mod paths;
 mod refusal;
 pub mod set_aside;
+pub mod side_files;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use filesystem::free_bytes;
-pub use identity::{Identity, inode};
+pub use identity::inode;
 pub use lock::{Lock, is_recorded, lock};
 pub use paths::{folder_of, follow_links, wal_of, with_end};
 
@@ -63,12 +64,28 @@ fn prepare_real(db: &Path, on_damage: OnDamage) -> Result<Place, String> {
     };
     // SQLite makes its -wal and -shm beside the file.
     sys::may_write(&folder).map_err(|e| refused("write in", &folder, &e))?;
+    side_files::refuse_strange(db)
+        .map_err(|reason| format!("cannot record to {}: {reason}", db.display()))?;
+    may_write_side_files(db)?;
     save_orphan(db, on_damage)?;
     Ok(Place {
         path: db.to_owned(),
         lock: lock(db)?,
         warning,
     })
+}
+
+/// SQLite's own error for a -shm that this user may not write names the database.
+fn may_write_side_files(db: &Path) -> Result<(), String> {
+    for end in ["-wal", "-shm"] {
+        let path = with_end(db, end);
+        let written = match fs::metadata(&path) {
+            Ok(_) => sys::may_write(&path),
+            Err(_) => Ok(()),
+        };
+        written.map_err(|e| refused("write", &path, &e))?;
+    }
+    Ok(())
 }
 
 /// A -wal without its database: SQLite would delete it, with all that is in it, once there is an empty file

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::db::checkpoint::CheckpointMode;
 use crate::log;
 use crate::place::filesystem::free_bytes;
-use crate::place::identity::Identity;
+use crate::place::identity::{Identity, Look};
 use crate::place::lock::Lock;
 use crate::place::mark::Mark;
 use crate::place::set_aside;
@@ -89,7 +89,7 @@ impl Writer {
             ),
         };
         tending.retention.set_cap(db)?;
-        let identity = Identity::of(&self.path).map_err(|_| Error::files_gone(&self.path))?;
+        let mut identity = Identity::of(&self.path).map_err(|_| Error::files_gone(&self.path))?;
         let period = self.settings.checkpoint_interval;
         let mut next_checkpoint = period.map(|p| Instant::now() + p);
         let mut is_surplus_left = false;
@@ -108,9 +108,7 @@ impl Writer {
                 Order::Commit => {
                     let committed = self.commit(db, &batch, &mut tending)?;
                     // Before the commit is acknowledged.
-                    identity
-                        .missing()
-                        .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
+                    self.look_at_files(db, &mut identity)?;
                     self.advance(mark, db, &batch);
                     self.settle(db, &mut batch, &committed);
                     is_surplus_left = self.tend(db, &mut tending)?;
@@ -120,9 +118,7 @@ impl Writer {
                     self.checkpoint(db, CheckpointMode::Passive, "signal", pin)?;
                 }
                 Order::Woken => {
-                    identity
-                        .missing()
-                        .map_or(Ok(()), |path| Err(Error::files_gone(path)))?;
+                    self.look_at_files(db, &mut identity)?;
                     self.look_around();
                     is_surplus_left = self.tend(db, &mut tending)?;
                     let now = Instant::now();
@@ -141,6 +137,21 @@ impl Writer {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// An error if a file was taken away or overwritten since: what is committed is not in it.
+    fn look_at_files(&self, db: &mut Db, identity: &mut Identity) -> Result<(), Error> {
+        match identity.look(db.expected_files(db.wal_frames())?) {
+            Look::Sound => return Ok(()),
+            Look::Lost(path) => return Err(Error::files_gone(path)),
+            Look::ShortWal => {}
+        }
+        // A checkpoint tells how many frames there are, and fails where they are not in the file.
+        let frames = db.checkpoint(CheckpointMode::Passive, Duration::ZERO)?.log;
+        match identity.look(db.expected_files(frames)?) {
+            Look::Sound => Ok(()),
+            _ => Err(Error::files_gone(identity.wal())),
         }
     }
 

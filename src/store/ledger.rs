@@ -12,10 +12,11 @@ use super::room::{look_for_inodes, look_for_room};
 use super::schema;
 use super::spans::Tail;
 use super::start::{Start, Unclean, begin_run};
-use crate::db::checkpoint::{Checkpoint, CheckpointMode, checkpoint};
+use crate::db::checkpoint::{Checkpoint, CheckpointMode, checkpoint, wal_bytes};
 use crate::db::pragma::{self, Durability};
 use crate::db::raw::{Access, Connection, Statement};
 use crate::db::{Class, Error, Value, transaction};
+use crate::place::identity::Expected;
 use crate::place::{self, mark};
 use crate::reading::{Batch, Counts, Mark, Resumed};
 
@@ -238,6 +239,19 @@ impl Db {
     /// Frames in the WAL after the last commit.
     pub fn wal_frames(&self) -> u32 {
         self.raw.wal_frames()
+    }
+
+    /// What the files have to be if so many frames are in the WAL.
+    pub fn expected_files(&mut self, wal_frames: u32) -> Result<Expected, Error> {
+        let wal_bytes = match wal_frames {
+            0 => 0,
+            frames => wal_bytes(frames, self.page_bytes),
+        };
+        Ok(Expected {
+            pages: self.pages()?.all,
+            page_bytes: self.page_bytes,
+            wal_bytes,
+        })
     }
 
     /// Id of the newest reading that was ever committed.

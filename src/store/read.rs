@@ -19,7 +19,7 @@ use super::runs::Runs;
 use super::{schema, spans};
 use crate::db::Error;
 use crate::db::raw::{Access, Connection, Statement};
-use crate::db::{error, pragma, transaction};
+use crate::db::{Cause, error, pragma, transaction};
 use crate::place;
 use crate::place::foreign_wal::{self, Treatment};
 use crate::reading::{Kind, Value};
@@ -427,6 +427,8 @@ fn kind(name: &str) -> Option<Kind> {
 pub fn look_before_reading(path: &Path) -> Result<(), Error> {
     // SQLite puts its files beside what a link points to.
     let path = &place::paths::follow_links(path);
+    place::side_files::refuse_strange(path)
+        .map_err(|reason| Error::new(READ, path, Cause::Strange, reason))?;
     if place::lock::is_recorded(path) {
         return Ok(());
     }

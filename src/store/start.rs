@@ -78,9 +78,9 @@ pub(super) fn begin_run(
     let mut last = None;
     raw.rows(operation, schema::LAST_RUN, |row| {
         let stamp = Stamp {
-            running_s: row.integer(1),
-            steady_from_s: row.integer(2),
-            seen_ns: row.integer(3),
+            running_s: row.integer(2),
+            steady_from_s: row.integer(3),
+            seen_ns: row.integer(4),
         };
         last = Some((row.integer(0), stamp));
         false

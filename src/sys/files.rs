@@ -54,14 +54,15 @@ pub fn device_numbers(device: u64) -> (u32, u32) {
 
 /// Whether the effective user may make files in a folder. A seccomp filter older than faccessat2(2) answers EPERM
 /// where it means ENOSYS: then the first write decides.
-pub fn may_write(folder: &Path) -> io::Result<()> {
-    let path = CString::new(folder.as_os_str().as_bytes())?;
+pub fn may_write(place: &Path) -> io::Result<()> {
+    let path = CString::new(place.as_os_str().as_bytes())?;
+    let search = if place.is_dir() { libc::X_OK } else { 0 };
     // SAFETY: the path ends in NUL.
     let result = check(unsafe {
         libc::faccessat(
             libc::AT_FDCWD,
             path.as_ptr(),
-            libc::W_OK | libc::X_OK,
+            libc::W_OK | search,
             libc::AT_EACCESS,
         )
     });

@@ -1,0 +1,42 @@
+//! The files beside a database that SQLite would read or write: `-wal`, `-shm` and `-journal`. SQLite replays a log
+//! and rolls back a journal whoever made it, so that in a folder in which others may make files the database would be
+//! theirs. Looked at before SQLite opens anything, and without opening them: a FIFO would wait for its other end.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::paths::{follow_links, with_end};
+use crate::sys;
+
+const ENDS: [&str; 4] = ["-wal", "-shm", "-journal", "-mark"];
+const ROOT: u32 = 0;
+
+/// Refuses side files that are no files, or that neither this user nor the owner of the database has put there. The
+/// message says all that the user needs.
+pub fn refuse_strange(db: &Path) -> Result<(), String> {
+    let db = follow_links(db);
+    let (uid, _) = sys::user_and_group();
+    // Without a database nobody else has a right to put files beside it.
+    let owner = fs::metadata(&db).map_or(uid, |file| file.uid());
+    for end in ENDS {
+        let path = with_end(&db, end);
+        let Ok(file) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        let path = path.display();
+        if !file.is_file() {
+            return Err(format!(
+                "{path} is not a file, and SQLite would use it with the database; take it away"
+            ));
+        }
+        if ![uid, owner, ROOT].contains(&file.uid()) {
+            return Err(format!(
+                "{path} belongs to user {}, and neither to this user ({uid}) nor to the owner of the database ({owner}): \
+                 somebody else put it there, or recorded as another user; have a look at it, and take it away or chown it",
+                file.uid()
+            ));
+        }
+    }
+    Ok(())
+}
