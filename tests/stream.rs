@@ -53,6 +53,8 @@ fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
                 room,
                 rows_max: ROWS_MAX,
                 full: Full::Waits,
+                old_before_ns: i64::MIN,
+                old: None,
             };
             let taken = stream.take(&mut to, 77, &mut |line, _| {
                 heard.rejected.push(line);
@@ -253,6 +255,8 @@ fn named(input: &str, settled: u64, interner: &mut Interner, readings: &mut Vec<
             room,
             rows_max: ROWS_MAX,
             full: Full::Waits,
+            old_before_ns: i64::MIN,
+            old: None,
         };
         let taken = stream.take(&mut to, 77, &mut |_, _| ());
         assert_eq!(taken, Taken::All);

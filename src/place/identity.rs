@@ -14,8 +14,6 @@ const WAL_MAGIC: [[u8; 4]; 2] = [[0x37, 0x7f, 0x06, 0x82], [0x37, 0x7f, 0x06, 0x
 /// What SQLite says of its files.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
-    /// Pages of the database, those included that are only in the `-wal`.
-    pub pages: u64,
     pub page_bytes: u64,
     /// Bytes that the frames of the last commit end at; 0 if there is none.
     pub wal_bytes: u64,
@@ -58,7 +56,9 @@ impl Identity {
         })
     }
 
-    pub fn look(&mut self, expected: Expected) -> Look<'_> {
+    /// `pages` gives the pages of the database, those included that are only in the `-wal`; `None` for now, so that the
+    /// length is looked at the next time.
+    pub fn look(&mut self, expected: Expected, pages: &mut dyn FnMut() -> Option<u64>) -> Look<'_> {
         let [db, wal, _] = &self.files;
         let gone = |(path, id): &&(PathBuf, (u64, u64))| inode(path).ok() != Some(*id);
         if let Some((path, _)) = self.files.iter().find(gone) {
@@ -67,10 +67,13 @@ impl Identity {
         let Ok(db_bytes) = fs::metadata(&db.0).map(|file| file.len()) else {
             return Look::Lost(&db.0);
         };
-        let is_sound = is_length_sound(self.db_bytes, db_bytes, expected);
-        self.db_bytes = db_bytes;
-        if !is_sound {
-            return Look::Lost(&db.0);
+        if db_bytes != self.db_bytes
+            && let Some(pages) = pages()
+        {
+            let before = std::mem::replace(&mut self.db_bytes, db_bytes);
+            if !is_length_sound(before, db_bytes, pages, expected.page_bytes) {
+                return Look::Lost(&db.0);
+            }
         }
         let wal_bytes = self.wal.metadata().map_or(0, |file| file.len());
         if wal_bytes < expected.wal_bytes {
@@ -92,9 +95,9 @@ impl Identity {
 
 /// Only checkpoints change the length of the database: they make it as long as SQLite says, and shorter only after
 /// somebody's VACUUM.
-fn is_length_sound(before: u64, now: u64, expected: Expected) -> bool {
-    let said = expected.pages * expected.page_bytes;
-    let is_whole = now.is_multiple_of(expected.page_bytes);
+fn is_length_sound(before: u64, now: u64, pages: u64, page_bytes: u64) -> bool {
+    let said = pages * page_bytes;
+    let is_whole = now.is_multiple_of(page_bytes);
     is_whole
         && match now.cmp(&before) {
             std::cmp::Ordering::Less => said < before,
@@ -114,25 +117,14 @@ mod tests {
 
     #[test]
     fn a_database_grows_to_what_sqlite_says_and_shrinks_only_with_it() {
-        let sound = |before: u64, now: u64, pages| {
-            let expected = Expected {
-                pages,
-                page_bytes: 1024,
-                wal_bytes: 0,
-            };
-            is_length_sound(before * 1024, now * 1024, expected)
-        };
+        let sound =
+            |before: u64, now: u64, pages| is_length_sound(before * 1024, now * 1024, pages, 1024);
         assert!(sound(10, 10, 10) && sound(10, 10, 50) && sound(10, 10, 4));
         assert!(sound(10, 50, 50) && sound(10, 20, 50));
         // A VACUUM, and its checkpoint.
         assert!(sound(50, 4, 4));
         // `truncate`, and `cp` of another database.
         assert!(!sound(10, 0, 10) && !sound(10, 9, 12) && !sound(10, 13, 12));
-        let expected = Expected {
-            pages: 10,
-            page_bytes: 1024,
-            wal_bytes: 0,
-        };
-        assert!(!is_length_sound(10 * 1024, 5000, expected));
+        assert!(!is_length_sound(10 * 1024, 5000, 10, 1024));
     }
 }

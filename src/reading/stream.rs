@@ -56,7 +56,21 @@ pub struct Intake<'a> {
     pub room: Room,
     pub rows_max: usize,
     pub full: Full,
+    /// Times before this are hardly meant.
+    pub old_before_ns: i64,
+    /// The first such time that was accepted.
+    pub old: Option<OldTime>,
 }
+
+/// A time that a line gave, too old to be meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldTime {
+    pub sensor: String,
+    pub time_ns: i64,
+}
+
+/// 1972: what a clock that was never set, or a time in seconds taken for nanoseconds, stays below.
+pub const AFTER_1970_NS: i64 = 2 * 365 * 86_400 * 1_000_000_000;
 
 impl Intake<'_> {
     /// Takes one sample of a sensor, or drops it where there is no room.
@@ -349,6 +363,10 @@ impl Stream {
         let (batch, interner, line) = (&mut *to.batch, &mut *to.interner, &*to.line);
         let time_ns = line.time_ns().unwrap_or(now_ns);
         let sensor = line.sensor(input);
+        if time_ns < to.old_before_ns && to.old.is_none() && line.time_ns().is_some() {
+            let sensor = line.canonical_sensor(input);
+            to.old = Some(OldTime { sensor, time_ns });
+        }
         for field in line.fields() {
             let key = line.field_key(input, field);
             let slot = interner.slot(batch, sensor, key, field.kind, || {

@@ -29,6 +29,8 @@ const SPAN_BYTES: u64 = 128 * 1024;
 /// The readings after the last span become a span after this part of `--retain`, so that a slow recording too
 /// has spans that age as a whole.
 const SPAN_PART: u32 = 100;
+/// Nothing goes earlier.
+const DAY: Duration = Duration::from_secs(86_400);
 const SPAN_TIME_MAX: Duration = Duration::from_secs(3600);
 /// How often the age of the oldest span is looked at.
 const AGE_PERIOD: Duration = Duration::from_secs(1);
@@ -124,10 +126,6 @@ pub struct Retention {
     room: Room,
     retain: Option<Duration>,
     span_time: Duration,
-    /// First id of the readings after the last span, and since when there are any.
-    tail_since: Option<(i64, Instant)>,
-    /// The readings of earlier runs are in spans.
-    has_begun: bool,
     /// When to look again for readings that are too old.
     next_age: Option<Instant>,
     /// It was logged that a step of the clock holds readings that are too old.
@@ -151,14 +149,12 @@ fn is_due(told: &mut Option<Instant>, now: Instant) -> bool {
 
 impl Retention {
     pub fn new(retain: Option<Duration>, limit: Option<SizeLimit>) -> Self {
-        let part = retain.map(|retain| (retain / SPAN_PART).min(SPAN_TIME_MAX));
+        let part = retain.map(|retain| (retain.max(DAY) / SPAN_PART).min(SPAN_TIME_MAX));
         Retention {
             limit,
             room: Room::Untried,
             retain,
             span_time: part.unwrap_or(SPAN_TIME_MAX),
-            tail_since: None,
-            has_begun: false,
             next_age: None,
             is_held_told: false,
             not_before: None,
@@ -170,8 +166,17 @@ impl Retention {
         }
     }
 
-    /// Before the first commit.
-    pub fn set_cap(&self, db: &mut Db) -> Result<(), Error> {
+    /// Before the first commit. The readings of earlier runs get a span: starts may come faster than one has its time.
+    pub fn begin(&self, db: &mut Db) -> Result<(), Error> {
+        self.set_cap(db)?;
+        match self.retain.map_or(Ok(()), |_| db.end_tail()) {
+            // They go with the next span.
+            Err(e) if e.class() == Class::Retry => Ok(()),
+            ended => ended,
+        }
+    }
+
+    fn set_cap(&self, db: &mut Db) -> Result<(), Error> {
         match self.limit {
             Some(limit) => db.set_pages_max(limit.pages_max),
             None => Ok(()),
@@ -274,11 +279,9 @@ impl Retention {
         let Some(retain) = self.retain else {
             return Ok(false);
         };
-        if !std::mem::replace(&mut self.has_begun, true) {
-            // The readings of earlier runs: starts may come faster than such a span has its time.
+        if db.tail_age().is_some_and(|age| age >= self.span_time) {
             db.end_tail()?;
         }
-        self.end_tail_in_time(db, now)?;
         if self.next_age.is_some_and(|at| now < at) {
             return Ok(false);
         }
@@ -299,23 +302,6 @@ impl Retention {
             log::warn("expiry-waiting", &[("reason", &reason)]);
         }
         self.is_held_told = is_held;
-        Ok(())
-    }
-
-    fn end_tail_in_time(&mut self, db: &mut Db, now: Instant) -> Result<(), Error> {
-        let Some(first_id) = db.first_of_tail() else {
-            self.tail_since = None;
-            return Ok(());
-        };
-        match self.tail_since {
-            Some((id, since)) if id == first_id => {
-                if now - since >= self.span_time {
-                    db.end_tail()?;
-                    self.tail_since = None;
-                }
-            }
-            _ => self.tail_since = Some((first_id, now)),
-        }
         Ok(())
     }
 
@@ -364,7 +350,7 @@ mod tests {
         let mut db = Db::open(&path, Duration::ZERO, 1000, &start, None).unwrap();
         let limit = SizeLimit::share(MAX_SIZE_BYTES_MIN, 65_536, PAGE_BYTES);
         let mut retention = Retention::new(None, Some(limit));
-        retention.set_cap(&mut db).unwrap();
+        retention.begin(&mut db).unwrap();
         // More than half a page.
         let text = "x".repeat(520);
         for _ in 0..4 {

@@ -150,7 +150,7 @@ impl Recorder {
             sampler: Sampler::default(),
             stdin: None,
             sockets,
-            staging: Staging::default(),
+            staging: Staging::new(settings.retain),
             source_failed: false,
             streams_first: false,
             sockets_first: false,

@@ -3,17 +3,19 @@
 //! Sources put into the staged batch without a lock; one push a turn hands it to the queue, and adds its
 //! counts to those that the log and `status` report.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::log::{self, Limit};
 use crate::reading::line::Line;
 use crate::reading::series::Interner;
-use crate::reading::stream::{Full, Intake, Room};
+use crate::reading::stream::{AFTER_1970_NS, Full, Intake, Room};
 use crate::reading::{Batch, Counts};
 use crate::record::queue::Queue;
+use crate::sys::{self, Clock};
 
 #[derive(Default)]
 pub struct Staging {
+    retain: Option<Duration>,
     batch: Batch,
     interner: Interner,
     /// Parts of the line that is being parsed; kept, so that a line allocates nothing.
@@ -23,7 +25,24 @@ pub struct Staging {
     drops: Limit,
 }
 
+/// The time before which a reading's time is hardly meant. Nothing, where the clock here was never set.
+fn old_before_ns(now_ns: i64, retain: Option<Duration>) -> i64 {
+    if now_ns < AFTER_1970_NS {
+        return i64::MIN;
+    }
+    let retain_ns = retain.and_then(|retain| i64::try_from(retain.as_nanos()).ok());
+    let cutoff_ns = retain_ns.map_or(i64::MIN, |retain| now_ns.saturating_sub(retain));
+    cutoff_ns.max(AFTER_1970_NS)
+}
+
 impl Staging {
+    pub fn new(retain: Option<Duration>) -> Self {
+        Staging {
+            retain,
+            ..Staging::default()
+        }
+    }
+
     /// The way in for a source that can wait for room.
     pub fn waiting(&mut self, queue: &Queue) -> Intake<'_> {
         self.intake(queue.stream_room(), queue.rows_max(), Full::Waits)
@@ -40,6 +59,7 @@ impl Staging {
     }
 
     fn intake(&mut self, room: Room, rows_max: usize, full: Full) -> Intake<'_> {
+        let old_before_ns = old_before_ns(sys::clock_ns(Clock::Real), self.retain);
         Intake {
             batch: &mut self.batch,
             interner: &mut self.interner,
@@ -47,6 +67,8 @@ impl Staging {
             room,
             rows_max,
             full,
+            old_before_ns,
+            old: None,
         }
     }
 

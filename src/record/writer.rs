@@ -26,6 +26,8 @@ use crate::store::{self, Checkpoint, Class, Committed, Db, Durability, Error, Mo
 
 /// Interval at which an idle writer checks that its files are still there.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
+/// Pause where a look at the files was kept from its end.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 pub struct Writer {
     pub path: PathBuf,
@@ -88,7 +90,7 @@ impl Writer {
                 SizeLimit::of(&self.settings, db.page_bytes()),
             ),
         };
-        tending.retention.set_cap(db)?;
+        tending.retention.begin(db)?;
         let mut identity = Identity::of(&self.path).map_err(|_| Error::files_gone(&self.path))?;
         let period = self.settings.checkpoint_interval;
         let mut next_checkpoint = period.map(|p| Instant::now() + p);
@@ -142,16 +144,20 @@ impl Writer {
 
     /// An error if a file was taken away or overwritten since: what is committed is not in it.
     fn look_at_files(&self, db: &mut Db, identity: &mut Identity) -> Result<(), Error> {
-        match identity.look(db.expected_files(db.wal_frames())?) {
-            Look::Sound => return Ok(()),
-            Look::Lost(path) => return Err(Error::files_gone(path)),
-            Look::ShortWal => {}
-        }
-        // A checkpoint tells how many frames there are, and fails where they are not in the file.
-        let frames = db.checkpoint(CheckpointMode::Passive, Duration::ZERO)?.log;
-        match identity.look(db.expected_files(frames)?) {
-            Look::Sound => Ok(()),
-            _ => Err(Error::files_gone(identity.wal())),
+        let mut frames = db.wal_frames();
+        loop {
+            let expected = db.expected_files(frames);
+            match identity.look(expected, &mut || Some(db.pages().ok()?.all)) {
+                Look::Sound => return Ok(()),
+                Look::Lost(path) => return Err(Error::files_gone(path)),
+                Look::ShortWal => {}
+            }
+            // A checkpoint tells how many frames there are, and fails where they are not in the file.
+            match db.checkpoint(CheckpointMode::Passive, Duration::ZERO) {
+                Ok(done) if done.log < frames => frames = done.log,
+                Err(e) if e.class() == Class::Retry => std::thread::sleep(LOOK_AGAIN),
+                _ => return Err(Error::files_gone(identity.wal())),
+            }
         }
     }
 

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use crate::reading::line::Precision;
 use crate::reading::stream::{Intake, Reject, Stream};
-use crate::source::listener;
 use crate::source::spec::Port;
+use crate::source::{listener, old_times};
 use crate::sys::{self, Clock};
 
 /// Upper bound in one turn, so that a flood does not starve other sources.
@@ -23,6 +23,7 @@ pub struct Datagrams {
     precision: Precision,
     socket: UdpSocket,
     pub is_ready: bool,
+    is_old_told: bool,
     /// The kernel's drop counter at the last look; it wraps.
     kernel_drops: u32,
 }
@@ -36,6 +37,7 @@ impl Datagrams {
             precision,
             socket,
             is_ready: false,
+            is_old_told: false,
             kernel_drops: 0,
         })
     }
@@ -67,6 +69,8 @@ impl Datagrams {
                 stream.end();
                 let now_ns = sys::clock_ns(Clock::Real);
                 stream.take(to, now_ns, reject);
+                let (is_told, name) = (&mut self.is_old_told, &self.name);
+                old_times::warn(is_told, name, self.precision, to.old.take());
             }
             stream.give_back(memory);
             // Nothing to read, or an error of no concern here.

@@ -39,6 +39,8 @@ pub struct Listener {
     pub precision: Precision,
     /// Somebody connected.
     pub is_ready: bool,
+    /// It was logged that its times are old.
+    pub is_old_told: bool,
     socket: Socket,
     /// The file to be removed.
     file: Option<SocketFile>,
@@ -78,6 +80,7 @@ impl Listener {
             address: path.display().to_string(),
             precision,
             is_ready: false,
+            is_old_told: false,
             socket: Socket::Unix(listener),
             file,
         })
@@ -95,6 +98,7 @@ impl Listener {
             address: address.to_string(),
             precision,
             is_ready: false,
+            is_old_told: false,
             socket: Socket::Tcp(listener),
             file: None,
         })

@@ -5,6 +5,7 @@ pub mod answers;
 pub mod client;
 pub mod datagrams;
 pub mod listener;
+pub mod old_times;
 pub mod sim;
 pub mod sockets;
 pub mod spec;

@@ -14,6 +14,7 @@ use crate::reading::stream::Intake;
 use crate::source::client::{Client, Turn, another_users};
 use crate::source::datagrams::Datagrams;
 use crate::source::listener::{Listener, Removal};
+use crate::source::old_times;
 use crate::source::spec::SourceSpec;
 use crate::store::ack::{Ack, Resume};
 use crate::sys::{self, Watch};
@@ -294,6 +295,7 @@ impl Sockets {
                 Turn::Done => {}
                 Turn::NoRoom => {
                     self.turn = n;
+                    to.old = None;
                     return;
                 }
                 Turn::Hello(hello) => {
@@ -306,6 +308,8 @@ impl Sockets {
                     tell(limit, "client-refused", source, &peer, &reason);
                 }
             }
+            let of = &mut self.listeners[self.clients[n].source];
+            old_times::warn(&mut of.is_old_told, &of.name, of.precision, to.old.take());
             // Within the turn: a thousand clients that each read once hold too much.
             if held > HELD_BYTES_MAX {
                 held = self.hold_less();

@@ -7,6 +7,7 @@ use crate::log;
 use crate::reading::line::Precision;
 use crate::reading::stream::{Intake, Reject, Stream, Taken};
 use crate::source::answers::Answers;
+use crate::source::old_times;
 use crate::sys::{self, Clock, Watch};
 
 pub const STREAM: u64 = 0;
@@ -23,6 +24,8 @@ pub struct Stdin {
     is_closed: bool,
     /// The next line waits for room.
     is_blocked: bool,
+    precision: Precision,
+    is_old_told: bool,
 }
 
 impl Stdin {
@@ -34,6 +37,8 @@ impl Stdin {
             arrived_ns: 0,
             is_closed: false,
             is_blocked: false,
+            precision,
+            is_old_told: false,
         }
     }
 
@@ -91,6 +96,12 @@ impl Stdin {
     /// Takes whole lines while there is room.
     pub fn take(&mut self, to: &mut Intake<'_>, reject: Reject<'_>) {
         self.is_blocked = self.stream.take(to, self.arrived_ns, reject) == Taken::NoRoom;
+        old_times::warn(
+            &mut self.is_old_told,
+            &"stdin",
+            self.precision,
+            to.old.take(),
+        );
     }
 
     /// Writes the newest ack; waits no longer than `wait` for a reader.

@@ -97,9 +97,14 @@ impl Db {
         pragma::set_pages_max(&mut self.raw, pages)
     }
 
-    /// First id of the readings after the last span; `None` if there are none.
-    pub fn first_of_tail(&self) -> Option<i64> {
-        (!self.tail.is_empty()).then(|| self.tail.first_id())
+    /// Running time since the first of the readings after the last span; `None` if there are none.
+    pub fn tail_age(&self) -> Option<Duration> {
+        let age_s = self
+            .age
+            .stamp()
+            .running_s
+            .saturating_sub(self.tail.began_s());
+        (!self.tail.is_empty()).then(|| Duration::from_secs(age_s.max(0) as u64))
     }
 
     /// Makes the readings after the last span a span of their own, so that they can go.

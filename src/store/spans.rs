@@ -24,6 +24,8 @@ pub(super) struct Tail {
     /// Readings and the text in them.
     readings: i64,
     text_bytes: u64,
+    /// Running time of the file when the first was committed.
+    began_s: i64,
     /// As a span; its end is the newest reading.
     span: Span,
 }
@@ -61,6 +63,7 @@ impl Tail {
         Tail {
             readings: 0,
             text_bytes: 0,
+            began_s: 0,
             span: Span {
                 first_id,
                 last_id: first_id - 1,
@@ -81,8 +84,8 @@ impl Tail {
         self.readings == 0
     }
 
-    pub fn first_id(&self) -> i64 {
-        self.span.first_id
+    pub fn began_s(&self) -> i64 {
+        self.began_s
     }
 
     pub fn fingerprint(&self) -> u64 {
@@ -95,6 +98,9 @@ impl Tail {
     }
 
     fn count(&mut self, id: i64, time_ns: i64, text_bytes: u64) {
+        if self.is_empty() {
+            self.began_s = self.span.running_s;
+        }
         self.readings += 1;
         self.text_bytes += text_bytes;
         self.span.last_id = id;

@@ -134,6 +134,8 @@ fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard
                 room: Room { rows, text_bytes },
                 rows_max: ROWS_MAX,
                 full: Full::Waits,
+                old_before_ns: i64::MIN,
+                old: None,
             };
             let taken = stream.take(&mut to, ARRIVAL_NS, &mut reject);
             let mut definitions = batch.definitions().iter().peekable();

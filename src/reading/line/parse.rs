@@ -26,6 +26,15 @@ pub enum Precision {
 }
 
 impl Precision {
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Ns => "ns",
+            Precision::Us => "us",
+            Precision::Ms => "ms",
+            Precision::S => "s",
+        }
+    }
+
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "ns" => Some(Precision::Ns),

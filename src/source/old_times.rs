@@ -1,0 +1,72 @@
+//! A warning where a source sends times that it hardly means: of 1970, as seconds in a source of nanoseconds are, or
+//! older than `--retain`. Once for each source. The readings are recorded all the same.
+
+use std::fmt::Display;
+
+use crate::log;
+use crate::reading::line::Precision;
+use crate::reading::stream::{AFTER_1970_NS, OldTime};
+use crate::time::timestamp;
+
+/// 2001-09-09, from when on seconds have ten digits.
+const TEN_DIGITS_NS: i128 = 1_000_000_000_000_000_000;
+
+/// Logs it, unless something was logged of this source.
+pub fn warn(is_told: &mut bool, source: &dyn Display, precision: Precision, old: Option<OldTime>) {
+    let Some(OldTime { sensor, time_ns }) = old.filter(|_| !*is_told) else {
+        return;
+    };
+    *is_told = true;
+    let reason = match fitting(time_ns, precision) {
+        _ if time_ns >= AFTER_1970_NS => {
+            "it is older than --retain: such readings go once a recorder has run for a day more"
+                .to_owned()
+        }
+        Some(name) => format!(
+            "times of 1970: they fit precision={name}, add that to the source, or send {} as it expects",
+            precision.name()
+        ),
+        None => "times of 1970: set the clock of the sender, or let it send none".to_owned(),
+    };
+    let time = timestamp(time_ns);
+    let fields: [log::Field; 4] = [
+        ("source", source),
+        ("sensor", &sensor),
+        ("time", &time),
+        ("reason", &reason),
+    ];
+    log::warn("old-times", &fields);
+}
+
+/// The precision in which the number that was sent is a time since 2001.
+fn fitting(time_ns: i64, precision: Precision) -> Option<&'static str> {
+    let sent = i128::from(time_ns) / precision as i128;
+    let all = [Precision::S, Precision::Ms, Precision::Us];
+    let fits = |of: &Precision| {
+        let ns = sent * *of as i128;
+        (TEN_DIGITS_NS..i128::from(i64::MAX)).contains(&ns)
+    };
+    all.into_iter().find(fits).map(Precision::name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_precision_that_fits_is_found() {
+        const S: i64 = 1_790_000_000;
+        for (time_ns, precision, expected) in [
+            (S, Precision::Ns, Some("s")),
+            (S * 1_000, Precision::Ns, Some("ms")),
+            (S * 1_000_000, Precision::Ns, Some("us")),
+            (S * 1_000, Precision::Us, Some("s")),
+            (S * 1_000_000, Precision::Us, Some("ms")),
+            (S * 1_000_000, Precision::Ms, Some("s")),
+            (86_400, Precision::Ns, None),
+            (-1, Precision::Ns, None),
+        ] {
+            assert_eq!(fitting(time_ns, precision), expected, "{time_ns}");
+        }
+    }
+}
