@@ -4,9 +4,10 @@
 mod support;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use support::mounts::Mount;
-use support::{Ended, Running, assert_sound, count, seawall, sql, start, until};
+use support::{Dir, Ended, Running, assert_sound, count, seawall, skip, sql, start, until};
 
 fn recorder(db: &Path) -> Running {
     let run = Running::start(&[
@@ -134,7 +135,104 @@ fn on_tmpfs_with_a_warning() {
 
 #[test]
 fn on_an_overlay_with_a_warning() {
-    assert_warned(Mount::overlay(), "the container's own layer");
+    // What it is called depends on where the tests run: a container, or a machine of its own.
+    let is_container = ["/.dockerenv", "/run/.containerenv"]
+        .iter()
+        .any(|mark| Path::new(mark).exists());
+    if is_container {
+        assert_warned(Mount::overlay(), "the container's own layer");
+    } else {
+        // Its upper directory is on a disk: what is written stays.
+        assert_silent(Mount::overlay());
+    }
+}
+
+/// Folders of the host in a virtual machine, as Docker Desktop, OrbStack, Podman machine and others mount them.
+#[test]
+fn a_folder_that_a_virtual_machine_shares_is_refused() {
+    for kind in ["virtiofs", "grpcfuse", "osxfs", "vmhgfs-fuse"] {
+        let options = format!("subtype={kind},fsname=host");
+        let Some(mount) = Mount::fuse(&options, |_| {}) else {
+            return;
+        };
+        let db = mount.file("x.db");
+        let ended = Running::start(&["--db", db.to_str().unwrap()]).wait();
+        assert_eq!(ended.code(), 1, "{:#?}", ended.log);
+        assert!(
+            ended.has("a folder of the host that a virtual machine shares"),
+            "{:#?}",
+            ended.log
+        );
+        assert_eq!(fs::read_dir(mount.at()).unwrap().count(), 0);
+    }
+}
+
+/// `docker run -v $PWD/sensor.db:/app/data/sensor_data.db`
+#[test]
+fn a_database_that_is_mounted_without_its_folder_is_named_and_never_torn() {
+    let dir = Dir::new("mounted-alone");
+    let (host, folder) = (dir.file("sensor.db"), dir.file("a b"));
+    fs::create_dir(&folder).unwrap();
+    let db = folder.join("x.db");
+    fs::write(&host, "").unwrap();
+    fs::write(&db, "").unwrap();
+    let bound = Command::new("mount")
+        .arg("--bind")
+        .args([&host, &db])
+        .output();
+    if !bound.is_ok_and(|output| output.status.success()) {
+        return skip("this user may not mount");
+    }
+    let recorder = recorder(&db);
+    assert!(
+        recorder
+            .log()
+            .iter()
+            .any(|line| line.contains("mounted without its folder"))
+    );
+    recorder.kill();
+    // Its mark lies beside it still, and the header is damaged.
+    sql(&db, "PRAGMA wal_checkpoint(TRUNCATE)");
+    let file = fs::File::options().write(true).open(&host).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"garbage-garbage-", 0).unwrap();
+    let before = beside(&db);
+    for _ in 0..2 {
+        let ended = Running::start(&["--db", db.to_str().unwrap(), "--source=stdin"]).wait();
+        assert_eq!(ended.code(), 1);
+        assert!(
+            ended.has("cannot be renamed; stop the recorder, move it away"),
+            "{:#?}",
+            ended.log
+        );
+        assert_eq!(beside(&db), before);
+    }
+    let _ = Command::new("umount").arg(&db).status();
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_is_told_or_refused() {
+    let dir = Dir::new("not-mounted");
+    let db = dir.file("usb/data/x.db");
+    let path = db.to_str().unwrap();
+    let never = ["--db", path, "--source=sim:count=1", "--create=never"];
+    let ended = Running::start(&never).wait();
+    assert_eq!(ended.code(), 1);
+    assert!(
+        ended.has("--create never: if it is on a disk of its own, is that mounted?"),
+        "{:#?}",
+        ended.log
+    );
+    assert!(!dir.file("usb").exists());
+    let ended = Running::start(&never[..3]).wait();
+    assert_eq!(ended.code(), 0);
+    assert!(ended.has("was not there and is made"), "{:#?}", ended.log);
+    // Once there is a database, both are content.
+    for arguments in [&never[..3], &never] {
+        let ended = Running::start(arguments).wait();
+        assert_eq!(ended.code(), 0);
+        assert!(!ended.has("not-lasting"), "{:#?}", ended.log);
+    }
+    assert_eq!(count(&db), 3);
 }
 
 #[test]

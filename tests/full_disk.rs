@@ -340,7 +340,7 @@ fn what_is_there_can_be_read_when_the_disk_is_full() {
 }
 
 #[test]
-fn a_limit_on_file_sizes_is_an_error_and_not_a_death() {
+fn a_limit_on_file_sizes_is_waited_out_as_a_full_disk_is() {
     let dir = Dir::new("fsize");
     let db = dir.file("x.db");
     let mut limited = command(&db, &["--source", "sim:rate=max"]);
@@ -355,10 +355,13 @@ fn a_limit_on_file_sizes_is_an_error_and_not_a_death() {
             Ok(())
         });
     }
-    let ended = Running::spawn(&mut limited).wait();
+    // As a full disk, or the 4 GiB of FAT: waited out.
+    let running = Running::spawn(&mut limited);
+    running.wait_for("commit-waiting");
+    let ended = running.stop(libc::SIGTERM);
     assert_eq!(ended.code(), 4, "{:#?}", ended.log);
     let stopped = ended.stopped();
-    assert_eq!(stopped["reason"], "error");
+    assert_eq!(stopped["reason"], "SIGTERM");
     assert_ne!(stopped["uncommitted"], "0");
     // Another start, without the limit, finds everything that was committed.
     let again = Running::spawn(&mut command(&db, &["--source", "sim:count=1"]));

@@ -11,6 +11,7 @@ use crate::commands::export::After;
 use crate::commands::{backup, check, checkpoint, export, show, status};
 use crate::db::checkpoint::CheckpointMode;
 use crate::log::Level;
+use crate::place::Create;
 use crate::place::set_aside::OnDamage;
 use crate::record::expiry::{MAX_SIZE_BYTES_MIN, SizeLimit};
 use crate::record::settings::{Settings as Record, Synchronous};
@@ -260,6 +261,13 @@ fn record(o: &mut Options) -> Result<Invocation, Usage> {
              --queue-rows over the default needs more than the least",
         )?,
         min_free_bytes: min_free(o)?,
+        create: o.read(
+            "--create WHEN",
+            "auto",
+            word(Create::NAMES, Create::parse),
+            "auto: make the database and its folders if they are not there; never: refuse to start, as \
+             where a disk is not mounted",
+        )?,
         on_damage: o.read(
             "--on-damage ACTION",
             "set-aside",

@@ -144,7 +144,7 @@ impl Error {
     /// There is no room.
     pub fn is_full(&self) -> bool {
         self.cause.primary_code() == ffi::SQLITE_FULL
-            || matches!(self.errno, libc::ENOSPC | libc::EDQUOT)
+            || matches!(self.errno, libc::ENOSPC | libc::EDQUOT | libc::EFBIG)
     }
 
     pub fn is_files_gone(&self) -> bool {
@@ -161,10 +161,10 @@ impl Error {
         };
         match (code, code & 0xff) {
             (ffi::SQLITE_IOERR_NOMEM, _) => Class::Retry,
-            // A quota, or a disk that fills up under something else than a page. A sync that says so is as
+            // A quota, the longest file of FAT, or a disk that fills up under something else than a page. A sync that says so is as
             // bad as any that failed.
             (code, ffi::SQLITE_IOERR)
-                if matches!(self.errno, libc::ENOSPC | libc::EDQUOT)
+                if matches!(self.errno, libc::ENOSPC | libc::EDQUOT | libc::EFBIG)
                     && !matches!(code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) =>
             {
                 Class::Retry

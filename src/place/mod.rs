@@ -21,10 +21,16 @@ pub use lock::{Lock, is_recorded, lock};
 pub use paths::{folder_of, follow_links, wal_of, with_end};
 
 use crate::sys;
+use crate::words::words;
 use filesystem::Verdict;
 use paths::make_folders;
 use refusal::refused;
 use set_aside::OnDamage;
+
+words!(
+    /// Whether a database that is not there is made.
+    Create: Auto = "auto", Never = "never"
+);
 
 /// A place that passed all checks.
 #[derive(Debug)]
@@ -32,14 +38,15 @@ pub struct Place {
     /// Path with symlinks resolved: SQLite puts the -wal beside the file itself.
     pub path: PathBuf,
     pub lock: Lock,
-    pub warning: Option<&'static str>,
+    /// Why a recording here may be lost, each with what to do.
+    pub warnings: Vec<String>,
 }
 
 /// Makes the folders that are missing, refuses a place where a recording would be lost or in the way of
 /// another, and takes the lock. The message of a refusal says all that the user needs.
-pub fn prepare(given: &Path, on_damage: OnDamage) -> Result<Place, String> {
+pub fn prepare(given: &Path, create: Create, on_damage: OnDamage) -> Result<Place, String> {
     let real = follow_links(given);
-    prepare_real(&real, on_damage).map_err(|message| {
+    prepare_real(&real, create, on_damage).map_err(|message| {
         if real == given {
             message
         } else {
@@ -48,20 +55,35 @@ pub fn prepare(given: &Path, on_damage: OnDamage) -> Result<Place, String> {
     })
 }
 
-fn prepare_real(db: &Path, on_damage: OnDamage) -> Result<Place, String> {
+fn prepare_real(db: &Path, create: Create, on_damage: OnDamage) -> Result<Place, String> {
     let folder = folder_of(db);
+    if create == Create::Never && !db.exists() {
+        return Err(format!(
+            "there is no database at {}, and --create never: if it is on a disk of its own, is that mounted?",
+            db.display()
+        ));
+    }
+    let mut warnings = Vec::new();
+    if !folder.exists() {
+        warnings.push(format!(
+            "{} was not there and is made: if it is meant to be on a disk of its own, that is not mounted; --create never then refuses to start",
+            folder.display()
+        ));
+    }
     make_folders(&folder).map_err(|e| refused("make the folder", &folder, &e))?;
     let verdict = filesystem::verdict(&folder).map_err(|e| refused("look at", &folder, &e))?;
-    let warning = match verdict {
-        Verdict::Good => None,
-        Verdict::Fleeting(warning) => Some(warning),
-        Verdict::Network(name) => {
-            return Err(format!(
-                "cannot record to {}: it is on {name}, a network filesystem, where SQLite's WAL mode cannot work (it needs memory that all processes on the file share); give a --db on a local disk",
-                db.display()
-            ));
+    match verdict {
+        Verdict::Good => {}
+        Verdict::Warning(warning) => warnings.push(warning),
+        Verdict::Refused(reason) => {
+            return Err(format!("cannot record to {}: {reason}", db.display()));
         }
-    };
+    }
+    if filesystem::is_mounted_alone(db) {
+        warnings.push(
+            "the file is mounted without its folder: its -wal stays on this side and goes with the container, and the newest readings with it; mount the folder".into(),
+        );
+    }
     // SQLite makes its -wal and -shm beside the file.
     sys::may_write(&folder).map_err(|e| refused("write in", &folder, &e))?;
     side_files::refuse_strange(db)
@@ -71,7 +93,7 @@ fn prepare_real(db: &Path, on_damage: OnDamage) -> Result<Place, String> {
     Ok(Place {
         path: db.to_owned(),
         lock: lock(db)?,
-        warning,
+        warnings,
     })
 }
 

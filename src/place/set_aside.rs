@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::filesystem::is_mounted_alone;
 use super::paths::{folder_of, wal_of, with_end};
 use crate::time::timestamp;
 use crate::words::words;
@@ -30,6 +31,12 @@ pub fn set_wal_aside(db: &Path, now_ns: i64) -> io::Result<PathBuf> {
 }
 
 fn rename(db: &Path, now_ns: i64, ends: &[&str]) -> io::Result<PathBuf> {
+    if is_mounted_alone(db) {
+        // Before anything is renamed: the others would be parted from it.
+        return Err(io::Error::other(
+            "it is mounted without its folder, so that it cannot be renamed; stop the recorder, move it away where it is mounted from, and mount the folder",
+        ));
+    }
     let aside = free_name(db, now_ns);
     for end in ends {
         match fs::rename(with_end(db, end), with_end(&aside, end)) {

@@ -92,7 +92,7 @@ struct Recorder {
 impl Recorder {
     fn start(mut settings: Settings) -> Result<Self, String> {
         let mut status = Server::default();
-        let place = place::prepare(&settings.db, settings.on_damage)?;
+        let place = place::prepare(&settings.db, settings.create, settings.on_damage)?;
         settings.db.clone_from(&place.path);
         // Not before the lock is taken: until then the name may be another recorder's.
         let file = std::fs::metadata(&settings.db).ok();
@@ -100,10 +100,10 @@ impl Recorder {
             status.set_readers(file);
             status.listen((file.dev(), file.ino()));
         }
-        if let Some(warning) = place.warning {
+        for warning in &place.warnings {
             log::warn(
                 "not-lasting",
-                &[("db", &settings.db.display()), ("warning", &warning)],
+                &[("db", &settings.db.display()), ("warning", warning)],
             );
         }
         // Before the database is opened, so that nothing is written where not all can be heard; and while

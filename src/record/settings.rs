@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::db::checkpoint::CheckpointMode;
 use crate::log::Level;
+use crate::place::Create;
 use crate::place::set_aside::OnDamage;
 use crate::source::spec::SourceSpec;
 use crate::words::words;
@@ -29,6 +30,7 @@ pub struct Settings {
     /// Upper bound on the database and its -wal together.
     pub max_size_bytes: Option<u64>,
     pub min_free_bytes: u64,
+    pub create: Create,
     pub on_damage: OnDamage,
     pub ack: bool,
     pub log_level: Level,

@@ -256,6 +256,7 @@ fn written(record: &Record) -> Option<Vec<OsString>> {
     let max_size = record.max_size_bytes.map_or("none".into(), units::size);
     flag("max-size", max_size);
     flag("min-free", units::size(record.min_free_bytes));
+    flag("create", record.create.to_string());
     flag("on-damage", record.on_damage.to_string());
     flag("ack", if record.ack { "yes" } else { "no" }.into());
     flag("log-level", record.log_level.to_string());
