@@ -167,13 +167,21 @@ fn push_value(line: &mut String, value: &dyn Display) {
             }
             '\n' => line.push_str("\\n"),
             // A terminal must not obey what a sender wrote.
-            c if c.is_control() => {
+            c if is_hidden(c) => {
                 let _ = write!(line, "\\u{{{:x}}}", u32::from(c));
             }
             c => line.push(c),
         }
     }
     line.push('"');
+}
+
+/// A character that a terminal obeys or that turns the order of a line, and does not show.
+pub fn is_hidden(c: char) -> bool {
+    let turns = ['\u{61c}', '\u{200e}', '\u{200f}'].contains(&c)
+        || ('\u{202a}'..='\u{202e}').contains(&c)
+        || ('\u{2066}'..='\u{2069}').contains(&c);
+    c.is_control() || turns
 }
 
 fn truncate(text: &mut String, bytes_max: usize) {

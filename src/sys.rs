@@ -38,25 +38,35 @@ pub enum Signal {
     Hup,
     Quit,
     Pwr,
+    Xcpu,
+    Alrm,
+    Usr2,
     Usr1,
 }
 
-const SIGNALS: [(Signal, libc::c_int, &str); 6] = [
+const SIGNALS: [(Signal, libc::c_int, &str); 9] = [
     (Signal::Term, libc::SIGTERM, "SIGTERM"),
     (Signal::Int, libc::SIGINT, "SIGINT"),
     (Signal::Hup, libc::SIGHUP, "SIGHUP"),
     (Signal::Quit, libc::SIGQUIT, "SIGQUIT"),
     (Signal::Pwr, libc::SIGPWR, "SIGPWR"),
+    // Of no meaning here; without a handler they would end the process without its last commit.
+    (Signal::Xcpu, libc::SIGXCPU, "SIGXCPU"),
+    (Signal::Alrm, libc::SIGALRM, "SIGALRM"),
+    (Signal::Usr2, libc::SIGUSR2, "SIGUSR2"),
     (Signal::Usr1, libc::SIGUSR1, "SIGUSR1"),
 ];
 
 impl Signal {
-    pub const STOPPING: [Signal; 5] = [
+    pub const STOPPING: [Signal; 8] = [
         Signal::Term,
         Signal::Int,
         Signal::Hup,
         Signal::Quit,
         Signal::Pwr,
+        Signal::Xcpu,
+        Signal::Alrm,
+        Signal::Usr2,
     ];
 
     pub fn name(self) -> &'static str {

@@ -331,17 +331,22 @@ fn a_source_that_is_not_sound_replaces_no_backup() {
     assert_eq!(names(dir.path()), ["copy.db", "x.db"]);
 }
 
+/// Half a database is none, whoever went away.
 #[test]
-fn a_consumer_that_goes_away_is_no_error() {
+fn a_consumer_that_goes_away_is_an_error() {
     let dir = Dir::new("backup");
     let db = database(&dir, 60_000);
     let mut child = Command::new(BINARY)
         .args(["backup", "-", "--db", text(&db)])
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     drop(child.stdout.take());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("cannot write all of the copy"), "{said}");
 }
 
 #[test]

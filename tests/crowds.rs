@@ -341,3 +341,27 @@ fn want_of_descriptors_is_waited_out_and_costs_nothing() {
     late.until_ack(1);
     assert_eq!(s.stop().1.code(), 0);
 }
+
+/// A line may be one long tag and thousands of fields, and each field is a series with the tag in its name.
+#[test]
+fn a_line_that_would_make_megabytes_of_names_is_rejected() {
+    let s = Listening::start("long-names", &["--stop-timeout=5s"]);
+    let line = |tag: usize, fields: usize| {
+        let fields: Vec<_> = (0..fields).map(|n| format!("f{n}=1")).collect();
+        format!("m,t={} {}\n", "x".repeat(tag), fields.join(","))
+    };
+    let mut client = s.tcp();
+    let mut text = line(8_000, 3_000).repeat(20);
+    text += &line(8_000, 30);
+    client.send(&text).until_ack(21);
+    let errs = numbers(&client.heard, "err ");
+    assert_eq!(errs, (1..=20).collect::<Vec<_>>());
+    assert!(
+        client
+            .heard
+            .iter()
+            .any(|line| line.contains("bytes of names, at most"))
+    );
+    assert_eq!(count(&s.db), 30);
+    assert_eq!(s.seawall.stop(libc::SIGTERM).code(), 0);
+}

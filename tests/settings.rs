@@ -352,10 +352,19 @@ fn of_a_repeated_flag_the_last_wins() {
 #[test]
 fn an_empty_variable_is_not_set() {
     for (command, _) in DOCUMENTED {
-        let variable = |_: &str| Some(OsString::new());
+        let variable = |name: &str| (name != "SEAWALL_SOURCE").then(OsString::new);
         let args = arguments(command, &[]).into_iter().map(OsString::from);
         assert_eq!(parse(args, &variable), Ok(defaults(command)));
     }
+    // Simulated sensors in the place of those that were meant.
+    let variable = |name: &str| (name == "SEAWALL_SOURCE").then(OsString::new);
+    let Err(Usage(text)) = parse(std::iter::empty(), &variable) else {
+        panic!("an empty SEAWALL_SOURCE is a source");
+    };
+    assert!(
+        text.contains("SEAWALL_SOURCE: \"\" is not a source"),
+        "{text}"
+    );
 }
 
 /// Guards against `SEAWALL_ACK=0` turning acks on.

@@ -144,7 +144,8 @@ impl<'a> Options<'a> {
     fn read_row<T: 'static>(&mut self, mut row: Row, reader: Reader<T>) -> Result<T, Usage> {
         row.expected = reader.expected.clone();
         row.limits = reader.limits.clone();
-        let (from, mut values) = self.values(row);
+        // An empty variable, as a compose file writes it, is not set.
+        let (from, mut values) = self.values(row, |value| !value.is_empty());
         let read = reader.read(values.pop().unwrap_or_default());
         read.map_err(|reason| Usage(format!("{from}: {reason}")))
     }
@@ -162,7 +163,8 @@ impl<'a> Options<'a> {
         let mut row = Row::new(spelt, default, help);
         row.expected = expected.clone();
         let variable = row.variable.clone();
-        let (from, values) = self.values(row);
+        // An empty variable is wrong: the default would take the place of what it was meant to name.
+        let (from, values) = self.values(row, |_| true);
         let mut all = Vec::new();
         for value in &values {
             let words: Vec<_> = match value.to_str() {
@@ -199,14 +201,13 @@ impl<'a> Options<'a> {
     }
 
     /// Adds the option's row. Returns its values, and the name of where they come from.
-    fn values(&mut self, row: Row) -> (String, Vec<OsString>) {
+    fn values(&mut self, row: Row, is_set: impl Fn(&OsString) -> bool) -> (String, Vec<OsString>) {
         let flags = self.flags.iter().filter(|(name, _)| *name == row.flag);
         let values: Vec<_> = flags.map(|(_, value)| value.clone()).collect();
-        // An empty variable, as a compose file writes it, is not set.
         let set = self
             .variables
             .and_then(|variables| variables(&row.variable));
-        let set = set.filter(|value| !value.is_empty());
+        let set = set.filter(is_set);
         let found = match set {
             _ if !values.is_empty() => (row.flag.to_owned(), values),
             Some(value) => (row.variable.clone(), vec![value]),

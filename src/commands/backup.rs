@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::answer::{complain, print, unwritten};
+use super::answer::{complain, print};
 use crate::exit::Status;
 use crate::place::paths::{folder_of, follow_links, wal_of, with_end};
 use crate::record::terminal;
@@ -73,7 +73,8 @@ fn to_stdout(db: &Path, settings: &Settings) -> Status {
     drop(progress);
     match (copied, written) {
         (Err(e), _) => complain(e),
-        (Ok(()), Err(e)) => unwritten(&e),
+        // Even if nobody reads on: what was written is no database.
+        (Ok(()), Err(e)) => complain(format_args!("cannot write all of the copy to stdout: {e}")),
         (Ok(()), Ok(())) => Status::Done,
     }
 }

@@ -11,6 +11,8 @@ use crate::reading::batch::{Batch, Client, Kind, Mark, Value};
 use crate::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reason};
 use crate::reading::series::Interner;
 
+/// Upper bound on the names that one line may make.
+const NAME_BYTES_MAX: usize = 256 * 1024;
 const READ_BYTES: usize = 64 * 1024;
 /// Editors and .NET begin a text with it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -315,9 +317,21 @@ impl Stream {
                 Outcome::Record { used, lines } => {
                     let fields = to.line.fields().len();
                     let rows = to.batch.rows().len() + fields;
-                    let text_bytes = to.batch.text_bytes() + used;
                     let rows_max = to.rows_max;
-                    if fields > rows_max {
+                    // Each field that is new is a series with the sensor in its name.
+                    let name_bytes = fields
+                        * to.line
+                            .sensor(&self.buffer[self.start..self.start + used])
+                            .len();
+                    if name_bytes > NAME_BYTES_MAX {
+                        to.batch.counts.rejected += 1;
+                        reject(
+                            number,
+                            &format_args!(
+                                "{fields} fields with a sensor's name as long as this take {name_bytes} bytes of names, at most {NAME_BYTES_MAX} may be"
+                            ),
+                        );
+                    } else if fields > rows_max {
                         to.batch.counts.rejected += 1;
                         reject(
                             number,
@@ -325,7 +339,10 @@ impl Stream {
                                 "{fields} readings in one line, --queue-rows is {rows_max}"
                             ),
                         );
-                    } else if to.room.fits(rows, text_bytes) {
+                    } else if to
+                        .room
+                        .fits(rows, to.batch.text_bytes() + used + name_bytes)
+                    {
                         self.accept(used, to, now_ns);
                     } else if to.full == Full::IsDropped {
                         to.batch.counts.dropped += fields as u64;

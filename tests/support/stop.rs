@@ -512,12 +512,15 @@ pub fn seed() -> u64 {
     seed
 }
 
-pub const SIGNALS: [(i32, &str); 5] = [
+pub const SIGNALS: [(i32, &str); 8] = [
     (libc::SIGTERM, "SIGTERM"),
     (libc::SIGINT, "SIGINT"),
     (libc::SIGHUP, "SIGHUP"),
     (libc::SIGQUIT, "SIGQUIT"),
     (libc::SIGPWR, "SIGPWR"),
+    (libc::SIGXCPU, "SIGXCPU"),
+    (libc::SIGALRM, "SIGALRM"),
+    (libc::SIGUSR2, "SIGUSR2"),
 ];
 
 pub const READER: &str = "BEGIN; SELECT count(*) FROM readings";

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::log;
 use crate::units::grouped;
 
 /// Parts of the window, each a block of the sparkline.
@@ -316,7 +317,7 @@ fn cut(text: &str, columns: usize) -> String {
 
 /// Text of a sender must not move the terminal's cursor.
 fn visible(text: &str) -> String {
-    let show = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let show = |c: char| if log::is_hidden(c) { '\u{fffd}' } else { c };
     text.chars().map(show).collect()
 }
 
