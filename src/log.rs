@@ -153,7 +153,7 @@ fn is_full(written: &std::io::Result<()>) -> bool {
 fn push_value(line: &mut String, value: &dyn Display) {
     let mut text = value.to_string();
     truncate(&mut text, VALUE_BYTES_MAX);
-    let plain = |c: char| c.is_alphanumeric() || "_-./:+%@,~".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:+%@,~".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         line.push_str(&text);
         return;

@@ -82,11 +82,11 @@ fn what_others_add_stays_welcome_unless_it_may_change_readings() {
     for (add, remove) in [
         (
             "CREATE TRIGGER t AFTER INSERT ON readings BEGIN DELETE FROM readings; END",
-            "DROP TRIGGER \"t\"",
+            "DROP trigger \"t\"",
         ),
         (
             "CREATE UNIQUE INDEX u ON readings(id, time_ns)",
-            "DROP INDEX \"u\"",
+            "DROP index \"u\"",
         ),
     ] {
         sql(&db, add);

@@ -173,7 +173,7 @@ fn a_journal_or_a_log_of_somebody_else_is_refused_by_name_in_every_command() {
     if !may_be_others("a_journal_or_a_log_of_somebody_else_is_refused_by_name_in_every_command") {
         return;
     }
-    for end in ["-wal", "-shm", "-journal", "-mark"] {
+    for end in ["-wal", "-shm", "-journal"] {
         let dir = PublicDir::new();
         let db = dir.0.join("x.db");
         record_lines(&db, "m v=1 1\n");

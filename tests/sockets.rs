@@ -114,11 +114,11 @@ fn a_named_client_is_told_how_many_of_its_lines_are_settled() {
     assert_eq!(numbers(&first.heard, "err "), [5]);
     assert_eq!(s.unix().hello("b"), 0);
     first.end().rest();
-    let mut second = s.tcp();
+    let mut second = s.unix();
     assert_eq!(second.hello("a"), 5);
     second.send("m v=3\n").until_ack(2);
     // Those who do not wait for the answer are answered too.
-    let mut third = s.tcp();
+    let mut third = s.unix();
     third.send("# client a\nm v=4\n");
     assert_eq!(third.answer().unwrap(), "resume 6");
     third.until_ack(2);

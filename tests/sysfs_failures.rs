@@ -261,7 +261,9 @@ fn a_stop_ends_the_pass_between_two_channels() {
     let count = Cell::new(0);
     let halt = || count.get() == 2;
     let mut emit = |_: &str, _: &str, _: f64| count.set(count.get() + 1);
-    watched.sysfs.sample(&mut emit, &halt, &mut |_| {});
+    watched
+        .sysfs
+        .sample(Duration::MAX, &mut emit, &halt, &mut |_| {});
     assert_eq!(count.get(), 2);
     assert_eq!(watched.values(), [45.125, 2.0, 3.0]);
 }

@@ -114,6 +114,63 @@ fn renumbering_at_a_reboot_changes_no_name() {
     }
 }
 
+/// An SMBus sensor behind a PCI adapter, a wireless mouse, a sensor hub: all three are counted by the kernel.
+fn counted(adapter: u32, mouse: u32, hub: u32) -> Tree {
+    let tree = Tree::new();
+    tree.device("pci0000:00/0000:00:1f.4", "pci");
+    let adapter_path = format!("pci0000:00/0000:00:1f.4/i2c-{adapter}");
+    tree.device(&adapter_path, "i2c");
+    let chip = format!("{adapter_path}/{adapter}-0018");
+    tree.device(&chip, "i2c");
+    tree.hwmon(
+        adapter,
+        &chip,
+        &[("name", "jc42\n"), ("temp1_input", "41250\n")],
+    );
+    let hid = format!("pci0000:00/usb1/1-4/1-4:1.0/0003:046D:4051.{mouse:04X}");
+    tree.device(&hid, "hid");
+    let battery = format!("devices/{hid}/power_supply/hidpp_battery_{mouse}");
+    tree.files(&battery, &[("capacity", "55\n")]);
+    tree.link(&format!("{battery}/device"), &format!("devices/{hid}"));
+    tree.link(
+        &format!("class/power_supply/hidpp_battery_{mouse}"),
+        &battery,
+    );
+    let hub_path =
+        format!("pci0000:00/usb1/1-6/1-6:1.0/0003:2047:0855.0001/HID-SENSOR-200041.{hub}.auto");
+    tree.device(&hub_path, "platform");
+    tree.iio(
+        hub,
+        &hub_path,
+        &[("name", "als\n"), ("in_illuminance_raw", "120\n")],
+    );
+    tree
+}
+
+#[test]
+fn what_the_kernel_counts_is_in_no_name() {
+    let expected = [
+        (
+            "hwmon,channel=temp1,chip=jc42,device=pci/0000:00:1f.4/0018 temperature_c",
+            41.25,
+        ),
+        (
+            "power_supply,device=hid/0003:046D:4051,supply=hidpp_battery capacity_percent",
+            55.0,
+        ),
+        (
+            "iio,channel=illuminance,chip=als,device=platform/HID-SENSOR-200041 illuminance_lux",
+            120.0,
+        ),
+    ];
+    for (adapter, mouse, hub) in [(0, 1, 3), (9, 12, 7)] {
+        expect(
+            Watched::of(&counted(adapter, mouse, hub)).sample(),
+            &expected,
+        );
+    }
+}
+
 #[test]
 fn two_nodes_of_one_device_with_one_name_stay_two() {
     let tree = Tree::new();

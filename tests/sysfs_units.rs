@@ -115,7 +115,7 @@ fn every_power_supply_file_is_scaled_to_its_unit() {
             ("temp", "305\n"),
             ("capacity", "87\n"),
             ("voltage_min_design", "11000000\n"),
-            ("energy_now", "1\n"),
+            ("energy_full_design", "1\n"),
         ],
     );
     tree.link(&format!("{node}/device"), "devices/acpi/PNP0C0A:00");
@@ -258,5 +258,84 @@ fn a_scale_that_cannot_be_read_leaves_no_value_rather_than_a_wrong_one() {
             "failing in_voltage0_scale: NoNumber",
             "failing in_voltage1_offset: NoNumber"
         ]
+    );
+}
+
+/// Sensors of air, water and distance, as SCD4x, SPS30, BME680 and others have them.
+#[test]
+fn what_else_the_abi_documents_is_recorded_in_its_unit() {
+    let tree = Tree::new();
+    tree.device("i2c-1/1-0062", "i2c");
+    let files = [
+        ("name", "air\n"),
+        ("in_concentration_co2_raw", "812\n"),
+        ("in_concentration_co2_scale", "0.000100000\n"),
+        ("in_massconcentration_pm2p5_input", "5.1\n"),
+        ("in_resistance_input", "52344\n"),
+        ("in_distance_input", "1.25\n"),
+        ("in_proximity_raw", "77\n"),
+        ("in_uvindex_input", "6\n"),
+        ("in_ph_raw", "7\n"),
+        ("in_angl0_raw", "3\n"),
+        ("in_angl0_scale", "0.5\n"),
+    ];
+    tree.iio(0, "i2c-1/1-0062", &files);
+    let supply = "devices/virtual/power_supply/BAT0";
+    let files = [
+        ("energy_now", "36000000\n"),
+        ("charge_now", "1000000\n"),
+        ("cycle_count", "312\n"),
+    ];
+    tree.files(supply, &files);
+    tree.link("class/power_supply/BAT0", supply);
+    let iio = |channel: &str, field: &str| {
+        format!("iio,channel={channel},chip=air,device=i2c/1-0062 {field}")
+    };
+    let expected = [
+        (iio("concentration_co2", "concentration_percent"), 0.0812),
+        (
+            iio("massconcentration_pm2p5", "mass_concentration_ug_m3"),
+            5.1,
+        ),
+        (iio("resistance", "resistance_ohm"), 52344.0),
+        (iio("distance", "distance_m"), 1.25),
+        (iio("proximity", "proximity"), 77.0),
+        (iio("uvindex", "uv_index"), 6.0),
+        (iio("ph", "ph"), 7.0),
+        (iio("angl0", "angle_rad"), 1.5),
+        ("power_supply,supply=BAT0 energy_j".into(), 129_600.0),
+        ("power_supply,supply=BAT0 charge_c".into(), 3_600.0),
+        ("power_supply,supply=BAT0 cycles".into(), 312.0),
+    ];
+    let got = Watched::of(&tree).sample();
+    assert_eq!(got.len(), expected.len(), "{got:#?}");
+    for (name, value) in expected {
+        let found = got
+            .get(&name)
+            .unwrap_or_else(|| panic!("{name} in {got:#?}"));
+        assert!((found - value).abs() <= value * 1e-12, "{name} {found}");
+    }
+}
+
+/// Drivers give what their registers hold where no sensor is connected.
+#[test]
+fn below_absolute_zero_there_is_no_reading() {
+    let tree = Tree::new();
+    tree.device("platform/x", "platform");
+    let files = [
+        ("name", "x\n"),
+        ("temp1_input", "-650788984\n"),
+        ("temp2_input", "-273150\n"),
+    ];
+    tree.hwmon(0, "platform/x", &files);
+    let mut watched = Watched::of(&tree);
+    assert_eq!(watched.values(), [-273.15]);
+    assert!(
+        watched
+            .notices
+            .iter()
+            .any(|notice| notice == "failing temp1_input: OutOfRange"),
+        "{:?}",
+        watched.notices
     );
 }

@@ -132,7 +132,7 @@ fn an_index_that_is_not_true_is_found_by_check() {
             "reading 1 is in no span",
         ),
         (
-            "INSERT INTO spans VALUES(20000, 30000, 1, 2, 0)",
+            "INSERT INTO spans VALUES(20000, 30000, 1, 2, 0, 0)",
             "the span of readings 20000 to 30000",
         ),
     ] {

@@ -63,6 +63,6 @@ pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
         .map(|name| name.to_string_lossy().into_owned())
         .filter(|name| name.starts_with("SEAWALL_") && !known.contains(name))
         .collect();
-    unknown.sort();
+    unknown.sort_unstable();
     unknown
 }

@@ -145,7 +145,7 @@ impl<'a> Options<'a> {
         row.expected = reader.expected.clone();
         row.limits = reader.limits.clone();
         // An empty variable, as a compose file writes it, is not set.
-        let (from, mut values) = self.values(row, |value| !value.is_empty());
+        let (from, mut values) = self.values(row, false);
         let read = reader.read(values.pop().unwrap_or_default());
         read.map_err(|reason| Usage(format!("{from}: {reason}")))
     }
@@ -164,7 +164,7 @@ impl<'a> Options<'a> {
         row.expected = expected.clone();
         let variable = row.variable.clone();
         // An empty variable is wrong: the default would take the place of what it was meant to name.
-        let (from, values) = self.values(row, |_| true);
+        let (from, values) = self.values(row, true);
         let mut all = Vec::new();
         for value in &values {
             let words: Vec<_> = match value.to_str() {
@@ -201,13 +201,13 @@ impl<'a> Options<'a> {
     }
 
     /// Adds the option's row. Returns its values, and the name of where they come from.
-    fn values(&mut self, row: Row, is_set: impl Fn(&OsString) -> bool) -> (String, Vec<OsString>) {
+    fn values(&mut self, row: Row, takes_empty: bool) -> (String, Vec<OsString>) {
         let flags = self.flags.iter().filter(|(name, _)| *name == row.flag);
         let values: Vec<_> = flags.map(|(_, value)| value.clone()).collect();
         let set = self
             .variables
             .and_then(|variables| variables(&row.variable));
-        let set = set.filter(is_set);
+        let set = set.filter(|value| takes_empty || !value.is_empty());
         let found = match set {
             _ if !values.is_empty() => (row.flag.to_owned(), values),
             Some(value) => (row.variable.clone(), vec![value]),

@@ -72,7 +72,8 @@ fn ask(db: &Path, deadline: Instant) -> Result<Report, String> {
         Ok(Some(report)) => Ok(report),
         Ok(None) => Err("the recorder does not answer: what came is no report".into()),
         Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(format!(
-            "the recorder does not answer: no report within {ANSWER_WAIT:?}"
+            "the recorder does not answer: no report within {}s",
+            ANSWER_WAIT.as_secs()
         )),
         Err(e) => Err(format!("the recorder does not answer: {e}")),
     }

@@ -1,6 +1,7 @@
 //! Whether the files that a recording goes into are still those, and what was written to them. `rm`, `mv`, `truncate` or
 //! `cp` on a live database leaves SQLite writing on, and nothing but a look at the files tells.
 
+use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -97,13 +98,12 @@ impl Identity {
 /// somebody's VACUUM.
 fn is_length_sound(before: u64, now: u64, pages: u64, page_bytes: u64) -> bool {
     let said = pages * page_bytes;
-    let is_whole = now.is_multiple_of(page_bytes);
-    is_whole
-        && match now.cmp(&before) {
-            std::cmp::Ordering::Less => said < before,
-            std::cmp::Ordering::Equal => true,
-            std::cmp::Ordering::Greater => now <= said,
-        }
+    match now.cmp(&before) {
+        Ordering::Less => said < before,
+        Ordering::Equal => true,
+        // A checkpoint that met a full disk may have left a part of a page.
+        Ordering::Greater => now <= said,
+    }
 }
 
 /// Device and inode.

@@ -3,7 +3,6 @@
 //! Each name that the system has for the machine is kept as a hash: a container sees fewer of them than its host,
 //! and root more than others, so that only names which both sides know are compared.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -18,9 +17,9 @@ const FILES: [(&str, &str); 4] = [
     ("system", "/etc/machine-id"),
 ];
 
-/// Hashes of the machine's names, by kind.
+/// Hashes of the machine's names, each with its kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Machine(BTreeMap<String, u64>);
+pub struct Machine(Vec<(String, u64)>);
 
 impl Machine {
     /// Of this machine, with the card that holds the file of this device number.
@@ -68,16 +67,22 @@ impl Machine {
 
     /// A name that both know differs.
     pub fn is_another_than(&self, other: &Machine) -> bool {
-        let differs =
-            |(kind, hash): (&String, &u64)| other.0.get(kind).is_some_and(|of| of != hash);
+        let differs = |(kind, hash): &(String, u64)| other.hash(kind).is_some_and(|of| of != *hash);
         self.0.iter().any(differs)
     }
 
     /// This machine's names, and those of `before` that are not seen now.
     pub fn with_names_of(&self, before: &Machine) -> Self {
-        let mut all = before.0.clone();
-        all.extend(self.0.clone());
-        Machine(all)
+        let unseen = before
+            .0
+            .iter()
+            .filter(|(kind, _)| self.hash(kind).is_none());
+        Machine(self.0.iter().chain(unseen).cloned().collect())
+    }
+
+    fn hash(&self, kind: &str) -> Option<u64> {
+        let (_, hash) = self.0.iter().find(|(of, _)| of == kind)?;
+        Some(*hash)
     }
 }
 

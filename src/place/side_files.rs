@@ -9,7 +9,7 @@ use std::path::Path;
 use super::paths::{follow_links, with_end};
 use crate::sys;
 
-const ENDS: [&str; 4] = ["-wal", "-shm", "-journal", "-mark"];
+const ENDS: [&str; 3] = ["-wal", "-shm", "-journal"];
 const ROOT: u32 = 0;
 
 /// Refuses side files that are no files, or that neither this user nor the owner of the database has put there. The

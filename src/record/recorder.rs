@@ -217,6 +217,7 @@ impl Recorder {
         // Before the file is open nothing is accepted.
         if self.phase == Phase::Recording {
             self.take_datagrams(true, now);
+            self.sampler.stop(&mut self.staging.dropping(&self.queue));
         }
         self.phase = Phase::Draining;
     }
@@ -266,7 +267,8 @@ impl Recorder {
 
     fn open_sources(&mut self) {
         let specs = std::mem::take(&mut self.settings.sources);
-        self.sampler = Sampler::new(&specs, Instant::now());
+        self.sampler = Sampler::start(&specs, Instant::now(), &self.exchange);
+        self.source_failed = self.sampler.has_failed;
         let precision = specs.iter().find_map(|spec| match spec {
             SourceSpec::Stdin { precision } => Some(*precision),
             _ => None,

@@ -147,7 +147,18 @@ impl Writer {
         let mut frames = db.wal_frames();
         loop {
             let expected = db.expected_files(frames);
-            match identity.look(expected, &mut || Some(db.pages().ok()?.all)) {
+            let mut failed = None;
+            let look = identity.look(expected, &mut || match db.pages() {
+                Ok(pages) => Some(pages.all),
+                Err(e) => {
+                    failed = Some(e).filter(|e| e.class() != Class::Retry);
+                    None
+                }
+            });
+            if let Some(e) = failed {
+                return Err(e);
+            }
+            match look {
                 Look::Sound => return Ok(()),
                 Look::Lost(path) => return Err(Error::files_gone(path)),
                 Look::ShortWal => {}

@@ -68,9 +68,10 @@ impl Datagrams {
             if read.is_ok() {
                 stream.end();
                 let now_ns = sys::clock_ns(Clock::Real);
-                stream.take(to, now_ns, reject);
                 let (is_told, name) = (&mut self.is_old_told, &self.name);
-                old_times::warn(is_told, name, self.precision, to.old.take());
+                old_times::watch(is_told, name, self.precision, to, |to| {
+                    stream.take(to, now_ns, reject)
+                });
             }
             stream.give_back(memory);
             // Nothing to read, or an error of no concern here.

@@ -5,20 +5,36 @@ use std::fmt::Display;
 
 use crate::log;
 use crate::reading::line::Precision;
-use crate::reading::stream::{AFTER_1970_NS, OldTime};
+use crate::reading::stream::{AFTER_1970_NS, Intake, OldTime};
 use crate::time::timestamp;
 
 /// 2001-09-09, from when on seconds have ten digits.
 const TEN_DIGITS_NS: i128 = 1_000_000_000_000_000_000;
 
-/// Logs it, unless something was logged of this source.
-pub fn warn(is_told: &mut bool, source: &dyn Display, precision: Precision, old: Option<OldTime>) {
-    let Some(OldTime { sensor, time_ns }) = old.filter(|_| !*is_told) else {
-        return;
-    };
-    *is_told = true;
-    let reason = match fitting(time_ns, precision) {
-        _ if time_ns >= AFTER_1970_NS => {
+/// Lets a source take lines, and logs the first old time of them unless one of this source was logged before.
+pub fn watch<'a, T>(
+    is_told: &mut bool,
+    source: &dyn Display,
+    precision: Precision,
+    to: &mut Intake<'a>,
+    take: impl FnOnce(&mut Intake<'a>) -> T,
+) -> T {
+    let old_before_ns = to.old_before_ns;
+    if *is_told {
+        to.old_before_ns = i64::MIN;
+    }
+    let taken = take(to);
+    to.old_before_ns = old_before_ns;
+    if let Some(old) = to.old.take() {
+        *is_told = true;
+        warn(source, precision, &old);
+    }
+    taken
+}
+
+fn warn(source: &dyn Display, precision: Precision, old: &OldTime) {
+    let reason = match fitting(old.time_ns, precision) {
+        _ if old.time_ns >= AFTER_1970_NS => {
             "it is older than --retain: such readings go once a recorder has run for a day more"
                 .to_owned()
         }
@@ -28,10 +44,10 @@ pub fn warn(is_told: &mut bool, source: &dyn Display, precision: Precision, old:
         ),
         None => "times of 1970: set the clock of the sender, or let it send none".to_owned(),
     };
-    let time = timestamp(time_ns);
+    let time = timestamp(old.time_ns);
     let fields: [log::Field; 4] = [
         ("source", source),
-        ("sensor", &sensor),
+        ("sensor", &old.sensor),
         ("time", &time),
         ("reason", &reason),
     ];

@@ -282,20 +282,19 @@ impl Sockets {
                 continue;
             }
             held -= client.held_bytes();
-            let (limit, source) = (
-                &mut self.told.rejections,
-                &self.listeners[client.source].name,
-            );
-            let peer = client.peer.clone();
-            let turn = client.turn(&mut self.memory, to, now, &mut |line, reason| {
-                reject(limit, source, &peer, line, reason);
+            let (limit, memory) = (&mut self.told.rejections, &mut self.memory);
+            let of = &mut self.listeners[client.source];
+            let (source, is_told, peer) = (&of.name, &mut of.is_old_told, client.peer.clone());
+            let turn = old_times::watch(is_told, source, of.precision, to, |to| {
+                client.turn(memory, to, now, &mut |line, reason| {
+                    reject(limit, source, &peer, line, reason);
+                })
             });
             held += client.held_bytes();
             match turn {
                 Turn::Done => {}
                 Turn::NoRoom => {
                     self.turn = n;
-                    to.old = None;
                     return;
                 }
                 Turn::Hello(hello) => {
@@ -308,8 +307,6 @@ impl Sockets {
                     tell(limit, "client-refused", source, &peer, &reason);
                 }
             }
-            let of = &mut self.listeners[self.clients[n].source];
-            old_times::warn(&mut of.is_old_told, &of.name, of.precision, to.old.take());
             // Within the turn: a thousand clients that each read once hold too much.
             if held > HELD_BYTES_MAX {
                 held = self.hold_less();

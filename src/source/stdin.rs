@@ -95,13 +95,12 @@ impl Stdin {
 
     /// Takes whole lines while there is room.
     pub fn take(&mut self, to: &mut Intake<'_>, reject: Reject<'_>) {
-        self.is_blocked = self.stream.take(to, self.arrived_ns, reject) == Taken::NoRoom;
-        old_times::warn(
-            &mut self.is_old_told,
-            &"stdin",
-            self.precision,
-            to.old.take(),
-        );
+        let (stream, is_told) = (&mut self.stream, &mut self.is_old_told);
+        let arrived_ns = self.arrived_ns;
+        let taken = old_times::watch(is_told, &"stdin", self.precision, to, |to| {
+            stream.take(to, arrived_ns, reject)
+        });
+        self.is_blocked = taken == Taken::NoRoom;
     }
 
     /// Writes the newest ack; waits no longer than `wait` for a reader.

@@ -257,7 +257,7 @@ fn is_device(id: &str) -> bool {
 
 /// Compares tables, views and indexes with the layout. Ignores what others added. Returns whether they can be read.
 fn examine_schema(raw: &mut Connection, audit: &mut Audit) -> Result<bool, Error> {
-    let wrong = objects::compare(raw)?;
+    let wrong = objects::compare(raw)?.wrong;
     for wrong in &wrong {
         match wrong {
             Wrong::Missing(name) => audit.miss(format!("{name} of the layout")),

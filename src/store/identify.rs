@@ -100,7 +100,7 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
     }
     let is_ours = application == schema::APPLICATION_ID.to_string();
     let is_layout = layout.parse().is_ok_and(|n| (1..=LAYOUT_MAX).contains(&n));
-    if !(is_ours && is_layout) && objects::compare(raw)?.is_empty() {
+    if !(is_ours && is_layout) && objects::compare(raw)?.wrong.is_empty() {
         // One byte of the header is enough.
         let message =
             format!("its header is damaged (application_id {application}, user_version {layout})");

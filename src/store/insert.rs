@@ -127,8 +127,7 @@ impl Db {
         let statement = self.statements.schema_version;
         let version = self.raw.query("read the schema of", statement, &[])?;
         if version != self.schema_version {
-            objects::require(&mut self.raw)?;
-            objects::refuse_strangers(&mut self.raw)?;
+            objects::compare(&mut self.raw)?.require_for_recording(&self.raw)?;
             self.schema_version = version;
         }
         Ok(())

@@ -155,7 +155,7 @@ impl Db {
         };
         if !is_new {
             let compared =
-                objects::require(&mut raw).and_then(|()| objects::refuse_strangers(&mut raw));
+                objects::compare(&mut raw).and_then(|objects| objects.require_for_recording(&raw));
             if let Err(e) = compared {
                 return Err(raw.leave_as_found(e));
             }

@@ -2,8 +2,6 @@
 //! reading is accepted and not stored, or put an endless view in the place of a table: nothing is read or written
 //! before they are as they were made. What others added is theirs, if it cannot change our rows.
 
-use std::collections::HashMap;
-
 use super::schema;
 use crate::db::raw::Connection;
 use crate::db::{Cause, Error, error};
@@ -24,56 +22,59 @@ fn made() -> impl Iterator<Item = (&'static str, &'static str)> {
     })
 }
 
-/// Objects of the layout that are not in the file as they were made.
-pub(super) fn compare(raw: &mut Connection) -> Result<Vec<Wrong>, Error> {
-    let mut found: HashMap<&'static str, bool> = HashMap::new();
-    raw.rows("compare", schema::LIST_OBJECTS, |row| {
-        let name = row.text(1);
-        if let Some((name, sql)) = made().find(|(made, _)| *made == name) {
-            found.insert(name, row.text(3) == sql);
-        }
-        true
-    })?;
-    let wrong = made().filter_map(|(name, _)| match found.get(name) {
-        None => Some(Wrong::Missing(name)),
-        Some(false) => Some(Wrong::Altered(name)),
-        Some(true) => None,
-    });
-    Ok(wrong.collect())
+/// Objects of a file beside those of the layout.
+pub(super) struct Objects {
+    /// Those of the layout that are not as they were made.
+    pub wrong: Vec<Wrong>,
+    /// Another's that may change or refuse our rows, and how to remove it.
+    strange: Option<String>,
 }
 
-/// An error where an object of the layout is not as it was made.
-pub(super) fn require(raw: &mut Connection) -> Result<(), Error> {
-    let message = match compare(raw)?.first() {
-        None => return Ok(()),
-        Some(Wrong::Missing(name)) => format!("{name} is missing"),
-        Some(Wrong::Altered(name)) => format!("{name} is not as it was made"),
-    };
-    Err(error::corrupt("use", raw.path(), message))
-}
-
-/// Before recording: an error where somebody added what may change or refuse our rows.
-pub(super) fn refuse_strangers(raw: &mut Connection) -> Result<(), Error> {
+pub(super) fn compare(raw: &mut Connection) -> Result<Objects, Error> {
+    let mut found: Vec<(&'static str, bool)> = Vec::new();
     let mut strange = None;
     raw.rows("compare", schema::LIST_OBJECTS, |row| {
         let (kind, name, table, sql) = (row.text(0), row.text(1), row.text(2), row.text(3));
-        let is_ours = |name: &str| made().any(|(made, _)| made == name);
-        let may_change = match &*kind {
-            "trigger" => true,
-            "index" => sql.to_ascii_uppercase().contains("UNIQUE"),
-            _ => false,
-        };
-        if may_change && is_ours(&table) && !is_ours(&name) {
+        if let Some((name, made)) = made().find(|(made, _)| *made == name) {
+            found.push((name, made == sql));
+        } else if may_change_rows(&kind, &sql) && made().any(|(made, _)| made == table) {
             strange = Some(format!(
-                "somebody added the {kind} {name} to {table}, which may change or refuse readings; remove it: DROP {} \"{name}\"",
-                kind.to_uppercase()
+                "somebody added the {kind} {name} to {table}, which may change or refuse readings; remove it: DROP {kind} \"{name}\""
             ));
         }
-        strange.is_none()
+        true
     })?;
-    match strange {
-        None => Ok(()),
-        Some(message) => Err(Error::new("use", raw.path(), Cause::Strange, message)),
+    let wrong = made().filter_map(|(name, _)| match found.iter().find(|(of, _)| *of == name) {
+        None => Some(Wrong::Missing(name)),
+        Some((_, false)) => Some(Wrong::Altered(name)),
+        Some((_, true)) => None,
+    });
+    let wrong = wrong.collect();
+    Ok(Objects { wrong, strange })
+}
+
+fn may_change_rows(kind: &str, sql: &str) -> bool {
+    kind == "trigger" || (kind == "index" && sql.to_ascii_uppercase().contains("UNIQUE"))
+}
+
+impl Objects {
+    /// An error where an object of the layout is not as it was made.
+    pub fn require(&self, raw: &Connection) -> Result<(), Error> {
+        let message = match self.wrong.first() {
+            None => return Ok(()),
+            Some(Wrong::Missing(name)) => format!("{name} is missing"),
+            Some(Wrong::Altered(name)) => format!("{name} is not as it was made"),
+        };
+        Err(error::corrupt("use", raw.path(), message))
+    }
+
+    /// An error where nothing may be recorded.
+    pub fn require_for_recording(self, raw: &Connection) -> Result<(), Error> {
+        self.require(raw)?;
+        match self.strange {
+            None => Ok(()),
+            Some(message) => Err(Error::new("use", raw.path(), Cause::Strange, message)),
+        }
     }
 }
 
@@ -85,17 +86,17 @@ mod tests {
     fn the_objects_of_the_layout_are_those_that_sqlite_keeps() {
         let mut raw = Connection::in_memory().unwrap();
         let all: Vec<_> = made().map(|(name, _)| Wrong::Missing(name)).collect();
-        assert!(all.len() > 10 && compare(&mut raw).unwrap() == all);
+        assert!(all.len() > 10 && compare(&mut raw).unwrap().wrong == all);
         raw.execute("make", schema::CREATE).unwrap();
-        assert_eq!(compare(&mut raw).unwrap(), []);
-        refuse_strangers(&mut raw).unwrap();
+        let objects = compare(&mut raw).unwrap();
+        objects.require_for_recording(&raw).unwrap();
         for (change, expected) in [
             (c"DROP VIEW numbers", Wrong::Missing("numbers")),
             (c"ALTER TABLE runs ADD COLUMN more", Wrong::Altered("runs")),
         ] {
             raw.execute("change", change).unwrap();
-            assert!(compare(&mut raw).unwrap().contains(&expected));
-            assert!(require(&mut raw).is_err());
+            let objects = compare(&mut raw).unwrap();
+            assert!(objects.wrong.contains(&expected) && objects.require(&raw).is_err());
         }
     }
 
@@ -111,15 +112,18 @@ mod tests {
         ] {
             raw.execute("add", harmless).unwrap();
         }
-        assert_eq!(compare(&mut raw).unwrap(), []);
-        refuse_strangers(&mut raw).unwrap();
+        compare(&mut raw)
+            .unwrap()
+            .require_for_recording(&raw)
+            .unwrap();
         for strange in [
             c"CREATE TRIGGER u AFTER INSERT ON readings BEGIN SELECT 1; END",
             c"CREATE UNIQUE INDEX i ON readings(time_ns)",
         ] {
             raw.execute("lock", c"SAVEPOINT s").unwrap();
             raw.execute("add", strange).unwrap();
-            assert!(refuse_strangers(&mut raw).is_err());
+            let objects = compare(&mut raw).unwrap();
+            assert!(objects.require(&raw).is_ok() && objects.require_for_recording(&raw).is_err());
             raw.execute("back", c"ROLLBACK TO s").unwrap();
         }
     }

@@ -4,7 +4,7 @@
 //! Called by the commands `export` and `show`. The readings are taken from the bare table and joined to
 //! their series and runs here, because the view looks both up anew for each row.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Read;
@@ -90,14 +90,14 @@ pub struct Reading<'a> {
 
 /// The caller's value for each series; `None` for a series that it does not want.
 pub struct Names<T> {
-    by_series: BTreeMap<i64, Option<T>>,
+    by_series: HashMap<i64, Option<T>>,
     bytes: usize,
 }
 
 impl<T> Default for Names<T> {
     fn default() -> Self {
         Names {
-            by_series: BTreeMap::new(),
+            by_series: HashMap::new(),
             bytes: 0,
         }
     }
@@ -478,7 +478,8 @@ fn open_with(path: &Path, busy_timeout: Duration, access: Access) -> Result<Conn
         Ok(true) => return Err(Error::empty(READ, path)),
         Err(e) => return Err(raw.leave_as_found(e)),
     }
-    if let Err(e) = objects::require(&mut raw) {
+    let compared = objects::compare(&mut raw).and_then(|objects| objects.require(&raw));
+    if let Err(e) = compared {
         return Err(raw.leave_as_found(e));
     }
     pragma::set_for_reading(&mut raw, CACHE_KIB)?;

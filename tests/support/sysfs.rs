@@ -129,7 +129,9 @@ impl Watched {
             assert_eq!(twice, None, "{sensor} {field} came twice");
         };
         self.sysfs
-            .sample(&mut emit, &|| false, &mut |n| self.notices.push(told(n)));
+            .sample(std::time::Duration::MAX, &mut emit, &|| false, &mut |n| {
+                self.notices.push(told(n))
+            });
         got
     }
 

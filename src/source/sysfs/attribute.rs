@@ -13,6 +13,8 @@ use super::channel::{Spec, parse_number};
 /// Upper bound on a sysfs attribute on most machines.
 pub const PAGE_BYTES: usize = 4096;
 
+const ABSOLUTE_ZERO_C: f64 = -273.15;
+
 /// Why a channel has no reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -33,7 +35,7 @@ impl fmt::Display for Reason {
             Reason::Errno(errno) => io::Error::from_raw_os_error(errno).fmt(f),
             Reason::Empty => f.write_str("the file is empty"),
             Reason::NoNumber => f.write_str("the text is no number"),
-            Reason::OutOfRange => f.write_str("the value is out of range"),
+            Reason::OutOfRange => f.write_str("the value is out of the range of a sensor"),
             Reason::Fault => f.write_str("the sensor reports a fault"),
             Reason::SwitchedOff => f.write_str("the sensor is switched off"),
         }
@@ -82,6 +84,7 @@ fn miss(error: &io::Error) -> Miss {
 /// The files of one channel.
 #[derive(Debug)]
 pub struct Files {
+    field: &'static str,
     divisor: f64,
     input: PathBuf,
     enable: Option<PathBuf>,
@@ -95,6 +98,7 @@ impl Files {
     pub fn new(dir: &Path, spec: &Spec) -> Files {
         let optional = |name: &Option<String>| name.as_ref().map(|name| dir.join(name));
         Files {
+            field: spec.field,
             divisor: spec.divisor,
             input: dir.join(&spec.input),
             enable: optional(&spec.enable),
@@ -125,7 +129,9 @@ impl Files {
         let offset = factor(&self.offset, 0.0)?;
         let scale = factor(&self.scale, 1.0)?;
         let value = (input + offset) * scale / self.divisor;
-        match value.is_finite() {
+        // Drivers give a value of their registers where no sensor is connected.
+        let is_possible = self.field != "temperature_c" || value >= ABSOLUTE_ZERO_C;
+        match value.is_finite() && is_possible {
             true => Ok(value),
             false => Err((Miss::Because(Reason::OutOfRange), &self.input)),
         }

@@ -3,8 +3,6 @@
 //! Pure. No file is opened that no `Spec` names, above all no `*_alarm`, because reading some of
 //! those clears them.
 
-use std::collections::BTreeSet;
-
 /// The kernel's families of sensors. The name is the measurement of their readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -73,16 +71,22 @@ const HWMON: [(&str, &str, Unit); 8] = [
 
 const THERMAL: [(&str, Unit); 1] = [("temp", ("temperature_c", 1e3))];
 
-const POWER_SUPPLY: [(&str, Unit); 5] = [
+/// Joules and coulombs in a µWh and a µAh, as a divisor.
+const PER_HOUR: f64 = 1e6 / 3600.0;
+
+const POWER_SUPPLY: [(&str, Unit); 8] = [
     ("voltage_now", ("voltage_v", 1e6)),
     ("current_now", ("current_a", 1e6)),
     ("power_now", ("power_w", 1e6)),
     ("temp", ("temperature_c", 10.0)),
     ("capacity", ("capacity_percent", 1.0)),
+    ("energy_now", ("energy_j", PER_HOUR)),
+    ("charge_now", ("charge_c", PER_HOUR)),
+    ("cycle_count", ("cycles", 1.0)),
 ];
 
 /// `in_TYPE…_raw` and `in_TYPE…_input`.
-const IIO: [(&str, Unit); 10] = [
+const IIO: [(&str, Unit); 18] = [
     ("voltage", ("voltage_v", 1e3)),
     ("current", ("current_a", 1e3)),
     ("power", ("power_w", 1e3)),
@@ -93,6 +97,15 @@ const IIO: [(&str, Unit); 10] = [
     ("anglvel", ("angular_velocity_rad_s", 1.0)),
     ("magn", ("magnetic_field_gauss", 1.0)),
     ("illuminance", ("illuminance_lux", 1.0)),
+    ("concentration", ("concentration_percent", 1.0)),
+    ("massconcentration", ("mass_concentration_ug_m3", 1.0)),
+    ("resistance", ("resistance_ohm", 1.0)),
+    ("distance", ("distance_m", 1.0)),
+    // In metres where the driver knows a scale, and a bare number otherwise.
+    ("proximity", ("proximity", 1.0)),
+    ("uvindex", ("uv_index", 1.0)),
+    ("ph", ("ph", 1.0)),
+    ("angl", ("angle_rad", 1.0)),
 ];
 
 /// Suffixes of iio names that are no channels: statistics of one, and a setting.
@@ -129,8 +142,8 @@ impl Spec {
     }
 }
 
-/// Channels of a node, from the names of its files.
-pub fn channels(class: Class, names: &BTreeSet<String>) -> Vec<Spec> {
+/// Channels of a node, from the names of its files, which are in order.
+pub fn channels(class: Class, names: &[String]) -> Vec<Spec> {
     match class {
         Class::Hwmon => names.iter().filter_map(|name| hwmon(name, names)).collect(),
         Class::Iio => names.iter().filter_map(|name| iio(name, names)).collect(),
@@ -139,15 +152,15 @@ pub fn channels(class: Class, names: &BTreeSet<String>) -> Vec<Spec> {
     }
 }
 
-fn listed(table: &[(&str, Unit)], names: &BTreeSet<String>) -> Vec<Spec> {
+fn listed(table: &[(&str, Unit)], names: &[String]) -> Vec<Spec> {
     table
         .iter()
-        .filter(|(name, _)| names.contains(*name))
+        .filter(|(name, _)| has(names, name))
         .map(|&(name, unit)| Spec::plain("", unit, name))
         .collect()
 }
 
-fn hwmon(name: &str, names: &BTreeSet<String>) -> Option<Spec> {
+fn hwmon(name: &str, names: &[String]) -> Option<Spec> {
     let (channel, suffix) = name.rsplit_once('_')?;
     let &(_, _, unit) = HWMON.iter().find(|(prefix, ending, _)| {
         suffix == *ending
@@ -163,10 +176,10 @@ fn hwmon(name: &str, names: &BTreeSet<String>) -> Option<Spec> {
     })
 }
 
-fn iio(name: &str, names: &BTreeSet<String>) -> Option<Spec> {
+fn iio(name: &str, names: &[String]) -> Option<Spec> {
     let (channel, suffix) = name.strip_prefix("in_")?.rsplit_once('_')?;
     let raw = match suffix {
-        "raw" if names.contains(&format!("in_{channel}_input")) => return None,
+        "raw" if has(names, &format!("in_{channel}_input")) => return None,
         "raw" => true,
         "input" => false,
         _ => return None,
@@ -195,7 +208,7 @@ fn iio(name: &str, names: &BTreeSet<String>) -> Option<Spec> {
 }
 
 /// File with `what` of a raw channel: its own, or the nearest shared one.
-fn lookup(names: &BTreeSet<String>, channel: &str, quantity: &str, what: &str) -> Option<String> {
+fn lookup(names: &[String], channel: &str, quantity: &str, what: &str) -> Option<String> {
     let rest = &channel[quantity.len()..];
     let indexed = &channel[..quantity.len() + digits(rest)];
     // A differential channel shares with other differential ones, not with the first of its two inputs.
@@ -211,11 +224,15 @@ fn lookup(names: &BTreeSet<String>, channel: &str, quantity: &str, what: &str) -
         what.to_owned(),
     ]
     .into_iter()
-    .find(|name| names.contains(name))
+    .find(|name| has(names, name))
 }
 
-fn present(names: &BTreeSet<String>, name: String) -> Option<String> {
-    names.contains(&name).then_some(name)
+fn present(names: &[String], name: String) -> Option<String> {
+    has(names, &name).then_some(name)
+}
+
+fn has(names: &[String], name: &str) -> bool {
+    names.iter().any(|of| of == name)
 }
 
 fn digits(text: &str) -> usize {
@@ -240,7 +257,7 @@ pub fn parse_number(text: &[u8]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn names(list: &[&str]) -> BTreeSet<String> {
+    fn names(list: &[&str]) -> Vec<String> {
         list.iter().map(|name| (*name).to_owned()).collect()
     }
 

@@ -1,17 +1,17 @@
 //! The kernel's own sensors (hwmon, thermal, iio, power_supply) as readings in SI units.
 //!
 //! A channel keeps its name over reboots, no two channels share one, and a
-//! sensor that fails costs no other a reading. No thread, no clock, no blocking open.
-//! A bus number in a name (`i2c/1-0048`) lasts as long as the kernel makes it last. The recorder's
-//! thread calls `rescan` at the start and each minute, and `sample` at each tick.
+//! sensor that fails or is slow costs no other a reading. No thread, no blocking open.
+//! A bus number in a name (`i2c/1-0048`) lasts as long as the kernel makes it last. A thread for each source
+//! calls `rescan` at the start and each minute, and `sample` at each tick.
 
 mod attribute;
 mod channel;
 mod scan;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::log;
 use crate::reading::series;
@@ -54,6 +54,9 @@ pub enum Notice<'a> {
     None,
 }
 
+/// A device that takes longer for its channels is read in turn with the others that do.
+const SLOW: Duration = Duration::from_millis(50);
+
 #[derive(Debug)]
 struct Channel {
     /// Name within its node; with the field it identifies the channel.
@@ -80,6 +83,32 @@ impl Channel {
             path: self.files.path(),
         }
     }
+
+    fn sample(&mut self, emit: &mut dyn FnMut(&str, &str, f64), tell: &mut dyn FnMut(Notice<'_>)) {
+        match self.files.read() {
+            Ok(value) => {
+                if std::mem::take(&mut self.failing) {
+                    tell(Notice::Recovered {
+                        sensor: &self.sensor,
+                        field: self.field,
+                        path: self.files.path(),
+                    });
+                }
+                emit(&self.sensor, self.field, value);
+            }
+            Err((Miss::Because(reason), path)) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tell(Notice::Failing {
+                        sensor: &self.sensor,
+                        field: self.field,
+                        path,
+                        reason,
+                    });
+                }
+            }
+            Err((Miss::Absent | Miss::Interrupted, _)) => {}
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -91,12 +120,16 @@ struct Node {
     channels: Vec<Channel>,
     /// As it was when the tags were last found to be those of this device.
     folder: Option<scan::Folder>,
+    /// Duration of the last pass over its channels.
+    took: Duration,
 }
 
 #[derive(Debug)]
 pub struct Sysfs {
     root: PathBuf,
     nodes: Vec<Node>,
+    /// Which of the slow nodes is next.
+    slow_turn: usize,
     told_none: bool,
 }
 
@@ -106,6 +139,7 @@ impl Sysfs {
         Sysfs {
             root,
             nodes: Vec::new(),
+            slow_turn: 0,
             told_none: false,
         }
     }
@@ -177,6 +211,7 @@ impl Sysfs {
                 place: seen.place,
                 tags: seen.tags,
                 folder: None,
+                took: Duration::ZERO,
                 dir: seen.dir,
                 channels: Vec::new(),
             });
@@ -194,12 +229,8 @@ impl Sysfs {
         if added.is_empty() {
             return;
         }
-        let channels = self.nodes.iter().flat_map(|node| &node.channels);
-        let mut taken: HashSet<(String, &'static str)> = channels
-            .map(|channel| (channel.sensor.clone(), channel.field))
-            .collect();
         for (index, spec, label) in added {
-            let node = &mut self.nodes[index];
+            let node = &self.nodes[index];
             let mut copy = 1;
             let sensor = loop {
                 let sensor = sensor(
@@ -209,7 +240,10 @@ impl Sysfs {
                     label.as_deref(),
                     copy,
                 );
-                if taken.insert((sensor.clone(), spec.field)) {
+                let mut channels = self.nodes.iter().flat_map(|node| &node.channels);
+                let is_same =
+                    |channel: &Channel| channel.sensor == sensor && channel.field == spec.field;
+                if !channels.any(is_same) {
                     break sensor;
                 }
                 copy += 1;
@@ -222,70 +256,64 @@ impl Sysfs {
                 failing: false,
             };
             tell(channel.found());
-            node.channels.push(channel);
+            self.nodes[index].channels.push(channel);
         }
     }
 
-    /// Reads one channel after another. Ends when `halt` returns true, which is called before each,
-    /// because a stop must not wait for slow sensors.
+    /// Reads one channel after another. Ends when `halt` returns true, which is called before each. Devices that
+    /// were slow come last and in turn, until `budget` is used up: ten sensors of 750 ms each cost the others nothing.
     pub fn sample(
         &mut self,
+        budget: Duration,
         emit: &mut dyn FnMut(&str, &str, f64),
         halt: &dyn Fn() -> bool,
         tell: &mut dyn FnMut(Notice<'_>),
     ) {
-        'nodes: for node in &mut self.nodes {
-            let Node {
-                class,
-                place,
-                tags,
-                channels,
-                folder,
-                ..
-            } = node;
-            for channel in channels {
-                if halt() {
-                    return;
-                }
-                // Before each channel, because a slow sensor may hold up the pass for seconds: the path may
-                // lead to another device meanwhile, whose readings never get this one's name.
-                let now = scan::folder(place);
-                if now.is_none() || *folder != now {
-                    if scan::tags(&self.root, *class, place) != *tags {
-                        // The next rescan takes up the other device.
-                        continue 'nodes;
-                    }
-                    *folder = now;
-                }
-                match channel.files.read() {
-                    Ok(value) => {
-                        if std::mem::take(&mut channel.failing) {
-                            tell(Notice::Recovered {
-                                sensor: &channel.sensor,
-                                field: channel.field,
-                                path: channel.files.path(),
-                            });
-                        }
-                        emit(&channel.sensor, channel.field, value);
-                    }
-                    Err((Miss::Because(reason), path)) => {
-                        if !std::mem::replace(&mut channel.failing, true) {
-                            tell(Notice::Failing {
-                                sensor: &channel.sensor,
-                                field: channel.field,
-                                path,
-                                reason,
-                            });
-                        }
-                    }
-                    Err((Miss::Absent | Miss::Interrupted, _)) => {}
-                }
+        let began = Instant::now();
+        let (quick, slow): (Vec<_>, Vec<_>) =
+            (0..self.nodes.len()).partition(|&n| self.nodes[n].took < SLOW);
+        for n in quick {
+            self.nodes[n].sample(&self.root, emit, halt, tell);
+        }
+        for turn in 0..slow.len() {
+            let n = slow[(self.slow_turn + turn) % slow.len()];
+            self.nodes[n].sample(&self.root, emit, halt, tell);
+            if began.elapsed() >= budget {
+                self.slow_turn = (self.slow_turn + turn + 1) % slow.len();
+                return;
             }
         }
     }
 }
 
 impl Node {
+    fn sample(
+        &mut self,
+        root: &Path,
+        emit: &mut dyn FnMut(&str, &str, f64),
+        halt: &dyn Fn() -> bool,
+        tell: &mut dyn FnMut(Notice<'_>),
+    ) {
+        let began = Instant::now();
+        for channel in &mut self.channels {
+            if halt() {
+                return;
+            }
+            // Before each channel, because a slow sensor may hold up the pass for seconds: the path may
+            // lead to another device meanwhile, whose readings never get this one's name.
+            let now = scan::folder(&self.place);
+            if now.is_none() || self.folder != now {
+                if scan::tags(root, self.class, &self.place) != self.tags {
+                    // The next rescan takes up the other device.
+                    return;
+                }
+                self.folder = now;
+            }
+            channel.sample(emit, tell);
+        }
+        self.took = began.elapsed();
+    }
+
     /// Updates the channels to those seen. Returns the new ones.
     fn renew(&mut self, seen: Seen, tell: &mut dyn FnMut(Notice<'_>)) -> Vec<Spec> {
         self.dir = seen.dir;

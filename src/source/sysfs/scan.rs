@@ -2,7 +2,6 @@
 //!
 //! Reads folders, links and names, and no sensor.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -56,8 +55,12 @@ pub fn nodes(root: &Path, class: Class) -> io::Result<Vec<Seen>> {
     }
     seen.sort_unstable_by(|a, b| (a.number, &a.place).cmp(&(b.number, &b.place)));
     // Two old hwmon nodes may both have the attributes of one device.
-    let mut dirs = BTreeSet::new();
-    seen.retain(|node| dirs.insert(node.dir.clone()));
+    let mut dirs: Vec<PathBuf> = Vec::new();
+    seen.retain(|node| {
+        let is_new = !dirs.contains(&node.dir);
+        dirs.push(node.dir.clone());
+        is_new
+    });
     Ok(seen)
 }
 
@@ -89,8 +92,8 @@ fn attributes(class: Class, place: &Path) -> io::Result<(PathBuf, Vec<Spec>)> {
     Ok((place.to_owned(), specs))
 }
 
-/// Names in a folder; none if it does not exist or may not be read.
-fn list(dir: &Path) -> io::Result<BTreeSet<String>> {
+/// Names in a folder, in order; none if it does not exist or may not be read.
+fn list(dir: &Path) -> io::Result<Vec<String>> {
     let passing = |error: &io::Error| {
         matches!(
             error.raw_os_error(),
@@ -100,9 +103,9 @@ fn list(dir: &Path) -> io::Result<BTreeSet<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if passing(&error) => return Err(error),
-        Err(_) => return Ok(BTreeSet::new()),
+        Err(_) => return Ok(Vec::new()),
     };
-    let mut names = BTreeSet::new();
+    let mut names = Vec::new();
     for entry in entries {
         match entry {
             Ok(entry) => names.extend(entry.file_name().into_string().ok()),
@@ -110,6 +113,7 @@ fn list(dir: &Path) -> io::Result<BTreeSet<String>> {
             Err(_) => break,
         }
     }
+    names.sort_unstable();
     Ok(names)
 }
 
@@ -130,7 +134,7 @@ pub fn tags(root: &Path, class: Class, place: &Path) -> Tags {
         tags.extend(title.map(|title| (key, title)));
     }
     if class == Class::PowerSupply {
-        tags.extend(last(place).map(|name| ("supply", name)));
+        tags.extend(last(place).map(|name| ("supply", without_count(&name).to_owned())));
     }
     // The board's own name for the node, if it has one.
     if matches!(class, Class::Hwmon | Class::Iio) {
@@ -162,7 +166,7 @@ fn device(root: &Path, class: Class, place: &Path) -> Option<String> {
     if device == devices || device == devices.join("virtual") {
         return None;
     }
-    let Some(bus) = subsystem(&device) else {
+    if subsystem(&device).is_none() {
         let inside = device
             .strip_prefix(&devices)
             .or_else(|_| device.strip_prefix(&root));
@@ -170,17 +174,58 @@ fn device(root: &Path, class: Class, place: &Path) -> Option<String> {
             Ok(inside) => tidy(inside.as_os_str().as_bytes()),
             Err(_) => last(&device),
         };
+    }
+    let (device, bus) = on_bus(&device, &devices)?;
+    address(&device, &bus, &devices)
+}
+
+/// The nearest device on a bus, from this one upwards. Devices of a class (nvme0, phy0, thermal_zone0) are numbered in
+/// load order: what lasts is the device on a bus that they belong to.
+fn on_bus(device: &Path, devices: &Path) -> Option<(PathBuf, String)> {
+    let mut above = device.ancestors().take_while(|above| *above != devices);
+    above.find_map(|above| match subsystem(above)? {
+        Subsystem::Bus(bus) => Some((above.to_owned(), bus)),
+        Subsystem::Class => None,
+    })
+}
+
+/// Bus and address, without what the kernel counts.
+fn address(device: &Path, bus: &str, devices: &Path) -> Option<String> {
+    let name = last(device)?;
+    // Adapters are numbered in load order: one is known by the device that it is on.
+    if bus == "i2c"
+        && let Some((_, address)) = name.split_once('-')
+        && let Some(adapter) = device.parent()
+        && let Some((parent, bus)) = adapter.parent().and_then(|above| on_bus(above, devices))
+        && parent != adapter
+    {
+        return Some(format!(
+            "{}/{address}",
+            self::address(&parent, &bus, devices)?
+        ));
+    }
+    let name = match bus {
+        // Connections are counted after the last dot (0003:1B1C:0C10.0005).
+        "hid" => name.rsplit_once('.').map_or(&*name, |(kind, _)| kind),
+        // As are devices of one kind (HID-SENSOR-200073.7.auto).
+        "platform" => match name
+            .strip_suffix(".auto")
+            .and_then(|name| name.rsplit_once('.'))
+        {
+            Some((kind, _)) => kind,
+            None => &name,
+        },
+        _ => &name,
     };
-    // Devices of a class (nvme0, phy0, thermal_zone0) are numbered in load order too: what lasts is the
-    // device on a bus that they belong to.
-    std::iter::successors(Some((device.as_path(), Some(bus))), |(device, _)| {
-        let parent = device.parent().filter(|parent| *parent != devices)?;
-        Some((parent, subsystem(parent)))
-    })
-    .find_map(|(device, subsystem)| match subsystem {
-        Some(Subsystem::Bus(bus)) => Some(address(&bus, &last(device)?)),
-        _ => None,
-    })
+    Some(format!("{bus}/{name}"))
+}
+
+/// Batteries of wireless mice and keyboards are counted by their connections; their device tells them apart.
+fn without_count(name: &str) -> &str {
+    match name.rsplit_once('_') {
+        Some((kind, count)) if kind == "hidpp_battery" && count.parse::<u32>().is_ok() => kind,
+        _ => name,
+    }
 }
 
 enum Subsystem {
@@ -194,15 +239,6 @@ fn subsystem(device: &Path) -> Option<Subsystem> {
         Some(kind) if kind == "class" => Some(Subsystem::Class),
         _ => last(&target).map(Subsystem::Bus),
     }
-}
-
-fn address(bus: &str, name: &str) -> String {
-    // The HID bus counts connections after the last dot (0003:1B1C:0C10.0005).
-    let name = match (bus, name.rsplit_once('.')) {
-        ("hid", Some((kind, _))) => kind,
-        _ => name,
-    };
-    format!("{bus}/{name}")
 }
 
 fn last(path: &Path) -> Option<String> {
