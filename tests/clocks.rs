@@ -4,9 +4,12 @@
 mod support;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use support::shim::Shim;
-use support::{BINARY, Dir, Running, assert_sound, count, fields, seawall, sql, until};
+use support::{
+    BINARY, Dir, Running, assert_sound, count, fields, record_lines, seawall, sql, until,
+};
 
 const HOUR_S: i64 = 3600;
 
@@ -168,4 +171,64 @@ fn a_start_with_the_clock_behind_the_run_before_recovers_it() {
 fn unix_s() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.unwrap().as_secs() as i64
+}
+
+/// Readings of the last hours, on which recorders have run for two days since.
+fn two_days_old(db: &Path) {
+    let now_ns = unix_s() * 1_000_000_000;
+    let lines: String = (0..5_000)
+        .map(|n| format!("m v={n} {}\n", now_ns - n * 1_000_000_000))
+        .collect();
+    record_lines(db, &lines);
+    // A start gives them a span, with the running time of then.
+    let path = db.to_str().unwrap();
+    let more = ["--db", path, "--retain=30d", "--source=sim:count=1"];
+    assert_eq!(Running::start(&more).wait().code(), 0);
+    sql(db, "UPDATE runs SET running_s = running_s + 2 * 86400");
+}
+
+#[test]
+fn a_clock_that_was_set_deletes_nothing_and_readings_go_once_it_is_trusted() {
+    const AHEAD_S: i64 = 40 * 86_400;
+    let dir = Dir::new("clock-retain");
+    let db = dir.file("x.db");
+    two_days_old(&db);
+    let shim = Shim::make("clock");
+    let start = || {
+        let mut command = Command::new(BINARY);
+        command.args(["--db", db.to_str().unwrap(), "--retain=30d"]);
+        command.args(["--source=sim", "--commit-interval=5ms"]);
+        shim.preload(&mut command);
+        let run = Running::spawn(&mut command);
+        run.wait_for("ready");
+        run
+    };
+    let stop = |run: Running| assert_eq!(run.stop(libc::SIGTERM).code(), 0);
+    // It is set while recording, then back.
+    let run = start();
+    shim.set(AHEAD_S);
+    run.wait_for("expiry-waiting");
+    shim.set(0);
+    std::thread::sleep(Duration::from_millis(1_500)); // the pause is the test
+    stop(run);
+    // It is ahead at a start, and stays so.
+    sql(&db, "UPDATE runs SET steady_from_s = 0");
+    shim.set(AHEAD_S);
+    let run = start();
+    let told = run.wait_for("expiry-waiting");
+    assert!(
+        told.contains("for a day with a clock that is not set"),
+        "{told}"
+    );
+    stop(run);
+    assert!(count(&db) >= 5_000);
+    assert_sound(&db);
+    // A day of it is enough.
+    sql(&db, "UPDATE runs SET running_s = running_s + 86400");
+    let run = start();
+    until("the old ones have gone", || {
+        (sql(&db, "SELECT min(id) > 5000 FROM readings") == "1").then_some(())
+    });
+    stop(run);
+    assert_sound(&db);
 }

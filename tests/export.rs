@@ -215,6 +215,35 @@ fn a_position_of_another_database_is_said_and_begins_with_the_first_reading() {
     assert!(err.contains("is not the database of the position"), "{err}");
 }
 
+/// As for a follower that is slower than retention.
+#[test]
+fn readings_that_went_before_they_were_read_are_counted_at_the_end() {
+    let dir = Dir::new("export-gone");
+    let db = dir.file("x.db");
+    let lines: String = (0..9_000).map(|n| format!("m v={n} {n}\n")).collect();
+    record_lines(&db, lines.as_bytes());
+    for drop in [
+        "DELETE FROM readings WHERE id <= 4096",
+        "DELETE FROM spans WHERE last_id <= 4096",
+        "UPDATE runs SET expired = 4096",
+    ] {
+        sql(&db, drop);
+    }
+    assert_sound(&db);
+    let export = |after: &str| seawall(&["export", "--db", db.to_str().unwrap(), after]);
+    let (code, out, err) = export("--after=1:96");
+    assert_eq!((code, ids(out.as_bytes()).len()), (1, 4_904), "{err}");
+    assert!(
+        err.contains("4000 readings had gone with --retain or --max-size"),
+        "{err}"
+    );
+    // Whoever begins at the beginning has missed nothing.
+    for after in ["--after=0", "--after=1:4096", "--after=1:5000"] {
+        let (code, _, err) = export(after);
+        assert_eq!((code, &*err), (0, ""), "{after}");
+    }
+}
+
 #[test]
 fn rows_that_went_from_the_old_end_are_passed_over() {
     let dir = Dir::new("export");
@@ -227,7 +256,7 @@ fn rows_that_went_from_the_old_end_are_passed_over() {
     );
     sql(&db, "DELETE FROM readings WHERE id <= 29000");
     assert_eq!(ids(&export(&db, "")), (29001..=30000).collect::<Vec<_>>());
-    assert_eq!(ids(&export(&db, "--after 17 --limit 2")), [29001, 29002]);
+    assert_eq!(ids(&export(&db, "--after 29000 --limit 2")), [29001, 29002]);
     sql(&db, "DELETE FROM readings");
     assert_eq!(ids(&export(&db, "")), []);
 }

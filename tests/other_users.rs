@@ -238,3 +238,31 @@ fn a_side_file_that_may_not_be_written_is_named() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("x.db-shm: Permission denied"), "{said}");
 }
+
+/// The recorder's socket is in its network namespace, the lock is in the file.
+#[test]
+fn status_from_another_network_namespace_says_that_somebody_records() {
+    let may = Command::new("unshare").args(["--net", "true"]).output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        return skip("this user may not make a network namespace");
+    }
+    let dir = Dir::new("namespace");
+    let db = dir.file("x.db");
+    let recorder = Running::start(&["record", "--db", text(&db), "--source=sim"]);
+    recorder.wait_for("ready");
+    let ask = || {
+        let mut command = Command::new("unshare");
+        command.args(["--net", &*BINARY, "status", "--db", text(&db)]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = ask();
+    assert!(
+        said.contains("somebody records it who cannot be asked from here"),
+        "{said}"
+    );
+    assert_eq!(recorder.stop(libc::SIGTERM).code(), 0);
+    let said = ask();
+    assert!(said.contains("nobody records"), "{said}");
+}

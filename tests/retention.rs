@@ -12,11 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use std::process::Command;
-
 use support::client::connect;
-use support::shim::Shim;
-use support::{BINARY, Dir, PAGE_BYTES, Running, assert_sound, python, seawall, sql, until};
+use support::{Dir, PAGE_BYTES, Running, assert_sound, python, seawall, sql, until};
 
 const MIB: u64 = 1024 * 1024;
 const S: i64 = 1_000_000_000;
@@ -354,55 +351,6 @@ fn what_was_recorded_within_a_day_stays_however_old_its_times_are() {
         stop(recorder);
     }
     assert_eq!(support::count(&db), 10_000);
-    is_counted_right(&db);
-}
-
-#[test]
-fn a_clock_that_was_set_deletes_nothing_and_readings_go_once_it_is_trusted() {
-    let dir = Dir::new("retain-clock");
-    let db = dir.file("x.db");
-    let mut recorder = from_stdin(&db, &[]);
-    recorder.send(lines(now_ns() - 5_000 * S, S, 5_000).as_bytes());
-    recorder.close_stdin();
-    recorder.wait();
-    a_day_later(&db);
-    a_day_later(&db);
-    let shim = Shim::make("clock");
-    let start = || {
-        let mut command = Command::new(BINARY);
-        command.args(["--db", db.to_str().unwrap(), "--retain=30d"]);
-        command.args(["--source=sim", "--commit-interval=5ms"]);
-        shim.preload(&mut command);
-        let run = Running::spawn(&mut command);
-        run.wait_for("ready");
-        run
-    };
-    // It is set while recording, then back.
-    let recorder = start();
-    shim.set(40 * 86_400);
-    recorder.wait_for("expiry-waiting");
-    shim.set(0);
-    thread::sleep(Duration::from_millis(1_500)); // the pause is the test
-    stop(recorder);
-    // It is ahead at a start, and stays so.
-    sql(&db, "UPDATE runs SET steady_from_s = 0");
-    shim.set(40 * 86_400);
-    let recorder = start();
-    let told = recorder.wait_for("expiry-waiting");
-    assert!(
-        told.contains("for a day with a clock that is not set"),
-        "{told}"
-    );
-    stop(recorder);
-    assert!(support::count(&db) >= 5_000);
-    is_counted_right(&db);
-    // A day of it is enough.
-    sql(&db, "UPDATE runs SET running_s = running_s + 86400");
-    let recorder = start();
-    until("the old ones have gone", || {
-        (number(&db, "SELECT min(id) FROM readings") > 5_000).then_some(())
-    });
-    stop(recorder);
     is_counted_right(&db);
 }
 

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::answer::print;
 use crate::exit::Status;
+use crate::place;
 use crate::record::status::name;
 use crate::record::status::report::Report;
 use crate::sys;
@@ -61,6 +62,9 @@ fn ask(db: &Path, deadline: Instant) -> Result<Report, String> {
     let file = fs::metadata(db).map_err(|e| format!("{}: {e}", nobody()))?;
     let name = name::socket_name((file.dev(), file.ino()));
     let answer = match read_answer(&name, file.uid(), deadline) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && place::is_recorded(db) => {
+            return Err("somebody records it who cannot be asked from here: ask in the recorder's container, or from its network namespace".into());
+        }
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Err(nobody()),
         answer => answer,
     };

@@ -122,6 +122,8 @@ pub struct Reader {
     is_dense: bool,
     /// Ranges of ids that may hold these times.
     places: Option<(Times, Vec<RangeInclusive<i64>>)>,
+    /// Readings behind a position that had gone before they were read.
+    gone: i64,
 }
 
 impl Reader {
@@ -142,7 +144,13 @@ impl Reader {
             runs: Runs::default(),
             is_dense: true,
             places: None,
+            gone: 0,
         })
+    }
+
+    /// Readings that retention dropped behind a position, since it was last asked.
+    pub fn take_gone(&mut self) -> i64 {
+        std::mem::take(&mut self.gone)
     }
 
     /// Whether this is the database in which the run had this device, and so the position is one of its own.
@@ -343,6 +351,9 @@ impl Reader {
             let Some((first, _)) = self.first(self.statements.next_reading, &next)? else {
                 return Ok(None);
             };
+            if times == Times::ALL && after > 0 {
+                self.gone += first.saturating_sub(after).saturating_sub(1);
+            }
             let last = first.saturating_add(CHUNK_IDS - 1);
             let last = last.min(newest).min(*place.end());
             if first <= last {

@@ -76,6 +76,10 @@ pub fn run(settings: &Settings) -> Status {
     }
     let mut exporter = Exporter::new(settings);
     match exporter.run() {
+        End::Done if exporter.gone > 0 => complain(format_args!(
+            "{} readings had gone with --retain or --max-size before they were read",
+            exporter.gone
+        )),
         End::Done => Status::Done,
         End::Output(e) => unwritten(&e),
         End::Database(e) => complain(e),
@@ -92,6 +96,8 @@ struct Exporter<'a> {
     left: u64,
     /// Device of the run of `at`, by which a position of another database is known.
     device: Option<String>,
+    /// Readings that had gone before they were read.
+    gone: i64,
     sink: Sink,
     buffer: Vec<u8>,
 }
@@ -112,6 +118,7 @@ impl<'a> Exporter<'a> {
             at: settings.after.at,
             left: settings.limit.unwrap_or(u64::MAX),
             device: settings.after.device.clone(),
+            gone: 0,
             sink: Sink::new(sys::STDOUT),
             buffer: Vec::with_capacity(BUFFER_BYTES * 2),
         }
@@ -223,8 +230,9 @@ impl<'a> Exporter<'a> {
     }
 
     /// Writes the buffer. Returns the reader, unless the consumer had to be waited for.
-    fn hand_on(&mut self, reader: Reader) -> Result<Option<Reader>, End> {
+    fn hand_on(&mut self, mut reader: Reader) -> Result<Option<Reader>, End> {
         self.device = reader.device_at(self.at).map(str::to_owned);
+        self.gone += reader.take_gone();
         let mut at = 0;
         let mut reader = Some(reader);
         let mut patience = Some(PIPE_PATIENCE);
