@@ -370,6 +370,12 @@ pub fn moment() -> (Instant, i64) {
     (best.1, best.2)
 }
 
+/// Starts a thread that nobody joins. Boxed: the standard library's code for it is then there once.
+pub fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name(name.into());
+    thread.spawn(run).map(drop)
+}
+
 pub fn is_terminal(fd: RawFd) -> bool {
     // SAFETY: no pointers.
     unsafe { libc::isatty(fd) == 1 }

@@ -63,7 +63,7 @@ fn ask(db: &Path, deadline: Instant) -> Result<Report, String> {
     let name = name::socket_name((file.dev(), file.ino()));
     let answer = match read_answer(&name, file.uid(), deadline) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && place::is_recorded(db) => {
-            return Err("somebody records it who cannot be asked from here: ask in the recorder's container, or from its network namespace".into());
+            return Err("somebody records it who cannot be asked from here: ask in the recorder's container or network namespace".into());
         }
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Err(nobody()),
         answer => answer,

@@ -24,7 +24,8 @@ const MEMORY: &str = "this is memory (tmpfs), gone with the power; give a --db o
 const FAT: &str =
     "this is FAT, where a file ends at 4 GiB: give --max-size 3GiB, or record to ext4";
 
-const NETWORK: [&str; 17] = [
+/// With those of disks that several machines write to.
+const NETWORK: [&str; 19] = [
     "nfs",
     "cifs",
     "smb",
@@ -42,6 +43,8 @@ const NETWORK: [&str; 17] = [
     "curlftpfs",
     "juicefs",
     "lustre",
+    "ocfs2",
+    "gfs2",
 ];
 /// Folders of a host in its virtual machine: Docker Desktop, OrbStack, Podman machine, Lima, VirtualBox, Parallels,
 /// VMware.
@@ -54,8 +57,6 @@ const SHARED: [&str; 7] = [
     "prl_fs",
     "vmhgfs",
 ];
-/// Disks that several machines write to.
-const CLUSTER: [&str; 2] = ["ocfs2", "gfs2"];
 
 fn network(name: &str) -> Verdict {
     Verdict::Refused(format!(
@@ -67,9 +68,6 @@ fn network(name: &str) -> Verdict {
 fn judge_type(name: &str) -> Option<Verdict> {
     let is_of = |known: &&&str| name.contains(**known);
     if let Some(known) = NETWORK.iter().find(is_of) {
-        return Some(network(known));
-    }
-    if let Some(known) = CLUSTER.iter().find(is_of) {
         return Some(network(known));
     }
     if let Some(known) = SHARED.iter().find(is_of) {

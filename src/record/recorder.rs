@@ -137,10 +137,7 @@ impl Recorder {
             clock: Box::new(Moment::now),
             lock: RefCell::new(place.lock),
         };
-        std::thread::Builder::new()
-            .name("writer".into())
-            .spawn(|| writer.run())
-            .map_err(could_not("start a thread"))?;
+        sys::spawn("writer", Box::new(|| writer.run())).map_err(could_not("start a thread"))?;
         let now = Instant::now();
         let clock_offset_ns = (0..10).find_map(|_| sys::clock_offset_ns()).unwrap_or(0);
         Ok(Recorder {

@@ -73,14 +73,13 @@ impl Sampler {
                         shared,
                     };
                     let exchange = exchange.clone();
-                    let thread = std::thread::Builder::new().name("sysfs".into());
-                    let started = thread.spawn(move || {
+                    let run = move || {
                         while !scan.shared.is_over.load(Ordering::SeqCst) {
                             scan.pass();
                             exchange.bell.ring();
                         }
-                    });
-                    if let Err(e) = started {
+                    };
+                    if let Err(e) = sys::spawn("sysfs", Box::new(run)) {
                         let reason = format!("cannot start a thread: {e}");
                         let fields: [log::Field; 2] = [("source", &"sysfs"), ("error", &reason)];
                         log::error("source-failed", &fields);

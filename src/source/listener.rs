@@ -167,8 +167,8 @@ impl Removal {
             drop(end);
             gone();
         };
-        let thread = std::thread::Builder::new().name("remove-sockets".into());
-        thread.spawn(remove).ok().map(|_| Removal(removal))
+        let started = sys::spawn("remove-sockets", Box::new(remove));
+        started.ok().map(|()| Removal(removal))
     }
 
     pub fn is_over(&self) -> bool {
@@ -204,9 +204,7 @@ fn resolve(port: &Port) -> io::Result<SocketAddr> {
         let found = name.to_socket_addrs().map(|mut addresses| addresses.next());
         let _ = sender.send(found);
     };
-    std::thread::Builder::new()
-        .name("look-up".into())
-        .spawn(look_up)?;
+    sys::spawn("look-up", Box::new(look_up))?;
     loop {
         match answer.recv_timeout(LOOK_UP_AGAIN) {
             Ok(found) => return found?.ok_or_else(|| io::Error::other("the name has no address")),

@@ -9,7 +9,7 @@ use crate::reading::stream::{AFTER_1970_NS, Intake, OldTime};
 use crate::time::timestamp;
 
 /// 2001-09-09, from when on seconds have ten digits.
-const TEN_DIGITS_NS: i128 = 1_000_000_000_000_000_000;
+const TEN_DIGITS_NS: i64 = 1_000_000_000_000_000_000;
 
 /// Lets a source take lines, and logs the first old time of them unless one of this source was logged before.
 pub fn watch<'a, T>(
@@ -56,11 +56,11 @@ fn warn(source: &dyn Display, precision: Precision, old: &OldTime) {
 
 /// The precision in which the number that was sent is a time since 2001.
 fn fitting(time_ns: i64, precision: Precision) -> Option<&'static str> {
-    let sent = i128::from(time_ns) / precision as i128;
+    let sent = time_ns / precision as i64;
     let all = [Precision::S, Precision::Ms, Precision::Us];
     let fits = |of: &Precision| {
-        let ns = sent * *of as i128;
-        (TEN_DIGITS_NS..i128::from(i64::MAX)).contains(&ns)
+        let ns = sent.checked_mul(*of as i64);
+        ns.is_some_and(|ns| ns >= TEN_DIGITS_NS)
     };
     all.into_iter().find(fits).map(Precision::name)
 }
