@@ -17,6 +17,7 @@
 
 mod support;
 use std::fs;
+use std::io::Write;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -511,6 +512,43 @@ fn mosquitto_sub_hands_over_payloads_and_is_acknowledged() {
         ]
     );
     broker.stop(libc::SIGTERM);
+}
+
+/// The program for sed that docs/clients.md shows, word for word.
+#[test]
+fn any_topic_and_payload_of_mqtt_becomes_a_reading_by_the_sed_of_the_document() {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let program = document.split("| sed -uE '").nth(1).unwrap();
+    let program = program.split("' | seawall").next().unwrap();
+    let folder = Dir::new("mqtt-sed");
+    let db = folder.file("x.db");
+    let input = "z2m/Boy's Room/temperature\t21.5\t1\nhome/cellar,left=2/t\t-3\t2\nhome/heating/state\tON\t3\n\
+        home/kitchen\t21,5\t4\nhome/empty\t\t5\nhome/note\tsay \"hi\" a=b\t6\n";
+    let mut sed = Command::new("sed")
+        .args(["-uE", program])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    sed.stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    let lines = sed.wait_with_output().unwrap().stdout;
+    record_lines(&db, &String::from_utf8(lines).unwrap());
+    assert_eq!(
+        readings(&db),
+        [
+            "mqtt,topic=z2m/Boy's\\ Room/temperature|value|real|21.5|1",
+            "mqtt,topic=home/cellar\\,left\\=2/t|value|real|-3.0|2",
+            "mqtt,topic=home/heating/state|text|text|ON|3",
+            "mqtt,topic=home/kitchen|text|text|21,5|4",
+            "mqtt,topic=home/empty|text|text||5",
+            "mqtt,topic=home/note|text|text|say \"hi\" a=b|6",
+        ]
+    );
 }
 
 #[test]

@@ -629,7 +629,7 @@ fn help_is_heard_after_other_arguments_and_fits_80_columns() {
     assert_eq!(record, help(&["record", "--help"]));
     for spec in [
         "sim[:sensors=8,rate=10,count=0,seed=N]",
-        "sysfs[:root=/sys,interval=1s]",
+        "sysfs[:root=/sys,interval=1s,include=GLOB,exclude=GLOB]",
         "stdin[:precision=ns]",
         "unix:PATH[,mode=0660,precision=ns]",
         "tcp:[HOST:]PORT[,precision=ns]",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use seawall::reading::line::Precision;
-use seawall::source::spec::{Port, Rate, SimSpec, SourceSpec, UNIX_PATH_BYTES_MAX};
+use seawall::source::spec::{Choice, Port, Rate, SimSpec, SourceSpec, UNIX_PATH_BYTES_MAX};
 use seawall::units;
 
 fn source(spec: &str) -> SourceSpec {
@@ -25,6 +25,7 @@ fn sources_read_as_documented() {
     let sysfs = |root: &str, interval| SourceSpec::Sysfs {
         root: root.into(),
         interval,
+        choice: Choice::default(),
     };
     let second = Duration::from_secs(1);
     let slow = Rate::PerSecond(0.1);
@@ -39,6 +40,19 @@ fn sources_read_as_documented() {
         source("sysfs:interval=10ms,root=/a b:c=d"),
         sysfs("/a b:c=d", Duration::from_millis(10))
     );
+    let SourceSpec::Sysfs { choice, .. } =
+        source("sysfs:exclude=drivetemp*,include=hwmon,exclude=amdgpu")
+    else {
+        panic!("it is not sysfs");
+    };
+    let words = |words: &[&str]| {
+        words
+            .iter()
+            .map(|word| word.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(choice.include, words(&["hwmon"]));
+    assert_eq!(choice.exclude, words(&["drivetemp*", "amdgpu"]));
     for (word, precision) in [
         ("ns", Precision::Ns),
         ("us", Precision::Us),

@@ -185,7 +185,7 @@ fn no_sensors_at_all_is_said_once_each_time_that_it_becomes_so() {
     watched.rescan();
     assert_eq!(watched.said(), ["gone temp1_input", "none"]);
 
-    let mut nowhere = Sysfs::new(tree.path("nowhere"));
+    let mut nowhere = Sysfs::new(tree.path("nowhere"), Default::default());
     let mut count = 0;
     for _ in 0..3 {
         nowhere.rescan(&mut |notice| {
@@ -208,7 +208,7 @@ fn class_folders_that_are_files_or_lead_nowhere_are_no_sensors() {
 
 #[test]
 fn the_sys_of_this_machine_can_be_read() {
-    let mut sysfs = Sysfs::new("/sys".into());
+    let mut sysfs = Sysfs::new("/sys".into(), Default::default());
     let mut found = BTreeSet::new();
     sysfs.rescan(&mut |notice| {
         if let Notice::Found { sensor, field, .. } = notice {
@@ -229,4 +229,49 @@ fn the_sys_of_this_machine_can_be_read() {
         };
         sysfs.sample(std::time::Duration::MAX, &mut emit, &|| false, &mut |_| {});
     }
+}
+
+/// Reading some sensors keeps a disk or a graphics card awake.
+#[test]
+fn a_device_that_is_excluded_is_not_opened() {
+    let tree = Tree::new();
+    for (number, chip) in [(0, "drivetemp"), (1, "amdgpu"), (2, "k10temp")] {
+        let device = format!("pci/0000:00:0{number}.0");
+        tree.device(&device, "pci");
+        tree.hwmon(
+            number,
+            &device,
+            &[("name", chip), ("temp1_input", "30000\n")],
+        );
+    }
+    let zone = [("type", "x86_pkg_temp\n"), ("temp", "40000\n")];
+    tree.virtual_node("thermal", "thermal_zone0", &zone);
+    let chips = |include: &[&str], exclude: &[&str]| {
+        let words = |words: &[&str]| words.iter().map(|word| word.to_string()).collect();
+        let choice = seawall::source::spec::Choice {
+            include: words(include),
+            exclude: words(exclude),
+        };
+        let mut watched = Watched {
+            sysfs: Sysfs::new(tree.root.clone(), choice),
+            notices: Vec::new(),
+        };
+        watched.rescan();
+        let names = watched.names();
+        let known = ["drivetemp", "amdgpu", "k10temp", "x86_pkg_temp"];
+        let is_there = |chip: &&str| names.iter().any(|name| name.contains(*chip));
+        known.into_iter().filter(is_there).collect::<Vec<_>>()
+    };
+    assert_eq!(chips(&[], &[]).len(), 4);
+    assert_eq!(
+        chips(&[], &["drive*", "amdgpu"]),
+        ["k10temp", "x86_pkg_temp"]
+    );
+    assert_eq!(chips(&["hwmon"], &["amdgpu"]), ["drivetemp", "k10temp"]);
+    assert_eq!(
+        chips(&["pci/0000:00:02.0", "thermal"], &[]),
+        ["k10temp", "x86_pkg_temp"]
+    );
+    assert_eq!(chips(&[], &["hwmon"]), ["x86_pkg_temp"]);
+    assert_eq!(chips(&["nothing"], &[]), [""; 0]);
 }

@@ -62,11 +62,15 @@ impl Sampler {
                     let seed = spec.seed.unwrap_or_else(|| getrandom::u64().unwrap_or(0));
                     sampler.sims.push(Sim::new(spec, seed, now));
                 }
-                SourceSpec::Sysfs { root, interval } => {
+                SourceSpec::Sysfs {
+                    root,
+                    interval,
+                    choice,
+                } => {
                     let shared = Arc::new(Shared::default());
                     sampler.scans.push(shared.clone());
                     let mut scan = Scan {
-                        sysfs: Sysfs::new(root.clone()),
+                        sysfs: Sysfs::new(root.clone(), choice.clone()),
                         interval: *interval,
                         next: now,
                         next_rescan: now,

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::reading::glob;
 use crate::reading::line::Precision;
 use crate::values::{Reader, duration, path, whole};
 
@@ -25,6 +26,7 @@ pub enum SourceSpec {
     Sysfs {
         root: PathBuf,
         interval: Duration,
+        choice: Choice,
     },
     Stdin {
         precision: Precision,
@@ -60,6 +62,25 @@ impl std::fmt::Display for Port {
         } else {
             write!(f, "{}:{}", self.host, self.number)
         }
+    }
+}
+
+/// Which devices of `sysfs` are read: patterns for class, chip, device and its other tags.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// Empty: all.
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+}
+
+impl Choice {
+    /// Whether a device of which these are the names is read.
+    pub fn takes<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> bool {
+        let is_of = |patterns: &[String]| {
+            let matches = |name| patterns.iter().any(|pattern| glob::matches(pattern, name));
+            names.clone().any(matches)
+        };
+        (self.include.is_empty() || is_of(&self.include)) && !is_of(&self.exclude)
     }
 }
 
@@ -101,7 +122,8 @@ const KINDS: &[Kind] = &[
         name: "sysfs",
         place: "",
         help: "the kernel's own sensors: hwmon, thermal, iio, power_supply; a sensor that fails \
-               or disappears is skipped, and taken up again when it returns",
+               or disappears is skipped, and taken up again when it returns; include and exclude, which may \
+               be repeated, choose by class, chip, device or supply before any sensor is opened",
         read: sysfs,
     },
     Kind {
@@ -206,6 +228,10 @@ fn sysfs(keys: &mut Keys) -> Result<SourceSpec, String> {
     Ok(SourceSpec::Sysfs {
         root: keys.read("root", "/sys", path())?,
         interval: keys.read("interval", "1s", duration(SYSFS_INTERVAL))?,
+        choice: Choice {
+            include: keys.read_all("include", "GLOB"),
+            exclude: keys.read_all("exclude", "GLOB"),
+        },
     })
 }
 
@@ -331,7 +357,8 @@ impl Keys {
             if !known.iter().any(|(name, _)| *name == key) {
                 return Err(format!("unknown key {key:?}; known are {}", listed(known)));
             }
-            if keys.given.iter().any(|(name, _)| name == key) {
+            let is_repeated = ["include", "exclude"].contains(&key);
+            if !is_repeated && keys.given.iter().any(|(name, _)| name == key) {
                 return Err(format!("{key} is given twice"));
             }
             keys.given.push((key.to_owned(), value.to_owned()));
@@ -347,6 +374,13 @@ impl Keys {
     ) -> Result<T, String> {
         let given = self.read_if_given(key, default, &reader)?;
         given.map_or_else(|| reader.read(default), Ok)
+    }
+
+    /// The values of a key that may be repeated.
+    fn read_all(&mut self, key: &'static str, form: &'static str) -> Vec<String> {
+        self.known.push((key, form));
+        let given = self.given.iter().filter(|(name, _)| name == key);
+        given.map(|(_, value)| value.clone()).collect()
     }
 
     /// `None` where the key is not given; `form` stands for its value in the help.

@@ -17,9 +17,8 @@ use super::objects;
 use super::room::look_for_room;
 use super::runs::Runs;
 use super::{schema, spans};
-use crate::db::Error;
 use crate::db::raw::{Access, Connection, Statement};
-use crate::db::{Cause, error, pragma, transaction};
+use crate::db::{Cause, Error, error, pragma, transaction};
 use crate::place;
 use crate::place::foreign_wal::{self, Treatment};
 use crate::reading::{Kind, Value};
@@ -351,8 +350,11 @@ impl Reader {
             let Some((first, _)) = self.first(self.statements.next_reading, &next)? else {
                 return Ok(None);
             };
-            if times == Times::ALL && after > 0 {
-                self.gone += first.saturating_sub(after).saturating_sub(1);
+            let gap = first.saturating_sub(after).saturating_sub(1);
+            if times == Times::ALL && after > 0 && gap > 0 {
+                // A gap within the file is none of retention's, which drops the oldest.
+                let oldest = self.first(self.statements.next_reading, &[i64::MIN])?;
+                self.gone += oldest.filter(|(id, _)| *id == first).map_or(0, |_| gap);
             }
             let last = first.saturating_add(CHUNK_IDS - 1);
             let last = last.min(newest).min(*place.end());

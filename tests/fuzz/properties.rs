@@ -280,11 +280,20 @@ fn written_source(source: &SourceSpec) -> Option<String> {
             let (sensors, count) = (sim.sensors, sim.count);
             format!("sim:sensors={sensors},rate={rate},count={count}{seed}")
         }
-        SourceSpec::Sysfs { root, interval } => {
+        SourceSpec::Sysfs {
+            root,
+            interval,
+            choice,
+        } => {
+            let key = |name: &str, globs: &[String]| -> String {
+                globs.iter().map(|glob| format!(",{name}={glob}")).collect()
+            };
             format!(
-                "sysfs:root={},interval={}",
+                "sysfs:root={},interval={}{}{}",
                 root.to_str()?,
-                units::duration(*interval)
+                units::duration(*interval),
+                key("include", &choice.include),
+                key("exclude", &choice.exclude)
             )
         }
         SourceSpec::Stdin { precision } => format!("stdin:precision={}", name(*precision)),

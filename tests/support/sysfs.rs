@@ -109,7 +109,7 @@ pub struct Watched {
 impl Watched {
     pub fn of(tree: &Tree) -> Watched {
         let mut watched = Watched {
-            sysfs: Sysfs::new(tree.root.clone()),
+            sysfs: Sysfs::new(tree.root.clone(), Default::default()),
             notices: Vec::new(),
         };
         watched.rescan();

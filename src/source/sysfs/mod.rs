@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::log;
 use crate::reading::series;
+use crate::source::spec::Choice;
 use attribute::{Files, Miss};
 use channel::{Class, Spec};
 use scan::{Seen, Tags};
@@ -127,6 +128,7 @@ struct Node {
 #[derive(Debug)]
 pub struct Sysfs {
     root: PathBuf,
+    choice: Choice,
     nodes: Vec<Node>,
     /// Which of the slow nodes is next.
     slow_turn: usize,
@@ -135,9 +137,10 @@ pub struct Sysfs {
 
 impl Sysfs {
     /// Reads nothing yet.
-    pub fn new(root: PathBuf) -> Self {
+    pub fn new(root: PathBuf, choice: Choice) -> Self {
         Sysfs {
             root,
+            choice,
             nodes: Vec::new(),
             slow_turn: 0,
             told_none: false,
@@ -160,7 +163,7 @@ impl Sysfs {
         let mut added: Vec<(usize, Spec, Option<String>)> = Vec::new();
         let mut new: Vec<(Class, Seen, Vec<Option<String>>)> = Vec::new();
         for class in Class::ALL {
-            let Ok(seen) = scan::nodes(&self.root, class) else {
+            let Ok(seen) = scan::nodes(&self.root, class, &self.choice) else {
                 // A list that fails for want of memory or descriptors does not mean that all have gone.
                 self.nodes
                     .extend(old.extract_if(.., |node| node.class == class));

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::attribute::{PAGE_BYTES, open};
 use super::channel::{Class, Spec, channels};
+use crate::source::spec::Choice;
 
 /// Upper bound on a label, long enough for any that a person wrote.
 const TEXT_CHARS_MAX: usize = 128;
@@ -31,9 +32,9 @@ pub struct Seen {
     pub specs: Vec<Spec>,
 }
 
-/// Nodes of a class that have channels, by number. An error means that the system could not list
+/// Chosen nodes of a class that have channels, by number. An error means that the system could not list
 /// them now; a class that does not exist has none.
-pub fn nodes(root: &Path, class: Class) -> io::Result<Vec<Seen>> {
+pub fn nodes(root: &Path, class: Class, choice: &Choice) -> io::Result<Vec<Seen>> {
     let mut seen: Vec<Seen> = Vec::new();
     for name in list(&root.join(class.folder()))? {
         if !name.starts_with(class.prefix()) {
@@ -42,10 +43,15 @@ pub fn nodes(root: &Path, class: Class) -> io::Result<Vec<Seen>> {
         let Ok(place) = fs::canonicalize(root.join(class.folder()).join(&name)) else {
             continue;
         };
+        let tags = tags(root, class, &place);
+        let names = tags.iter().map(|(_, name)| name.as_str());
+        if !choice.takes(names.chain([class.name()])) {
+            continue;
+        }
         let (dir, specs) = attributes(class, &place)?;
         if !specs.is_empty() {
             seen.push(Seen {
-                tags: tags(root, class, &place),
+                tags,
                 number: number(&name),
                 place,
                 dir,
