@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use check::check;
 pub use files::{Filesystem, device_numbers, filesystem, may_write, try_lock};
 pub use sockets::{
-    Peer, connect_now, datagrams_dropped, end_writing, enlarge_receive_buffer, keep_alive,
-    peer_process,
+    Credentials, connect_now, datagrams_dropped, end_writing, enlarge_receive_buffer, keep_alive,
+    peer_credentials,
 };
 
 pub const STDIN: RawFd = libc::STDIN_FILENO;

@@ -151,20 +151,21 @@ fn on_an_overlay_with_a_warning() {
 #[test]
 fn a_folder_that_a_virtual_machine_shares_is_refused() {
     for kind in ["virtiofs", "grpcfuse", "osxfs", "vmhgfs-fuse"] {
-        let options = format!("subtype={kind},fsname=host");
-        let Some(mount) = Mount::fuse(&options, |_| {}) else {
-            return;
-        };
-        let db = mount.file("x.db");
-        let ended = Running::start(&["--db", db.to_str().unwrap()]).wait();
-        assert_eq!(ended.code(), 1, "{:#?}", ended.log);
-        assert!(
-            ended.has("a folder of the host that a virtual machine shares"),
-            "{:#?}",
-            ended.log
-        );
-        assert_eq!(fs::read_dir(mount.at()).unwrap().count(), 0);
+        let reason = "a folder of the host that a virtual machine shares";
+        assert_refused(&format!("subtype={kind},fsname=host"), reason);
     }
+}
+
+/// A FUSE mount with these options is refused, and nothing is written there.
+fn assert_refused(options: &str, reason: &str) {
+    let Some(mount) = Mount::fuse(options, |_| {}) else {
+        return;
+    };
+    let db = mount.file("x.db");
+    let ended = Running::start(&["--db", db.to_str().unwrap()]).wait();
+    assert_eq!(ended.code(), 1, "{:#?}", ended.log);
+    assert!(ended.has(reason), "{:#?}", ended.log);
+    assert_eq!(fs::read_dir(mount.at()).unwrap().count(), 0);
 }
 
 /// `docker run -v $PWD/sensor.db:/app/data/sensor_data.db`
@@ -183,6 +184,7 @@ fn a_database_that_is_mounted_without_its_folder_is_named_and_never_torn() {
     if !bound.is_ok_and(|output| output.status.success()) {
         return skip("this user may not mount");
     }
+    let _bound = Bound(&db);
     let recorder = recorder(&db);
     assert!(
         recorder
@@ -206,7 +208,15 @@ fn a_database_that_is_mounted_without_its_folder_is_named_and_never_torn() {
         );
         assert_eq!(beside(&db), before);
     }
-    let _ = Command::new("umount").arg(&db).status();
+}
+
+/// A bind mount, gone with the value.
+struct Bound<'a>(&'a Path);
+
+impl Drop for Bound<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0).status();
+    }
 }
 
 #[test]
@@ -238,15 +248,7 @@ fn a_disk_that_is_not_mounted_is_told_or_refused() {
 #[test]
 fn a_network_filesystem_is_refused_before_anything_is_written() {
     for kind in ["sshfs", "rclone", "s3fs"] {
-        let options = format!("subtype={kind},fsname=me@far:/");
-        let Some(mount) = Mount::fuse(&options, |_| {}) else {
-            return;
-        };
-        let db = mount.file("x.db");
-        let ended = Running::start(&["--db", db.to_str().unwrap()]).wait();
-        assert_eq!(ended.code(), 1, "{:#?}", ended.log);
-        let refusal = format!("it is on {kind}, a network filesystem");
-        assert!(ended.has(&refusal), "{:#?}", ended.log);
-        assert_eq!(fs::read_dir(mount.at()).unwrap().count(), 0);
+        let reason = format!("it is on {kind}, a network filesystem");
+        assert_refused(&format!("subtype={kind},fsname=me@far:/"), &reason);
     }
 }

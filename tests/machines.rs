@@ -7,23 +7,23 @@ use std::process::{Command, Stdio};
 
 use support::*;
 
-/// Records lines on a machine of this id; gives the log. None where this user may not mount, which is told.
+/// Records lines on a machine of this id, which has a copy of /etc; gives the log. None where this user may not mount.
 fn on_machine(id: &str, db: &Path, lines: &str) -> Option<String> {
     let may_mount = Command::new("unshare").args(["--mount", "true"]).output();
     if !may_mount.is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "CI may not mount");
-        println!("skipped: this user may not mount");
+        skip("this user may not mount");
         return None;
     }
     let folder = db.parent().unwrap();
-    fs::write(folder.join("machine-id"), format!("{id}\n")).unwrap();
     fs::write(folder.join("lines"), lines).unwrap();
-    let script = "mount --bind \"$1/machine-id\" /etc/machine-id && exec \"$2\" record --db \"$3\" --source stdin <\"$1/lines\"";
+    let script = "rm -rf \"$1/etc\"; cp -a /etc \"$1/etc\"; rm -f \"$1/etc/machine-id\"; echo \"$4\" >\"$1/etc/machine-id\"; \
+        mount --bind \"$1/etc\" /etc; exec \"$2\" record --db \"$3\" --source stdin <\"$1/lines\"";
     let output = Command::new("unshare")
         .args(["--mount", "sh", "-ec", script, "sh"])
         .arg(folder)
         .arg(&*BINARY)
         .arg(db)
+        .arg(id)
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -34,14 +34,6 @@ fn on_machine(id: &str, db: &Path, lines: &str) -> Option<String> {
 
 #[test]
 fn a_database_that_was_cloned_takes_an_id_of_its_own_on_another_machine() {
-    if !Path::new("/etc/machine-id").exists() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "there is no /etc/machine-id"
-        );
-        println!("skipped: there is no /etc/machine-id to put another in its place");
-        return;
-    }
     let dir = Dir::new("machines");
     let golden = dir.file("golden.db");
     let Some(log) = on_machine("aaaa0000", &golden, "m v=1 1\nm v=2 2\n") else {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use seawall::source::spec::Choice;
 use seawall::source::sysfs::{Notice, Sysfs};
 
 use support::sysfs::*;
@@ -248,16 +249,11 @@ fn a_device_that_is_excluded_is_not_opened() {
     tree.virtual_node("thermal", "thermal_zone0", &zone);
     let chips = |include: &[&str], exclude: &[&str]| {
         let words = |words: &[&str]| words.iter().map(|word| word.to_string()).collect();
-        let choice = seawall::source::spec::Choice {
+        let choice = Choice {
             include: words(include),
             exclude: words(exclude),
         };
-        let mut watched = Watched {
-            sysfs: Sysfs::new(tree.root.clone(), choice),
-            notices: Vec::new(),
-        };
-        watched.rescan();
-        let names = watched.names();
+        let names = Watched::chosen(&tree, choice).names();
         let known = ["drivetemp", "amdgpu", "k10temp", "x86_pkg_temp"];
         let is_there = |chip: &&str| names.iter().any(|name| name.contains(*chip));
         known.into_iter().filter(is_there).collect::<Vec<_>>()

@@ -98,7 +98,7 @@ fn read_answer(name: &[u8], owner: u32, deadline: Instant) -> io::Result<String>
         }
     };
     // The name is no secret: a stranger may have bound it where nobody records.
-    let uid = sys::peer_process(stream.as_raw_fd()).map(|peer| peer.uid);
+    let uid = sys::peer_credentials(stream.as_raw_fd()).map(|peer| peer.uid);
     if !uid.is_some_and(|uid| uid == 0 || uid == sys::user_and_group().0 || uid == owner) {
         return Err(io::Error::other(format!(
             "who answers is of user {}, and neither root, nor this user, nor the owner of the database",

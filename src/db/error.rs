@@ -161,8 +161,8 @@ impl Error {
         };
         match (code, code & 0xff) {
             (ffi::SQLITE_IOERR_NOMEM, _) => Class::Retry,
-            // A quota, the longest file of FAT, or a disk that fills up under something else than a page. A sync that says so is as
-            // bad as any that failed.
+            // A quota, the longest file of FAT, or a disk that fills up under something else than a page. A sync
+            // that says so is as bad as any that failed.
             (code, ffi::SQLITE_IOERR)
                 if matches!(self.errno, libc::ENOSPC | libc::EDQUOT | libc::EFBIG)
                     && !matches!(code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) =>

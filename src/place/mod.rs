@@ -88,26 +88,13 @@ fn prepare_real(db: &Path, create: Create, on_damage: OnDamage) -> Result<Place,
     sys::may_write(&folder).map_err(|e| refused("write in", &folder, &e))?;
     side_files::refuse_strange(db)
         .map_err(|reason| format!("cannot record to {}: {reason}", db.display()))?;
-    may_write_side_files(db)?;
+    side_files::may_write(db)?;
     save_orphan(db, on_damage)?;
     Ok(Place {
         path: db.to_owned(),
         lock: lock(db)?,
         warnings,
     })
-}
-
-/// SQLite's own error for a -shm that this user may not write names the database.
-fn may_write_side_files(db: &Path) -> Result<(), String> {
-    for end in ["-wal", "-shm"] {
-        let path = with_end(db, end);
-        let written = match fs::metadata(&path) {
-            Ok(_) => sys::may_write(&path),
-            Err(_) => Ok(()),
-        };
-        written.map_err(|e| refused("write", &path, &e))?;
-    }
-    Ok(())
 }
 
 /// A -wal without its database: SQLite would delete it, with all that is in it, once there is an empty file

@@ -3,10 +3,12 @@
 //! theirs. Looked at before SQLite opens anything, and without opening them: a FIFO would wait for its other end.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::paths::{follow_links, with_end};
+use super::refusal::refused;
 use crate::sys;
 
 const ENDS: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -36,6 +38,20 @@ pub fn refuse_strange(db: &Path) -> Result<(), String> {
                  somebody else put it there, or recorded as another user; have a look at it, and take it away or chown it",
                 file.uid()
             ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses side files that this user may not write: SQLite's own error for them names the database.
+pub fn may_write(db: &Path) -> Result<(), String> {
+    for end in ["-wal", "-shm"] {
+        let path = with_end(db, end);
+        match sys::may_write(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(refused("write", &path, &e));
+            }
+            _ => {}
         }
     }
     Ok(())

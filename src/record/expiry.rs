@@ -11,7 +11,7 @@ use crate::log;
 use crate::reading::Batch;
 use crate::record::queue::TEXT_BYTES_MAX;
 use crate::record::settings::Settings;
-use crate::store::{Class, Db, Error, PAGE_BYTES, Surplus, WAL_BYTES_KEPT};
+use crate::store::{Class, DAY, Db, Error, Expired, PAGE_BYTES, Surplus, WAL_BYTES_KEPT};
 
 /// Lower bound on `--max-size`. Below it, a full queue of the default length would leave little
 /// else in the file.
@@ -29,8 +29,6 @@ const SPAN_BYTES: u64 = 128 * 1024;
 /// The readings after the last span become a span after this part of `--retain`, so that a slow recording too
 /// has spans that age as a whole.
 const SPAN_PART: u32 = 100;
-/// Nothing goes earlier.
-const DAY: Duration = Duration::from_secs(86_400);
 const SPAN_TIME_MAX: Duration = Duration::from_secs(3600);
 /// How often the age of the oldest span is looked at.
 const AGE_PERIOD: Duration = Duration::from_secs(1);
@@ -212,7 +210,7 @@ impl Retention {
             pages.used() + growth > limit.pages_max.max(pages.all)
         } && db.has_spans(limit.spans_kept(growth) + 1)?
         {
-            let gone = db.expire(Surplus::Oldest)?;
+            let gone = db.expire(Surplus::Oldest)?.readings();
             self.count(gone);
             has_dropped |= gone > 0;
         }
@@ -261,7 +259,7 @@ impl Retention {
             return Ok(false);
         }
         if db.has_spans(limit.spans_kept(ahead) + 1)? {
-            let gone = db.expire(Surplus::Oldest)?;
+            let gone = db.expire(Surplus::Oldest)?.readings();
             self.count(gone);
             return Ok(gone > 0);
         }
@@ -285,24 +283,23 @@ impl Retention {
         if self.next_age.is_some_and(|at| now < at) {
             return Ok(false);
         }
-        let gone = db.expire(Surplus::OlderThan(retain))?;
+        let expired = db.expire(Surplus::OlderThan(retain))?;
+        let gone = expired.readings();
         self.count(gone);
         if gone == 0 {
             self.next_age = Some(now + AGE_PERIOD);
-            self.tell_held(db, retain)?;
+            self.tell_held(expired == Expired::Held);
         }
         Ok(gone > 0)
     }
 
     /// Logs that ages do not count for a while, once until they do again.
-    fn tell_held(&mut self, db: &mut Db, retain: Duration) -> Result<(), Error> {
-        let is_held = db.is_expiry_held(retain)?;
+    fn tell_held(&mut self, is_held: bool) {
         if is_held && !self.is_held_told {
             let reason = "readings older than --retain stay until a recorder has run for a day with a clock that is not set: it was set, or is more than a day ahead of the last commit";
             log::warn("expiry-waiting", &[("reason", &reason)]);
         }
         self.is_held_told = is_held;
-        Ok(())
     }
 
     fn count(&mut self, readings: i64) {

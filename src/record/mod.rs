@@ -1,5 +1,6 @@
 //! Recording: the thread that takes readings and listens to signals (`recorder`), the thread that owns the
-//! database (`writer`), and what they share: the queue one way, the exchange (`progress`) the other.
+//! database (`writer`), and what they share: the queue one way, the exchange (`progress`) the other. A `sysfs` source has
+//! a thread besides, which hands its samples to the first (`sampler`).
 //!
 //! A reading, from the socket to the ack:
 //!

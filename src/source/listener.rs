@@ -124,7 +124,7 @@ impl Listener {
             Socket::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nonblocking(true)?;
-                let process = sys::peer_process(stream.as_raw_fd());
+                let process = sys::peer_credentials(stream.as_raw_fd());
                 // Of another container's process the number is 0.
                 let pid = process.as_ref().filter(|process| process.pid > 0);
                 let name = pid.map_or("unknown".into(), |process| {

@@ -8,9 +8,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::sys::{self, Clock};
+use crate::sys;
 
 /// Running time in which nothing goes by age, and after which a clock that was set is trusted.
+pub const DAY: Duration = Duration::from_secs(DAY_S as u64);
 const DAY_S: i64 = 86_400;
 /// A smaller step is corrected often, and makes no difference to an age in days.
 const STEP_NS: i64 = 60 * 1_000_000_000;
@@ -29,9 +30,10 @@ pub struct Moment {
 
 impl Moment {
     pub fn now() -> Self {
+        let (at, clock_ns) = sys::moment();
         Moment {
-            at: Instant::now(),
-            clock_ns: sys::clock_ns(Clock::Real),
+            at,
+            clock_ns,
             offset_ns: sys::clock_offset_ns(),
         }
     }
@@ -39,7 +41,7 @@ impl Moment {
 
 /// The part of a run's row that is about time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct RunTimes {
     /// Seconds for which recorders had the file open, over all runs.
     pub running_s: i64,
     /// `running_s` at the last step of the clock.
@@ -48,10 +50,19 @@ pub(super) struct Stamp {
     pub seen_ns: i64,
 }
 
+/// Whether readings may go by their age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Young,
+    /// Too old by a clock that was set less than a day of running time ago.
+    Held,
+    Old,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Age {
     /// As of the last look.
-    stamp: Stamp,
+    times: RunTimes,
     /// Running time before this run.
     before_s: i64,
     began: Option<Instant>,
@@ -60,8 +71,8 @@ pub(super) struct Age {
 
 impl Age {
     /// At the start of a run, after the one that left `last`. `boot_ns` is the time since boot.
-    pub fn begin(last: Option<Stamp>, now_ns: i64, boot_ns: i64) -> Self {
-        let is_set = |last: Stamp| {
+    pub fn begin(last: Option<RunTimes>, now_ns: i64, boot_ns: i64) -> Self {
+        let is_set = |last: RunTimes| {
             let passed_ns = now_ns.saturating_sub(last.seen_ns);
             !(-STEP_NS..=OFF_NS).contains(&passed_ns)
         };
@@ -71,7 +82,7 @@ impl Age {
             _ => before_s,
         };
         Age {
-            stamp: Stamp {
+            times: RunTimes {
                 running_s: before_s,
                 steady_from_s,
                 seen_ns: now_ns,
@@ -82,49 +93,49 @@ impl Age {
         }
     }
 
-    pub fn stamp(&self) -> Stamp {
-        self.stamp
+    pub fn times(&self) -> RunTimes {
+        self.times
     }
 
     /// Looks at both clocks.
     pub fn tick(&mut self, now: Moment) {
         let began = *self.began.get_or_insert(now.at);
         let ran = now.at.saturating_duration_since(began);
-        self.stamp.running_s = self.before_s.saturating_add(seconds(ran));
-        self.stamp.seen_ns = now.clock_ns;
+        self.times.running_s = self.before_s.saturating_add(seconds(ran));
+        self.times.seen_ns = now.clock_ns;
         if let (Some(before), Some(offset)) = (self.offset_ns, now.offset_ns)
             && offset.abs_diff(before) > STEP_NS as u64
         {
-            self.stamp.steady_from_s = self.stamp.running_s;
+            self.times.steady_from_s = self.times.running_s;
         }
         self.offset_ns = now.offset_ns.or(self.offset_ns);
     }
 
     /// Whether ages by the clock count.
     pub fn is_steady(&self) -> bool {
-        self.stamp
+        self.times
             .running_s
-            .saturating_sub(self.stamp.steady_from_s)
+            .saturating_sub(self.times.steady_from_s)
             >= DAY_S
     }
 
-    /// Whether readings that were recorded at this running time, with times up to `newest_ns`, are older than `retain`.
-    pub fn is_old(&self, recorded_s: i64, newest_ns: i64, retain: Duration) -> bool {
-        let ago_s = self.stamp.running_s.saturating_sub(recorded_s);
+    /// Judges readings that were recorded at this running time, with times up to `newest_ns`.
+    pub fn judge(&self, recorded_s: i64, newest_ns: i64, retain: Duration) -> Verdict {
+        let ago_s = self.times.running_s.saturating_sub(recorded_s);
         let is_old_by_clock = newest_ns < self.cutoff_ns(retain);
-        ago_s >= DAY_S && (ago_s >= seconds(retain) || (self.is_steady() && is_old_by_clock))
-    }
-
-    /// Whether only the hold after a step of the clock keeps readings that `is_old` asks about.
-    pub fn is_held(&self, recorded_s: i64, newest_ns: i64, retain: Duration) -> bool {
-        let ago_s = self.stamp.running_s.saturating_sub(recorded_s);
-        ago_s >= DAY_S && !self.is_steady() && newest_ns < self.cutoff_ns(retain)
+        match (is_old_by_clock, self.is_steady()) {
+            _ if ago_s < DAY_S => Verdict::Young,
+            _ if ago_s >= seconds(retain) => Verdict::Old,
+            (true, true) => Verdict::Old,
+            (true, false) => Verdict::Held,
+            (false, _) => Verdict::Young,
+        }
     }
 
     /// The time before which readings are too old by the clock.
     pub fn cutoff_ns(&self, retain: Duration) -> i64 {
         let retain_ns = i64::try_from(retain.as_nanos()).unwrap_or(i64::MAX);
-        self.stamp.seen_ns.saturating_sub(retain_ns)
+        self.times.seen_ns.saturating_sub(retain_ns)
     }
 }
 
@@ -143,7 +154,7 @@ mod tests {
 
     /// A file on which recorders have run for 100 days, with a clock that is right.
     fn steady() -> Age {
-        let last = Stamp {
+        let last = RunTimes {
             running_s: 100 * DAY_S,
             steady_from_s: 0,
             seen_ns: NOW_S * S,
@@ -165,12 +176,21 @@ mod tests {
         let (mut age, began) = (steady(), Instant::now());
         tick(&mut age, began, 10, 0);
         assert!(age.is_steady());
-        assert!(age.is_old(99 * DAY_S, S, MONTH));
-        assert!(!age.is_old(99 * DAY_S + 11, S, MONTH));
-        assert!(!age.is_old(90 * DAY_S, (NOW_S - 29 * DAY_S) * S, MONTH));
-        assert!(age.is_old(90 * DAY_S, (NOW_S - 31 * DAY_S) * S, MONTH));
+        assert_eq!(age.judge(99 * DAY_S, S, MONTH), Verdict::Old);
+        assert_eq!(age.judge(99 * DAY_S + 11, S, MONTH), Verdict::Young);
+        assert_eq!(
+            age.judge(90 * DAY_S, (NOW_S - 29 * DAY_S) * S, MONTH),
+            Verdict::Young
+        );
+        assert_eq!(
+            age.judge(90 * DAY_S, (NOW_S - 31 * DAY_S) * S, MONTH),
+            Verdict::Old
+        );
         // Even where less is to be kept.
-        assert!(!age.is_old(100 * DAY_S, S, Duration::from_secs(1)));
+        assert_eq!(
+            age.judge(100 * DAY_S, S, Duration::from_secs(1)),
+            Verdict::Young
+        );
     }
 
     #[test]
@@ -180,17 +200,17 @@ mod tests {
             tick(&mut age, began, 10, 0);
             tick(&mut age, began, 20, step_s);
             let old = (90 * DAY_S, S, MONTH);
-            assert!(!age.is_old(old.0, old.1, old.2) && age.is_held(old.0, old.1, old.2));
+            assert_eq!(age.judge(old.0, old.1, old.2), Verdict::Held);
             // Too old by running time alone.
-            assert!(age.is_old(70 * DAY_S, NOW_S * S, MONTH));
+            assert_eq!(age.judge(70 * DAY_S, NOW_S * S, MONTH), Verdict::Old);
             tick(&mut age, began, DAY_S, step_s);
-            assert!(!age.is_old(old.0, old.1, old.2));
+            assert_eq!(age.judge(old.0, old.1, old.2), Verdict::Held);
             // Set back to what is right: a day begins anew.
             tick(&mut age, began, DAY_S + 5, 0);
             tick(&mut age, began, 2 * DAY_S, 0);
             assert!(!age.is_steady());
             tick(&mut age, began, 2 * DAY_S + 5, 0);
-            assert!(age.is_old(old.0, old.1, old.2));
+            assert_eq!(age.judge(old.0, old.1, old.2), Verdict::Old);
         }
         let (mut age, began) = (steady(), Instant::now());
         tick(&mut age, began, 10, 0);
@@ -200,20 +220,20 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_while_nobody_recorded_is_noticed_at_the_start() {
-        let last = steady().stamp();
+        let last = steady().times();
         let at = |passed_s: i64| {
             let start_ns = last.seen_ns + passed_s * S;
-            Age::begin(Some(last), start_ns, 0).stamp()
+            Age::begin(Some(last), start_ns, 0).times()
         };
         for passed_s in [-1, 0, 3_600, DAY_S - 1] {
             assert_eq!(at(passed_s).steady_from_s, 0, "{passed_s}");
         }
         for passed_s in [-61, -45 * DAY_S, DAY_S + 1, 40 * DAY_S] {
-            let stamp = at(passed_s);
-            assert_eq!(stamp.steady_from_s, 100 * DAY_S, "{passed_s}");
+            let times = at(passed_s);
+            assert_eq!(times.steady_from_s, 100 * DAY_S, "{passed_s}");
             // Kept over starts.
-            let again = Age::begin(Some(stamp), stamp.seen_ns + S, 0);
-            assert_eq!(again.stamp().steady_from_s, 100 * DAY_S);
+            let again = Age::begin(Some(times), times.seen_ns + S, 0);
+            assert_eq!(again.times().steady_from_s, 100 * DAY_S);
         }
     }
 
@@ -222,7 +242,7 @@ mod tests {
         let (mut age, began) = (steady(), Instant::now());
         tick(&mut age, began, 0, 0);
         let in_2106 = 4_294_967_296 * S;
-        assert!(!age.is_old(71 * DAY_S, in_2106, MONTH));
-        assert!(age.is_old(70 * DAY_S, in_2106, MONTH));
+        assert_eq!(age.judge(71 * DAY_S, in_2106, MONTH), Verdict::Young);
+        assert_eq!(age.judge(70 * DAY_S, in_2106, MONTH), Verdict::Old);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::identify::identify;
 use super::read;
 use super::schema;
+use super::start::last_run;
 use crate::db::checkpoint::{Checkpoint, CheckpointMode, checkpoint};
 use crate::db::pragma::{self, Durability};
 use crate::db::raw::{Access, Connection};
@@ -56,11 +57,7 @@ fn remove_mark_of_ended_run(raw: &mut Connection) -> Result<(), Error> {
     let Some(progress) = mark::read(&path) else {
         return Ok(());
     };
-    let mut is_over = false;
-    raw.rows("read", schema::LAST_RUN, |row| {
-        is_over = row.integer(0) == progress.run && row.integer(1) == 0;
-        false
-    })?;
+    let is_over = last_run(raw)?.is_some_and(|last| last.run == progress.run && !last.is_open);
     if is_over && raw.answer("read", schema::GET_DEVICE)? == progress.device {
         // Nothing depends on it: the file has all that the mark says.
         let _ = mark::remove(&path);

@@ -11,7 +11,7 @@ impl Db {
             let values = [
                 Some(Value::Text(&client.name)),
                 Some(Value::Integer(client.lines as i64)),
-                Some(Value::Integer(self.age.stamp().seen_ns)),
+                Some(Value::Integer(self.age.times().seen_ns)),
                 client.uid.map(|uid| Value::Integer(uid.into())),
             ];
             self.raw

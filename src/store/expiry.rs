@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::age::Verdict;
 use super::ledger::Db;
 use super::schema;
 use super::spans::Tail;
@@ -22,6 +23,26 @@ pub enum Surplus {
     Oldest,
     /// The oldest span, if all of it is older than this; and the clients not seen for as long.
     OlderThan(Duration),
+}
+
+/// Result of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// So many went.
+    Readings(i64),
+    /// No span may go.
+    Nothing,
+    /// The oldest span would go if the clock had not been set.
+    Held,
+}
+
+impl Expired {
+    pub fn readings(self) -> i64 {
+        match self {
+            Expired::Readings(readings) => readings,
+            Expired::Nothing | Expired::Held => 0,
+        }
+    }
 }
 
 /// A span that is in the file.
@@ -64,13 +85,6 @@ impl Db {
         Ok(oldest)
     }
 
-    /// Whether the oldest span is too old by a clock that was set less than a day of running time ago.
-    pub fn is_expiry_held(&mut self, retain: Duration) -> Result<bool, Error> {
-        let age = self.age;
-        let oldest = self.oldest_span()?;
-        Ok(oldest.is_some_and(|span| age.is_held(span.running_s, span.newest_ns, retain)))
-    }
-
     pub fn pages(&mut self) -> Result<Pages, Error> {
         let mut ask = |statement| {
             let answer = self.raw.query("ask for the pages of", statement, &[])?;
@@ -101,7 +115,7 @@ impl Db {
     pub fn tail_age(&self) -> Option<Duration> {
         let age_s = self
             .age
-            .stamp()
+            .times()
             .running_s
             .saturating_sub(self.tail.began_s());
         (!self.tail.is_empty()).then(|| Duration::from_secs(age_s.max(0) as u64))
@@ -121,18 +135,20 @@ impl Db {
         Ok(())
     }
 
-    /// One step. Returns the number of readings dropped; 0 if no span may go.
-    pub fn expire(&mut self, surplus: Surplus) -> Result<i64, Error> {
+    /// One step.
+    pub fn expire(&mut self, surplus: Surplus) -> Result<Expired, Error> {
         let Some(span) = self.oldest_span()? else {
-            return Ok(0);
+            return Ok(Expired::Nothing);
         };
         let age = self.age;
-        let is_surplus = match surplus {
-            Surplus::Oldest => true,
-            Surplus::OlderThan(retain) => age.is_old(span.running_s, span.newest_ns, retain),
+        let verdict = match surplus {
+            Surplus::Oldest => Verdict::Old,
+            Surplus::OlderThan(retain) => age.judge(span.running_s, span.newest_ns, retain),
         };
-        if !is_surplus {
-            return Ok(0);
+        match verdict {
+            Verdict::Old => {}
+            Verdict::Held => return Ok(Expired::Held),
+            Verdict::Young => return Ok(Expired::Nothing),
         }
         self.sync_as_known()?;
         self.transaction(|db| {
@@ -145,7 +161,8 @@ impl Db {
                 _ => Ok(()),
             }
         })?;
-        Ok(span.last_id.saturating_sub(span.first_id).saturating_add(1))
+        let readings = span.last_id.saturating_sub(span.first_id).saturating_add(1);
+        Ok(Expired::Readings(readings))
     }
 
     fn sync_as_known(&mut self) -> Result<(), Error> {

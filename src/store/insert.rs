@@ -43,7 +43,7 @@ impl Db {
             tail: self.tail,
             spans: Vec::new(),
         };
-        inserted.tail.set_running(self.age.stamp().running_s);
+        inserted.tail.set_running(self.age.times().running_s);
         self.compare_changed_schema()?;
         let mut from = 0;
         // In order of their rows. A slot may be given to another series within the batch.

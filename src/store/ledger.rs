@@ -412,7 +412,7 @@ impl Db {
         counts: Counts,
         tail_fingerprint: u64,
     ) -> Result<(), Error> {
-        let stamp = self.age.stamp();
+        let times = self.age.times();
         let numbers = [
             self.run,
             committed,
@@ -421,9 +421,9 @@ impl Db {
             counts.errors as i64,
             self.checkpoints,
             tail_fingerprint as i64,
-            stamp.running_s,
-            stamp.steady_from_s,
-            stamp.seen_ns,
+            times.running_s,
+            times.steady_from_s,
+            times.seen_ns,
         ]
         .map(|n| Some(Value::Integer(n)));
         self.raw

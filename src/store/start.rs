@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use libsqlite3_sys as ffi;
 
-use super::age::{Age, Stamp};
+use super::age::{Age, RunTimes};
 use super::identify::identify;
 use super::schema;
 use super::spans::{self, Tail};
@@ -75,23 +75,21 @@ pub(super) fn begin_run(
         let message = format!("the next reading would get the id {next_id}");
         return Err(error::corrupt(operation, raw.path(), message));
     }
-    let mut last = None;
-    raw.rows(operation, schema::LAST_RUN, |row| {
-        let stamp = Stamp {
-            running_s: row.integer(2),
-            steady_from_s: row.integer(3),
-            seen_ns: row.integer(4),
-        };
-        last = Some((row.integer(0), stamp));
-        false
-    })?;
-    let unclean = close_runs(raw, start, &device, last.map(|(run, _)| run), next_id, mark)?;
+    let last = last_run(raw)?;
+    let unclean = close_runs(
+        raw,
+        start,
+        &device,
+        last.map(|last| last.run),
+        next_id,
+        mark,
+    )?;
     let (device, device_before) = device_here(raw, device, &start.machine)?;
-    let age = Age::begin(last.map(|(_, stamp)| stamp), start.now_ns, start.boot_ns);
-    let stamp = age.stamp();
+    let age = Age::begin(last.map(|last| last.times), start.now_ns, start.boot_ns);
+    let times = age.times();
     let mut tail = spans::find_tail(raw, next_id)?;
     // They were committed by an earlier run, or before the end of its running time.
-    tail.set_running(stamp.running_s);
+    tail.set_running(times.running_s);
     let add = raw.prepare(schema::ADD_RUN)?;
     let run = raw
         .query(
@@ -103,9 +101,9 @@ pub(super) fn begin_run(
                 Some(Value::Integer(start.boot_ns)),
                 Some(Value::Integer(next_id)),
                 Some(Value::Integer(tail.fingerprint() as i64)),
-                Some(Value::Integer(stamp.running_s)),
-                Some(Value::Integer(stamp.steady_from_s)),
-                Some(Value::Integer(stamp.seen_ns)),
+                Some(Value::Integer(times.running_s)),
+                Some(Value::Integer(times.steady_from_s)),
+                Some(Value::Integer(times.seen_ns)),
             ],
         )?
         .ok_or_else(|| Error::new(operation, raw.path(), ffi::SQLITE_ERROR, "no id returned"))?;
@@ -119,6 +117,31 @@ pub(super) fn begin_run(
         age,
         page_bytes,
     })
+}
+
+/// What the last run's row says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastRun {
+    pub run: i64,
+    pub is_open: bool,
+    times: RunTimes,
+}
+
+pub(super) fn last_run(raw: &mut Connection) -> Result<Option<LastRun>, Error> {
+    let mut last = None;
+    raw.rows("read", schema::LAST_RUN, |row| {
+        last = Some(LastRun {
+            run: row.integer(0),
+            is_open: row.integer(1) != 0,
+            times: RunTimes {
+                running_s: row.integer(2),
+                steady_from_s: row.integer(3),
+                seen_ns: row.integer(4),
+            },
+        });
+        false
+    })?;
+    Ok(last)
 }
 
 /// Ends the runs that never ended, and records what the last one lost.

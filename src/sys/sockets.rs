@@ -84,10 +84,11 @@ pub fn connect_now(name: &[u8]) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-pub type Peer = libc::ucred;
+/// Process, user and group.
+pub type Credentials = libc::ucred;
 
 /// The process at the other end of a unix socket, as it was when it connected or began to listen.
-pub fn peer_process(fd: RawFd) -> Option<Peer> {
+pub fn peer_credentials(fd: RawFd) -> Option<Credentials> {
     let mut peer = libc::ucred {
         pid: 0,
         uid: 0,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use seawall::source::spec::Choice;
 use seawall::source::sysfs::{Notice, Sysfs};
 
 /// A root like `/sys`; taken away at the end of the test.
@@ -108,8 +109,12 @@ pub struct Watched {
 
 impl Watched {
     pub fn of(tree: &Tree) -> Watched {
+        Watched::chosen(tree, Choice::default())
+    }
+
+    pub fn chosen(tree: &Tree, choice: Choice) -> Watched {
         let mut watched = Watched {
-            sysfs: Sysfs::new(tree.root.clone(), Default::default()),
+            sysfs: Sysfs::new(tree.root.clone(), choice),
             notices: Vec::new(),
         };
         watched.rescan();

@@ -34,7 +34,7 @@ impl Server {
         self.readers = Some((file.uid(), file.gid(), file.mode()));
     }
 
-    fn may_ask(&self, peer: &sys::Peer) -> bool {
+    fn may_ask(&self, peer: &sys::Credentials) -> bool {
         let Some((uid, gid, mode)) = self.readers else {
             return true;
         };
@@ -74,7 +74,7 @@ impl Server {
             let Some(Ok((mut stream, _))) = accepted else {
                 break;
             };
-            let peer = sys::peer_process(stream.as_raw_fd());
+            let peer = sys::peer_credentials(stream.as_raw_fd());
             if !peer.is_some_and(|peer| self.may_ask(&peer)) {
                 continue;
             }
