@@ -98,7 +98,7 @@ fn defaults(command: &str) -> Invocation {
             retain: None,
             max_size_bytes: None,
             min_free_bytes,
-            create: Create::Auto,
+            create: Create::Always,
             on_damage: OnDamage::SetAside,
             ack: false,
             log_level: Level::Info,
@@ -188,7 +188,7 @@ const CASES: &[Case] = &[
     case!("record" "--min-free" "2GiB" Record.min_free_bytes = 2 << 30),
     case!("record" "--min-free" "0" Record.min_free_bytes = 0),
     case!("record" "--create" "never" Record.create = Create::Never),
-    case!("record" "--create" "auto" Record.create = Create::Auto),
+    case!("record" "--create" "always" Record.create = Create::Always),
     case!("record" "--on-damage" "refuse" Record.on_damage = OnDamage::Refuse),
     case!("record" "--on-damage" "set-aside" Record.on_damage = OnDamage::SetAside),
     case!("record" "--checkpoint-interval" "366d" Record.checkpoint_interval = Some(24 * 366 * HOUR)),
@@ -249,7 +249,7 @@ const DOCUMENTED: &[(&str, &str)] = &[
         "--source SPEC=sim --commit-interval D=1s --commit-rows N=1000 --queue-rows N=65536 \
          --synchronous LEVEL=auto --checkpoint-interval D=60s --checkpoint-mode MODE=passive \
          --wal-autocheckpoint PAGES=1000 --stop-timeout D=5s --retain D=none --max-size SIZE=none \
-         --min-free SIZE=16MiB --create WHEN=auto --on-damage ACTION=set-aside --ack=off --log-level LEVEL=info",
+         --min-free SIZE=16MiB --create WHEN=always --on-damage ACTION=set-aside --ack=off --log-level LEVEL=info",
     ),
     ("check", "--full=off --at-least N=none"),
     ("show", "--since T=1h --sensor GLOB=*"),
@@ -414,7 +414,7 @@ fn a_wrong_value_is_rejected_with_its_origin_and_what_is_allowed() {
         ("record", "--queue-rows", "0", "from 1 to 16777216"),
         ("record", "--queue-rows", "16777217", "from 1 to 16777216"),
         ("record", "--synchronous", "off", "one of auto, normal, full"),
-        ("record", "--create", "always", "one of auto, never"),
+        ("record", "--create", "auto", "one of always, never"),
         ("record", "--on-damage", "delete", "one of set-aside, refuse"),
         ("record", "--checkpoint-interval", "367d", "from 0 to 366d"),
         ("record", "--checkpoint-mode", "PASSIVE", "one of passive, full, restart, truncate"),

@@ -263,9 +263,9 @@ fn record(o: &mut Options) -> Result<Invocation, Usage> {
         min_free_bytes: min_free(o)?,
         create: o.read(
             "--create WHEN",
-            "auto",
+            "always",
             word(Create::NAMES, Create::parse),
-            "auto: make the database and its folders if they are not there; never: refuse to start, as \
+            "always: make the database and its folders if they are not there; never: refuse to start, as \
              where a disk is not mounted",
         )?,
         on_damage: o.read(

@@ -29,7 +29,7 @@ use set_aside::OnDamage;
 
 words!(
     /// Whether a database that is not there is made.
-    Create: Auto = "auto", Never = "never"
+    Create: Always = "always", Never = "never"
 );
 
 /// A place that passed all checks.
