@@ -29,6 +29,8 @@ const WAL_AUTOCHECKPOINT_PAGES_MAX: u32 = i32::MAX as u32;
 const BUSY_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 const STOP_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+const HTTP_WAIT_MIN: Duration = Duration::from_millis(100);
+const HTTP_WAIT_MAX: Duration = Duration::from_secs(3_600);
 const RETAIN_MIN: Duration = Duration::from_secs(1);
 const RETAIN_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
 const MIB: u64 = 1024 * 1024;
@@ -246,6 +248,13 @@ fn record(o: &mut Options) -> Result<Invocation, Usage> {
             "5s",
             duration(STOP_TIMEOUT_MIN..=STOP_TIMEOUT_MAX),
             "the whole stop, from signal to exit, takes no longer than this",
+        )?,
+        http_wait: o.read(
+            "--http-wait D",
+            "4s",
+            duration(HTTP_WAIT_MIN..=HTTP_WAIT_MAX),
+            "a request over HTTP whose commit does not come within this is closed without an answer, so that \
+             the client sends it again",
         )?,
         retain: o.read(
             "--retain D",

@@ -159,6 +159,8 @@ pub struct Batch {
     pub counts: Counts,
     /// Its commit is to be synced and acknowledged.
     pub awaited: bool,
+    /// Somebody can go on only when it is committed.
+    pub hurried: bool,
 }
 
 impl Batch {
@@ -309,6 +311,7 @@ impl Batch {
         }
         self.counts.add(more.counts);
         self.awaited |= more.awaited;
+        self.hurried |= more.hurried;
         more.clear();
     }
 
@@ -323,6 +326,7 @@ impl Batch {
         self.clock_steps.clear();
         self.counts = Counts::default();
         self.awaited = false;
+        self.hurried = false;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Readings and line protocol. Knows neither sources nor the database.
 
 mod batch;
+mod buffer;
 pub mod fingerprint;
 pub mod glob;
 pub mod line;
@@ -9,3 +10,4 @@ pub mod series;
 pub mod stream;
 
 pub use batch::*;
+pub use buffer::Buffer;

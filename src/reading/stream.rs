@@ -8,12 +8,12 @@ use std::fmt::Display;
 use std::io;
 
 use crate::reading::batch::{Batch, Client, Kind, Mark, Value};
+use crate::reading::buffer::{Buffer, READ_BYTES};
 use crate::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reason};
 use crate::reading::series::Interner;
 
 /// Upper bound on the names that one line may make.
 const NAME_BYTES_MAX: usize = 256 * 1024;
-const READ_BYTES: usize = 64 * 1024;
 /// Editors and .NET begin a text with it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -62,6 +62,8 @@ pub struct Intake<'a> {
     pub old_before_ns: i64,
     /// The first such time that was accepted.
     pub old: Option<OldTime>,
+    /// The sender sends a line again whose commit it was not told of; with the same time it is the same reading.
+    pub may_repeat: bool,
 }
 
 /// A time that a line gave, too old to be meant.
@@ -102,14 +104,13 @@ pub struct Stream {
     precision: Precision,
     /// The sender waits for acks.
     awaited: bool,
-    /// Grows and never shrinks, so that no read has to clear it first.
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
+    buffer: Buffer,
     /// Whether there may be a whole line in the buffer.
     fresh: bool,
     /// Lines taken so far.
     lines: u64,
+    /// Those before the text that is being taken.
+    text_from: u64,
     /// Within a line that was rejected as too long.
     skipping: bool,
     ended: bool,
@@ -133,11 +134,10 @@ impl Stream {
             id,
             precision,
             awaited,
-            buffer: Vec::new(),
-            start: 0,
-            end: 0,
+            buffer: Buffer::default(),
             fresh: false,
             lines: 0,
+            text_from: 0,
             skipping: false,
             ended: false,
             strict: false,
@@ -168,7 +168,7 @@ impl Stream {
 
     /// Bytes read and not taken yet.
     pub fn waiting(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
+        self.buffer.waiting()
     }
 
     /// Whether a quote was open when the input of a named client ended: from its line on nothing is settled.
@@ -195,26 +195,36 @@ impl Stream {
 
     /// Reads into `memory` from here on.
     pub fn borrow(&mut self, memory: &mut Vec<u8>) {
-        let held = self.waiting().len();
-        if memory.len() < held {
-            memory.resize(held, 0);
-        }
-        memory[..held].copy_from_slice(self.waiting());
-        (self.start, self.end) = (0, held);
-        self.buffer = std::mem::take(memory);
+        self.buffer.borrow(memory);
     }
 
     /// Drops what is held.
     pub fn forget(&mut self) {
-        self.buffer = Vec::new();
-        (self.start, self.end) = (0, 0);
+        self.buffer.forget();
     }
 
     /// Returns the memory and keeps the unfinished line.
     pub fn give_back(&mut self, memory: &mut Vec<u8>) {
-        let rest = self.waiting().to_vec();
-        (self.start, self.end) = (0, rest.len());
-        *memory = std::mem::replace(&mut self.buffer, rest);
+        self.buffer.give_back(memory);
+    }
+
+    /// The next text of a connection that carries several, each with whole lines and times of its own precision.
+    pub fn begin_text(&mut self, precision: Precision) {
+        self.precision = precision;
+        self.text_from = self.lines;
+        self.last = false;
+        self.skipping = false;
+    }
+
+    /// The text is whole: its last line needs no newline.
+    pub fn end_text(&mut self) {
+        self.last = true;
+        self.fresh = true;
+    }
+
+    /// Lines taken before this text.
+    pub fn text_from(&self) -> u64 {
+        self.text_from
     }
 
     /// Marks the end of the input.
@@ -229,28 +239,24 @@ impl Stream {
         self.ended
     }
 
-    /// Reads once. The caller knows that the source is ready.
+    /// Reads once. The caller knows that the source is ready: no byte is the end of the input.
     pub fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<()> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
-        let (held, full) = (self.end, self.end + READ_BYTES);
-        if self.buffer.len() < full {
-            self.buffer.resize(full, 0);
-        }
-        let result = read(&mut self.buffer[held..full]);
-        self.end += result.as_ref().unwrap_or(&0);
-        if result? == 0 {
+        if self.put(read)? == 0 {
             self.end();
         }
-        if self.lines == 0 && self.waiting().starts_with(BYTE_ORDER_MARK) {
-            self.start += BYTE_ORDER_MARK.len();
+        Ok(())
+    }
+
+    /// Reads once. Returns the number of bytes read.
+    pub fn put(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        let (held, count) = self.buffer.fill(read)?;
+        let has_newline = self.waiting()[held..].contains(&b'\n');
+        if self.lines == self.text_from && self.waiting().starts_with(BYTE_ORDER_MARK) {
+            self.buffer.advance(BYTE_ORDER_MARK.len());
         }
         // A sender of single bytes must not have the same line parsed again for each of them.
-        self.fresh |= self.ended
-            || self.skipping
-            || self.end > LINE_BYTES_MAX
-            || self.buffer[held..self.end].contains(&b'\n');
-        Ok(())
+        self.fresh |= has_newline || self.skipping || self.waiting().len() > LINE_BYTES_MAX;
+        Ok(count)
     }
 
     /// Takes whole lines into the batch while they fit. A record without a time gets `now_ns`.
@@ -289,7 +295,7 @@ impl Stream {
                 self.skip_to_newline();
             }
             self.skip_nuls();
-            let input = &self.buffer[self.start..self.end];
+            let input = self.buffer.waiting();
             if input.is_empty() {
                 if std::mem::take(&mut self.cut) {
                     to.batch.counts.rejected += 1;
@@ -310,7 +316,7 @@ impl Stream {
                 Outcome::TooLong { used } => {
                     to.batch.counts.rejected += 1;
                     reject(number, &Reason::TOO_LONG);
-                    self.start += used;
+                    self.buffer.advance(used);
                     self.lines += 1;
                     self.skipping = true;
                 }
@@ -319,10 +325,7 @@ impl Stream {
                     let rows = to.batch.rows().len() + fields;
                     let rows_max = to.rows_max;
                     // Each field that is new is a series with the sensor in its name.
-                    let name_bytes = fields
-                        * to.line
-                            .sensor(&self.buffer[self.start..self.start + used])
-                            .len();
+                    let name_bytes = fields * to.line.sensor(&self.buffer.waiting()[..used]).len();
                     if name_bytes > NAME_BYTES_MAX {
                         to.batch.counts.rejected += 1;
                         reject(
@@ -372,11 +375,11 @@ impl Stream {
                 whole
             }
         };
-        self.end = self.start + whole;
+        self.buffer.truncate(whole);
     }
 
     fn accept(&self, used: usize, to: &mut Intake<'_>, now_ns: i64) {
-        let input = &self.buffer[self.start..self.start + used];
+        let input = &self.buffer.waiting()[..used];
         let (batch, interner, line) = (&mut *to.batch, &mut *to.interner, &*to.line);
         let time_ns = line.time_ns().unwrap_or(now_ns);
         let sensor = line.sensor(input);
@@ -395,25 +398,25 @@ impl Stream {
     }
 
     fn advance(&mut self, used: usize, lines: u32) {
-        self.start += used;
+        self.buffer.advance(used);
         self.lines += u64::from(lines);
     }
 
     /// C programs send the NUL behind each newline of their strings.
     fn skip_nuls(&mut self) {
-        let nuls = self.waiting().iter().take_while(|&&byte| byte == 0);
-        self.start += nuls.count();
+        let nuls = self.waiting().iter().take_while(|&&byte| byte == 0).count();
+        self.buffer.advance(nuls);
     }
 
     /// The line was counted when it was found too long.
     fn skip_to_newline(&mut self) {
-        let input = &self.buffer[self.start..self.end];
+        let input = self.buffer.waiting();
         match input.iter().position(|&b| b == b'\n') {
             Some(newline) => {
-                self.start += newline + 1;
+                self.buffer.advance(newline + 1);
                 self.skipping = false;
             }
-            None => self.start = self.end,
+            None => self.buffer.truncate(0),
         }
     }
 }

@@ -37,10 +37,10 @@ fn due(now: Instant, oldest: Option<Instant>, rows: usize, policy: Policy) -> Op
     Some(oldest.checked_add(policy.interval).unwrap_or(now))
 }
 
-/// A client sends nothing more before its hello is answered, and nobody new is accepted while too much of
-/// connections waits.
+/// A client sends nothing more before its hello or its request is answered, and nobody new is accepted while
+/// too much of connections waits.
 fn is_awaited(batch: &Batch) -> bool {
-    !batch.hellos().is_empty() || batch.streams() >= STREAMS_WAITING_MAX
+    batch.hurried || !batch.hellos().is_empty() || batch.streams() >= STREAMS_WAITING_MAX
 }
 
 /// What the writer does next.
@@ -151,7 +151,7 @@ impl Queue {
 
     /// Takes everything out of `batch`; its memory stays with it.
     pub fn push(&self, batch: &mut Batch, now: Instant) {
-        if batch.is_empty() && batch.definitions().is_empty() {
+        if batch.is_empty() && batch.definitions().is_empty() && !batch.hurried {
             return;
         }
         let mut inner = self.lock();
@@ -159,6 +159,7 @@ impl Queue {
         let was_idle = inner.oldest.is_none();
         let was_awaited = is_awaited(&inner.pending);
         inner.pending.append(batch);
+        inner.pending.hurried &= !inner.pending.is_empty();
         if was_idle && !inner.pending.is_empty() {
             inner.oldest = Some(now);
         }

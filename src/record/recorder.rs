@@ -108,7 +108,7 @@ impl Recorder {
         }
         // Before the database is opened, so that nothing is written where not all can be heard; and while
         // there is one thread, because of the umask.
-        let sockets = Sockets::bind(&settings.sources)?;
+        let sockets = Sockets::bind(&settings.sources, settings.http_wait)?;
 
         let could_not = |what: &str| {
             let what = what.to_owned();
@@ -174,6 +174,11 @@ impl Recorder {
                 self.queue.want_room();
             }
             self.sockets.flush(now);
+            while self.sockets.ask_state() {
+                let report = self.report();
+                self.sockets.answer_state(&report.state());
+                self.sockets.flush(now);
+            }
             self.close_drained_queue();
             self.show_status(now);
             if let Err(e) = self.wait() {
@@ -402,7 +407,7 @@ impl Recorder {
             self.status_line.next(),
             self.sampler.next().filter(|_| is_recording),
             self.sockets.next().filter(|_| is_recording),
-            has_room.then_some(now),
+            (has_room || self.sockets.can_go_on()).then_some(now),
         ]
         .into_iter()
         .flatten()

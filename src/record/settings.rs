@@ -25,6 +25,8 @@ pub struct Settings {
     pub wal_autocheckpoint: u32,
     pub busy_timeout: Duration,
     pub stop_timeout: Duration,
+    /// How long a request over HTTP is held whose commit does not come.
+    pub http_wait: Duration,
     /// `None`: readings are kept however old they are.
     pub retain: Option<Duration>,
     /// Upper bound on the database and its -wal together.

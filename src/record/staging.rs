@@ -69,6 +69,7 @@ impl Staging {
             full,
             old_before_ns,
             old: None,
+            may_repeat: false,
         }
     }
 

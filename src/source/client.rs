@@ -1,4 +1,5 @@
-//! One connection: its first line, its readings, and its answers.
+//! One connection: its first line, its readings, and its answers. One that speaks HTTP leaves requests and
+//! answers to its `Http`.
 //!
 //! A connection that names its client is not read before the writer has looked up the lines of that client. It is
 //! over when its input has ended and the last ack is written, or when it is refused with one line that gives
@@ -13,6 +14,9 @@ use crate::reading::line::{LINE_BYTES_MAX, Precision};
 use crate::reading::stream::{Intake, Reject, Stream, Taken};
 use crate::reading::{self, Hello};
 use crate::source::answers::Answers;
+use crate::source::http::reply::State;
+use crate::source::http::request::Now;
+use crate::source::http::{Http, Progress, Rules};
 use crate::store::ack::{Ack, Resume};
 use crate::sys;
 
@@ -100,6 +104,20 @@ pub fn another_users(name: &str) -> String {
     format!("client {name} is another user's: choose another name")
 }
 
+/// Memory to read into, shared by all connections.
+#[derive(Debug, Default)]
+pub struct Memory {
+    lines: Vec<u8>,
+    /// Of HTTP, before it is decoded.
+    wire: Vec<u8>,
+}
+
+impl Memory {
+    pub fn lines(&mut self) -> &mut Vec<u8> {
+        &mut self.lines
+    }
+}
+
 /// Result of a client's turn.
 #[derive(Debug)]
 pub enum Turn {
@@ -116,7 +134,8 @@ pub enum Turn {
 pub struct Client {
     socket: OwnedFd,
     stream: Stream,
-    pub answers: Answers,
+    answers: Answers,
+    http: Option<Box<Http>>,
     /// Shared, so that a turn can borrow the client and allocate nothing.
     pub peer: Rc<str>,
     /// User at the other end of a unix socket.
@@ -143,6 +162,7 @@ impl Client {
         id: u64,
         source: usize,
         precision: Precision,
+        rules: Option<&Rc<Rules>>,
         peer: &Peer,
         now: Instant,
     ) -> Self {
@@ -150,6 +170,7 @@ impl Client {
             socket,
             stream: Stream::of_connection(id, precision),
             answers: Answers::default(),
+            http: rules.map(|rules| Box::new(Http::new(rules.clone(), now))),
             peer: peer.name.clone(),
             uid: peer.uid,
             source,
@@ -177,7 +198,8 @@ impl Client {
     }
 
     pub fn held_bytes(&self) -> usize {
-        self.stream.waiting().len()
+        let on_wire = self.http.as_ref().map_or(0, |http| http.held_bytes());
+        self.stream.waiting().len() + on_wire
     }
 
     pub fn is_blocked(&self) -> bool {
@@ -186,6 +208,9 @@ impl Client {
 
     /// Time of the last read, if no answer is due and no unfinished line is held.
     pub fn idle_since(&self) -> Option<Instant> {
+        if let Some(http) = &self.http {
+            return (self.is_open() && http.is_settled()).then_some(self.active);
+        }
         let is_settled = self.answers.settled() >= self.stream.marked() && !self.answers.is_ready();
         (self.is_open() && is_settled && self.held_bytes() == 0).then_some(self.active)
     }
@@ -197,12 +222,65 @@ impl Client {
 
     /// It has input or lines to take.
     pub fn wants_turn(&self) -> bool {
-        !self.is_over && (self.is_blocked || self.is_ready)
+        !self.is_over && (self.is_blocked || self.is_ready || self.is_held())
+    }
+
+    /// It waits for something that is neither input nor room.
+    pub fn is_held(&self) -> bool {
+        !self.is_over && self.http.as_ref().is_some_and(|http| http.is_held())
+    }
+
+    pub fn awaits_place(&self) -> bool {
+        self.is_held() && self.http.as_ref().is_some_and(|http| http.awaits_place())
+    }
+
+    /// It does not wait any more.
+    pub fn can_go_on(&self, has_place: bool) -> bool {
+        self.is_held()
+            && self
+                .http
+                .as_ref()
+                .is_some_and(|http| http.can_go_on(has_place))
+    }
+
+    /// Since when it has one of the places where bodies are inflated.
+    pub fn inflates_since(&self) -> Option<Instant> {
+        let http = self.http.as_ref().filter(|_| !self.is_over)?;
+        http.inflates_since()
+    }
+
+    /// An answer can be written.
+    pub fn has_answer(&self) -> bool {
+        match &self.http {
+            Some(http) => http.is_ready(),
+            None => self.answers.is_ready(),
+        }
+    }
+
+    /// Its next answer is the state of the recorder.
+    pub fn asks_state(&self) -> bool {
+        self.http.as_ref().is_some_and(|http| http.asks())
+    }
+
+    pub fn answer_state(&mut self, state: &State) {
+        if let Some(http) = &mut self.http {
+            http.answer(state);
+        }
+    }
+
+    /// Nothing more is read.
+    pub fn stop(&mut self) {
+        self.is_ready = false;
+        let is_blocked = self.is_blocked;
+        if let Some(http) = &mut self.http {
+            http.stop(is_blocked);
+        }
     }
 
     /// It may be read.
     pub fn is_open(&self) -> bool {
-        let waits = self.awaits_resume || self.is_blocked;
+        let is_closed = self.http.as_ref().is_some_and(|http| !http.is_open());
+        let waits = self.awaits_resume || self.is_blocked || is_closed;
         !self.is_over && !self.stream.ended() && !waits
     }
 
@@ -217,11 +295,16 @@ impl Client {
     /// Reads once into `memory` if it is ready, and takes whole lines.
     pub fn turn(
         &mut self,
-        memory: &mut Vec<u8>,
+        memory: &mut Memory,
         to: &mut Intake<'_>,
         now: Instant,
+        may_inflate: bool,
         reject: Reject<'_>,
     ) -> Turn {
+        if self.http.is_some() {
+            return self.turn_http(memory, to, now, may_inflate, reject);
+        }
+        let memory = &mut memory.lines;
         self.stream.borrow(memory);
         if std::mem::take(&mut self.is_ready) && self.is_open() {
             self.read(now);
@@ -230,6 +313,45 @@ impl Client {
         self.stream.give_back(memory);
         self.is_blocked = matches!(turn, Turn::NoRoom);
         turn
+    }
+
+    fn turn_http(
+        &mut self,
+        memory: &mut Memory,
+        to: &mut Intake<'_>,
+        now: Instant,
+        may_inflate: bool,
+        reject: Reject<'_>,
+    ) -> Turn {
+        let reads = std::mem::take(&mut self.is_ready) && self.is_open();
+        let fd = self.fd();
+        let Some(http) = &mut self.http else {
+            return Turn::Done;
+        };
+        self.stream.borrow(&mut memory.lines);
+        http.borrow(&mut memory.wire);
+        if reads {
+            match http.read(now, |buffer| sys::read(fd, buffer)) {
+                Ok(()) => self.active = now,
+                Err(e) if sys::is_passing(&e) => {}
+                Err(_) => http.cut(),
+            }
+            self.arrived_ns = sys::clock_ns(sys::Clock::Real);
+        }
+        let now = Now {
+            time: now,
+            arrived_ns: self.arrived_ns,
+            may_inflate,
+        };
+        let progress = http.take(&mut self.stream, to, now, reject);
+        self.stream.give_back(&mut memory.lines);
+        http.give_back(&mut memory.wire);
+        self.is_blocked = progress == Progress::NoRoom;
+        match http.take_complaint() {
+            _ if self.is_blocked => Turn::NoRoom,
+            Some(reason) => Turn::Refused(reason),
+            None => Turn::Done,
+        }
     }
 
     fn read(&mut self, now: Instant) {
@@ -292,7 +414,10 @@ impl Client {
     }
 
     pub fn put(&mut self, ack: Ack) {
-        self.answers.put(ack);
+        match &mut self.http {
+            Some(http) => http.settle(ack.lines()),
+            None => self.answers.put(ack),
+        }
     }
 
     /// Sends `resume`, with the lines that the writer looked up.
@@ -312,29 +437,47 @@ impl Client {
         }
     }
 
-    /// Sends the reason, and closes.
+    /// Sends the reason, and closes. To a client that speaks HTTP no answer is the one that lets it send again.
     pub fn refuse(&mut self, line: u64, reason: &str) {
-        self.answers.say(line, reason);
-        self.flush();
+        if self.http.is_none() {
+            self.answers.say(line, reason);
+            self.flush(self.active);
+        }
         self.close();
     }
 
     /// Writes answers, as far as the socket takes them.
-    pub fn flush(&mut self) {
+    pub fn flush(&mut self, now: Instant) {
         if self.is_over {
             return;
         }
         let fd = self.socket.as_raw_fd();
-        self.answers.flush(|bytes| sys::write(fd, bytes));
+        match &mut self.http {
+            Some(http) => http.flush(now, |bytes| sys::write(fd, bytes)),
+            None => self.answers.flush(|bytes| sys::write(fd, bytes)),
+        }
+    }
+
+    /// Why the connection has to be closed although something is due to it.
+    pub fn overdue(&self, now: Instant) -> Option<&'static str> {
+        let http = self.http.as_ref().filter(|_| !self.is_over)?;
+        let (at, reason) = http.deadline(self.is_blocked)?;
+        (at <= now).then_some(reason)
     }
 
     /// Closes a connection that has nothing more to say. Returns whether it is closed.
     pub fn settle(&mut self, now: Instant) -> bool {
+        if let Some(http) = &self.http {
+            if !self.is_over && http.is_over() && !self.is_blocked {
+                self.close();
+            }
+            return self.is_over;
+        }
         if !self.is_over && self.stream.ended() && !self.is_blocked && !self.awaits_resume {
             let is_settled = self.answers.settled() >= self.stream.marked();
             if is_settled && self.stream.take_torn() {
                 self.answers.say(0, TORN);
-                self.flush();
+                self.flush(now);
             }
             let is_told = is_settled && !self.answers.is_ready();
             let is_late = self.gives_up().is_some_and(|at| at <= now);
@@ -347,6 +490,9 @@ impl Client {
 
     /// When to close although the last ack was not read.
     pub fn gives_up(&self) -> Option<Instant> {
+        if let Some(http) = self.http.as_ref().filter(|_| !self.is_over) {
+            return http.deadline(self.is_blocked).map(|(at, _)| at);
+        }
         let is_due = self.answers.is_ready() && !self.is_over;
         self.ended.filter(|_| is_due).map(|at| at + LAST_ACK_WAIT)
     }

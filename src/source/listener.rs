@@ -11,12 +11,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::place;
 use crate::reading::line::Precision;
 use crate::source::client::Peer;
+use crate::source::http::Rules;
 use crate::source::spec::Port;
 use crate::sys;
 
@@ -37,6 +39,8 @@ pub struct Listener {
     /// The address it is bound to.
     pub address: String,
     pub precision: Precision,
+    /// Of clients that speak HTTP.
+    pub rules: Option<Rc<Rules>>,
     /// Somebody connected.
     pub is_ready: bool,
     /// It was logged that its times are old.
@@ -79,6 +83,7 @@ impl Listener {
             name: format!("unix:{}", path.display()),
             address: path.display().to_string(),
             precision,
+            rules: None,
             is_ready: false,
             is_old_told: false,
             socket: Socket::Unix(listener),
@@ -97,11 +102,22 @@ impl Listener {
             name: format!("tcp:{port}"),
             address: address.to_string(),
             precision,
+            rules: None,
             is_ready: false,
             is_old_told: false,
             socket: Socket::Tcp(listener),
             file: None,
         })
+    }
+
+    /// HTTP without a token, for other machines too.
+    pub fn is_open_to_all(&self) -> bool {
+        let needs_none = self
+            .rules
+            .as_ref()
+            .is_some_and(|rules| rules.token.is_none());
+        let is_local = |address: SocketAddr| address.ip().is_loopback();
+        needs_none && self.address.parse().is_ok_and(|address| !is_local(address))
     }
 
     pub fn fd(&self) -> RawFd {

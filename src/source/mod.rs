@@ -4,6 +4,8 @@
 pub mod answers;
 pub mod client;
 pub mod datagrams;
+pub mod http;
+pub mod inflate;
 pub mod listener;
 pub mod old_times;
 pub mod sim;

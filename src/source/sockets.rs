@@ -6,16 +6,21 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::log::{self, Limit};
 use crate::reading::Hello;
 use crate::reading::stream::Intake;
-use crate::source::client::{Client, Turn, another_users};
+use crate::source::client::{Client, Memory, Turn, another_users};
 use crate::source::datagrams::Datagrams;
+use crate::source::http::Rules;
+use crate::source::http::reply::State;
+use crate::source::http::{INFLATING_MAX, INFLATING_MIN};
 use crate::source::listener::{Listener, Removal};
 use crate::source::old_times;
-use crate::source::spec::SourceSpec;
+use crate::source::spec::{Door, SourceSpec};
 use crate::store::ack::{Ack, Resume};
 use crate::sys::{self, Watch};
 
@@ -35,6 +40,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Interval at which the kernel's drop counters are read.
 const DROPS_PERIOD: Duration = Duration::from_secs(1);
 
+const TOKEN_BYTES_MAX: usize = 512;
+
 /// Stream number of the first connection; stdin has the one before.
 const FIRST_STREAM: u64 = 1;
 
@@ -48,8 +55,7 @@ pub struct Sockets {
     connections_max: usize,
     /// Index of the client whose turn is first.
     turn: usize,
-    /// Read buffer, shared by all.
-    memory: Vec<u8>,
+    memory: Memory,
     /// Owner of each descriptor of the last wait.
     watched: Vec<Watched>,
     accept_again: Option<Instant>,
@@ -74,7 +80,7 @@ enum Watched {
 
 impl Sockets {
     /// Binds the sockets of the specs. Accepts nothing yet.
-    pub fn bind(specs: &[SourceSpec]) -> Result<Self, String> {
+    pub fn bind(specs: &[SourceSpec], http_wait: Duration) -> Result<Self, String> {
         let mut sockets = Sockets {
             listeners: Vec::new(),
             datagrams: Vec::new(),
@@ -82,7 +88,7 @@ impl Sockets {
             next_stream: FIRST_STREAM,
             connections_max: CONNECTIONS_MAX,
             turn: 0,
-            memory: Vec::new(),
+            memory: Memory::default(),
             watched: Vec::new(),
             accept_again: None,
             next_drops: None,
@@ -100,6 +106,27 @@ impl Sockets {
                     .push(Listener::unix(path, *mode, *precision)?),
                 SourceSpec::Tcp { port, precision } => {
                     sockets.listeners.push(Listener::tcp(port, *precision)?);
+                }
+                SourceSpec::Http {
+                    door,
+                    token_file,
+                    precision,
+                } => {
+                    let mut listener = match door {
+                        Door::Unix { path, mode } => Listener::unix(path, *mode, *precision)?,
+                        Door::Tcp(port) => Listener::tcp(port, *precision)?,
+                    };
+                    listener.name = match door {
+                        Door::Unix { .. } => format!("http:{}", listener.name),
+                        Door::Tcp(port) => format!("http:{port}"),
+                    };
+                    let token = token_file.as_deref().map(token).transpose()?;
+                    listener.rules = Some(Rc::new(Rules {
+                        token,
+                        precision: *precision,
+                        wait: http_wait,
+                    }));
+                    sockets.listeners.push(listener);
                 }
                 SourceSpec::Udp { port, precision } => {
                     sockets.datagrams.push(Datagrams::bind(port, *precision)?);
@@ -123,6 +150,12 @@ impl Sockets {
             log::info("listening", &[("source", source), ("address", address)]);
         };
         self.listeners.iter().for_each(|l| say(&l.name, &l.address));
+        for listener in self.listeners.iter().filter(|l| l.is_open_to_all()) {
+            let reason =
+                "who reaches this port can write: give token-file=PATH, or a host of this machine";
+            let fields: [log::Field; 2] = [("source", &listener.name), ("reason", &reason)];
+            log::warn("open-to-all", &fields);
+        }
         self.datagrams.iter().for_each(|d| say(&d.name, &d.address));
     }
 
@@ -142,7 +175,8 @@ impl Sockets {
 
     /// All lines that were read are taken, and every `# client` line is answered.
     pub fn is_drained(&self) -> bool {
-        let is_due = |client: &Client| client.is_blocked() || client.awaits_resume();
+        let is_due =
+            |client: &Client| client.is_blocked() || client.awaits_resume() || client.is_held();
         !self.clients.iter().any(is_due)
     }
 
@@ -166,11 +200,7 @@ impl Sockets {
         }
         let reads = reads && !self.clients.iter().any(Client::is_blocked);
         for (n, client) in self.clients.iter().enumerate() {
-            let watch = Watch::of(
-                client.fd(),
-                reads && client.is_open(),
-                client.answers.is_ready(),
-            );
+            let watch = Watch::of(client.fd(), reads && client.is_open(), client.has_answer());
             // Without an event to wait for, a closed one would be ready for ever.
             if let Some(watch) = watch {
                 add(Watched::Client(n), watch);
@@ -223,16 +253,19 @@ impl Sockets {
                 }
             };
             let (name, precision) = (from.name.clone(), from.precision);
+            let rules = from.rules.clone();
+            let rules = rules.as_ref();
             if self.clients.len() >= self.connections_max && !self.close_idlest(now) {
                 let reason = format!("there are {} connections already", self.clients.len());
                 let limit = &mut self.told.refusals;
                 tell(limit, "client-refused", &name, &peer.name, &reason);
-                Client::new(socket, 0, listener, precision, &peer, now).refuse(0, &reason);
+                Client::new(socket, 0, listener, precision, rules, &peer, now).refuse(0, &reason);
                 continue;
             }
             let fields: [log::Field; 2] = [("source", &name), ("client", &peer.name)];
             log::debug("client-connected", &fields);
-            let client = Client::new(socket, self.next_stream, listener, precision, &peer, now);
+            let id = self.next_stream;
+            let client = Client::new(socket, id, listener, precision, rules, &peer, now);
             self.next_stream += 1;
             self.clients.push(client);
         }
@@ -276,21 +309,25 @@ impl Sockets {
         let count = self.clients.len();
         let first = self.turn;
         let mut held: usize = self.clients.iter().map(Client::held_bytes).sum();
+        let mut inflating = self.inflating();
         for n in (0..count).map(|n| (first + n) % count) {
             let client = &mut self.clients[n];
             if !client.wants_turn() {
                 continue;
             }
             held -= client.held_bytes();
+            inflating -= usize::from(client.inflates_since().is_some());
+            let may_inflate = inflating < INFLATING_MAX;
             let (limit, memory) = (&mut self.told.rejections, &mut self.memory);
             let of = &mut self.listeners[client.source];
             let (source, is_told, peer) = (&of.name, &mut of.is_old_told, client.peer.clone());
             let turn = old_times::watch(is_told, source, of.precision, to, |to| {
-                client.turn(memory, to, now, &mut |line, reason| {
+                client.turn(memory, to, now, may_inflate, &mut |line, reason| {
                     reject(limit, source, &peer, line, reason);
                 })
             });
             held += client.held_bytes();
+            inflating += usize::from(client.inflates_since().is_some());
             match turn {
                 Turn::Done => {}
                 Turn::NoRoom => {
@@ -328,7 +365,7 @@ impl Sockets {
             }
             let name = datagrams.name.clone();
             let limit = &mut self.told.rejections;
-            datagrams.turn(is_last, &mut self.memory, to, &mut |line, reason| {
+            datagrams.turn(is_last, self.memory.lines(), to, &mut |line, reason| {
                 let fields: [log::Field; 3] =
                     [("source", &name), ("line", &line), ("reason", reason)];
                 limit.warn("rejected", &fields);
@@ -387,6 +424,46 @@ impl Sockets {
         }
     }
 
+    /// Bodies that are being inflated.
+    fn inflating(&self) -> usize {
+        let clients = self.clients.iter();
+        clients.filter_map(Client::inflates_since).count()
+    }
+
+    /// A client goes on without input.
+    pub fn can_go_on(&self) -> bool {
+        let has_place = self.inflating() < INFLATING_MAX;
+        self.clients
+            .iter()
+            .any(|client| client.can_go_on(has_place))
+    }
+
+    /// Takes the place of the body that is inflated longest, where others wait and it had its time.
+    fn make_place(&mut self, now: Instant) {
+        if !self.clients.iter().any(Client::awaits_place) || self.inflating() < INFLATING_MAX {
+            return;
+        }
+        let since = self.clients.iter().enumerate();
+        let since = since.filter_map(|(n, client)| Some((client.inflates_since()?, n)));
+        if let Some((since, n)) = since.min()
+            && now.saturating_duration_since(since) >= INFLATING_MIN
+        {
+            let reason = "its body comes slowly, and others wait for a place to be inflated";
+            self.refuse(n, "client-refused", 0, reason);
+        }
+    }
+
+    /// A client asks for the state of the recorder.
+    pub fn ask_state(&self) -> bool {
+        self.clients.iter().any(Client::asks_state)
+    }
+
+    pub fn answer_state(&mut self, state: &State) {
+        for client in &mut self.clients {
+            client.answer_state(state);
+        }
+    }
+
     pub fn put(&mut self, ack: Ack) {
         let stream = ack.stream();
         if let Ok(n) = self.clients.binary_search_by_key(&stream, Client::id) {
@@ -404,9 +481,15 @@ impl Sockets {
     /// Writes the answers, and removes the connections that are over.
     pub fn flush(&mut self, now: Instant) {
         let mut any_over = false;
-        for client in &mut self.clients {
-            client.flush();
+        self.make_place(now);
+        for n in 0..self.clients.len() {
+            let client = &mut self.clients[n];
+            client.flush(now);
             any_over |= client.settle(now);
+            if let Some(reason) = self.clients[n].overdue(now) {
+                self.refuse(n, "client-unanswered", 0, reason);
+                any_over = true;
+            }
         }
         if any_over {
             self.remove_closed();
@@ -425,9 +508,7 @@ impl Sockets {
     /// Stops accepting and reading, and removes the sockets' files. Calls `gone` when
     /// they are removed.
     pub fn close(&mut self, gone: impl FnOnce() + Send + 'static) {
-        for client in &mut self.clients {
-            client.is_ready = false;
-        }
+        self.clients.iter_mut().for_each(Client::stop);
         let files = self.listeners.iter_mut().filter_map(Listener::close);
         let files: Vec<_> = files.collect();
         if !files.is_empty() {
@@ -446,8 +527,8 @@ impl Sockets {
         loop {
             let mut watches = Vec::new();
             for client in &mut self.clients {
-                client.flush();
-                watches.extend(Watch::of(client.fd(), false, client.answers.is_ready()));
+                client.flush(until);
+                watches.extend(Watch::of(client.fd(), false, client.has_answer()));
             }
             let left = until.saturating_duration_since(Instant::now());
             if watches.is_empty() || left.is_zero() || sys::wait(&mut watches, Some(left)).is_err()
@@ -460,6 +541,21 @@ impl Sockets {
         if let Some(removal) = &self.removal {
             removal.wait(until.saturating_duration_since(Instant::now()));
         }
+    }
+}
+
+/// The token in a file: its only line.
+fn token(path: &Path) -> Result<Vec<u8>, String> {
+    let cannot =
+        |reason: &dyn Display| format!("cannot take a token from {}: {reason}", path.display());
+    let text = std::fs::read(path).map_err(|e| cannot(&e))?;
+    let token = text.trim_ascii();
+    let is_good = |b: &u8| b.is_ascii_graphic();
+    match (1..=TOKEN_BYTES_MAX).contains(&token.len()) && token.iter().all(is_good) {
+        true => Ok(token.to_vec()),
+        false => Err(cannot(
+            &"it is not one line of 1 to 512 printable characters without spaces",
+        )),
     }
 }
 

@@ -45,6 +45,19 @@ pub enum SourceSpec {
         port: Port,
         precision: Precision,
     },
+    Http {
+        door: Door,
+        /// Holds what clients have to show.
+        token_file: Option<PathBuf>,
+        precision: Precision,
+    },
+}
+
+/// Where clients of HTTP come in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Door {
+    Unix { path: PathBuf, mode: u32 },
+    Tcp(Port),
 }
 
 /// Where to listen.
@@ -153,6 +166,14 @@ const KINDS: &[Kind] = &[
                no room is counted as dropped; a datagram that the kernel dropped counts as one",
         read: udp,
     },
+    Kind {
+        name: "http",
+        place: "[HOST:]PORT or unix:PATH",
+        help: "line protocol as clients of InfluxDB send it; 204 means committed and synced; the file holds \
+               a token that clients have to show, and without one everybody may write who reaches the port; \
+               precision is of clients that give none; mode is of the socket at PATH",
+        read: http,
+    },
 ];
 
 impl Kind {
@@ -258,6 +279,25 @@ fn udp(keys: &mut Keys) -> Result<SourceSpec, String> {
     let precision = precision(keys)?;
     let port = port(&keys.place)?;
     Ok(SourceSpec::Udp { port, precision })
+}
+
+fn http(keys: &mut Keys) -> Result<SourceSpec, String> {
+    let precision = precision(keys)?;
+    let token_file = keys.read_if_given("token-file", "PATH", &path())?;
+    let mode = keys.read_if_given("mode", "0660", &mode())?;
+    let door = match (keys.place.strip_prefix("unix:"), mode) {
+        (Some(path), mode) => Door::Unix {
+            path: socket_path(path)?,
+            mode: mode.unwrap_or(0o660),
+        },
+        (None, Some(_)) => return Err("mode is for http:unix:PATH".into()),
+        (None, None) => Door::Tcp(port(&keys.place)?),
+    };
+    Ok(SourceSpec::Http {
+        door,
+        token_file,
+        precision,
+    })
 }
 
 fn rate() -> Reader<Rate> {

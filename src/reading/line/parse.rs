@@ -23,6 +23,9 @@ pub enum Precision {
     Us = 1_000,
     Ms = 1_000_000,
     S = 1_000_000_000,
+    /// Of clients of InfluxDB only, as hours are.
+    M = 60_000_000_000,
+    H = 3_600_000_000_000,
 }
 
 impl Precision {
@@ -32,6 +35,8 @@ impl Precision {
             Precision::Us => "us",
             Precision::Ms => "ms",
             Precision::S => "s",
+            Precision::M => "m",
+            Precision::H => "h",
         }
     }
 

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::source::http::reply::State;
+
 /// Type of a value for Prometheus.
 #[derive(Clone, Copy, PartialEq)]
 enum Metric {
@@ -168,6 +170,15 @@ impl Report {
 
     pub fn is_healthy(&self) -> bool {
         self.all("healthy").eq(["yes"])
+    }
+
+    /// For clients that ask over HTTP.
+    pub fn state(&self) -> State {
+        let reasons: Vec<&str> = self.all("reason").collect();
+        State {
+            reasons: reasons.join("; "),
+            metrics: self.prometheus(),
+        }
     }
 
     /// A line each, in the order of the table.

@@ -1,0 +1,196 @@
+//! Where the body of a request ends: by its length, or by its chunks (RFC 9112, 7.1). Pure.
+
+use super::head::{Length, Refusal};
+
+/// Digits of a chunk's size: more than 2^60 bytes are no chunk.
+const SIZE_DIGITS_MAX: u8 = 15;
+/// Upper bound on a chunk's extensions, and on the trailers.
+const IGNORED_BYTES_MAX: u16 = 4096;
+
+const BAD_SIZE: Refusal = (400, "a chunk has no size in hexadecimal digits");
+const BAD_END: Refusal = (400, "a chunk does not end with CR and LF");
+const TOO_LONG: Refusal = (
+    400,
+    "extensions or trailers of the chunks are longer than 4096 bytes",
+);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Before the first digit of a size, and within the digits.
+    Size(u8),
+    /// Behind the size, up to the line end.
+    Extension,
+    /// The CR was read.
+    SizeEnd,
+    Data,
+    /// Behind the data: CR, then LF.
+    DataEnd,
+    DataEndLf,
+    /// A line of the trailers, and how long it is.
+    Trailer(u16),
+    TrailerLf(u16),
+    End,
+}
+
+#[derive(Debug)]
+pub struct Framing {
+    part: Part,
+    is_chunked: bool,
+    /// Bytes of data that are left, of the body or of the chunk.
+    left: u64,
+    /// Bytes of extensions and trailers so far.
+    ignored: u16,
+}
+
+impl Framing {
+    pub fn new(length: Length) -> Self {
+        let (part, left) = match length {
+            Length::Bytes(0) => (Part::End, 0),
+            Length::Bytes(bytes) => (Part::Data, bytes),
+            Length::Chunked => (Part::Size(0), 0),
+        };
+        Framing {
+            part,
+            is_chunked: length == Length::Chunked,
+            left,
+            ignored: 0,
+        }
+    }
+
+    /// The whole body was passed.
+    pub fn is_over(&self) -> bool {
+        self.part == Part::End
+    }
+
+    /// Passes framing at the beginning of `bytes`. Returns its length, and the length of the data behind it.
+    pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, usize), Refusal> {
+        for (at, &byte) in bytes.iter().enumerate() {
+            match self.part {
+                Part::Data => {
+                    let here = (bytes.len() - at) as u64;
+                    return Ok((at, here.min(self.left) as usize));
+                }
+                Part::End => return Ok((at, 0)),
+                _ => self.part = self.pass(byte)?,
+            }
+        }
+        Ok((bytes.len(), 0))
+    }
+
+    /// So much of the data was used.
+    pub fn advance(&mut self, used: usize) {
+        self.left -= used as u64;
+        if self.left == 0 && self.part == Part::Data {
+            self.part = match self.is_chunked {
+                true => Part::DataEnd,
+                false => Part::End,
+            };
+        }
+    }
+
+    fn pass(&mut self, byte: u8) -> Result<Part, Refusal> {
+        Ok(match (self.part, byte) {
+            (Part::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                if digits == SIZE_DIGITS_MAX {
+                    return Err(BAD_SIZE);
+                }
+                let digit = char::from(byte).to_digit(16).unwrap_or(0);
+                self.left = self.left << 4 | u64::from(digit);
+                Part::Size(digits + 1)
+            }
+            (Part::Size(1..), b'\r') | (Part::Extension, b'\r') => Part::SizeEnd,
+            (Part::Size(1..), b';' | b' ' | b'\t') => Part::Extension,
+            (Part::Extension, b'\n') => return Err(BAD_END),
+            (Part::Extension, _) => {
+                self.ignore()?;
+                Part::Extension
+            }
+            (Part::SizeEnd, b'\n') if self.left == 0 => Part::Trailer(0),
+            (Part::SizeEnd, b'\n') => Part::Data,
+            (Part::DataEnd, b'\r') => Part::DataEndLf,
+            (Part::DataEndLf, b'\n') => Part::Size(0),
+            (Part::Trailer(length), b'\r') => Part::TrailerLf(length),
+            (Part::TrailerLf(0), b'\n') => Part::End,
+            (Part::TrailerLf(_), b'\n') => Part::Trailer(0),
+            (Part::Trailer(length), _) if byte != b'\n' => {
+                self.ignore()?;
+                Part::Trailer(length + 1)
+            }
+            (Part::Size(_), _) => return Err(BAD_SIZE),
+            _ => return Err(BAD_END),
+        })
+    }
+
+    fn ignore(&mut self) -> Result<(), Refusal> {
+        self.ignored += 1;
+        match self.ignored > IGNORED_BYTES_MAX {
+            true => Err(TOO_LONG),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The data, given in parts of so many bytes, and the bytes behind the body.
+    fn passed(length: Length, text: &[u8], step: usize) -> Result<(Vec<u8>, usize), u16> {
+        let mut framing = Framing::new(length);
+        let (mut data, mut at) = (Vec::new(), 0);
+        while at < text.len() && !framing.is_over() {
+            let end = (at + step).min(text.len());
+            let (skip, count) = framing.next(&text[at..end]).map_err(|(status, _)| status)?;
+            data.extend_from_slice(&text[at + skip..at + skip + count]);
+            framing.advance(count);
+            at += skip + count;
+        }
+        assert!(framing.is_over(), "{:?}", framing);
+        Ok((data, text.len() - at))
+    }
+
+    #[test]
+    fn a_body_is_the_same_in_parts_of_any_size() {
+        let chunked =
+            b"3;name=\"a;b\"\r\nabc\r\n00B \r\ndefghijklmn\r\n0\r\nTrailer: x\r\nY: z\r\n\r\nGET /";
+        for step in 1..chunked.len() {
+            assert_eq!(
+                passed(Length::Chunked, chunked, step),
+                Ok((b"abcdefghijklmn".to_vec(), 5)),
+                "{step}"
+            );
+            assert_eq!(
+                passed(Length::Bytes(4), b"abcdef", step),
+                Ok((b"abcd".to_vec(), 2))
+            );
+        }
+        assert_eq!(passed(Length::Bytes(0), b"GET", 1), Ok((vec![], 3)));
+    }
+
+    #[test]
+    fn a_chunk_that_could_be_read_in_two_ways_is_refused() {
+        for wrong in [
+            &b"\r\n"[..],
+            b"x\r\n",
+            b"-1\r\na",
+            b"0x1\r\na",
+            b"1\na\r\n",
+            b"1\r\nab",
+            b"1\r\na\n",
+            b"1\r\na\r0",
+            b"1;a\nb",
+            b"0\r\nA: b\n\r\n",
+            b"0\r\n\rx",
+            b"1000000000000000\r\n",
+            b"0000000000000001\r\n",
+        ] {
+            for step in [1, wrong.len()] {
+                assert_eq!(passed(Length::Chunked, wrong, step), Err(400), "{wrong:?}");
+            }
+        }
+        let long = [b"1;".to_vec(), vec![b'x'; 5000]].concat();
+        assert_eq!(passed(Length::Chunked, &long, 100), Err(400));
+        let long = [b"0\r\n".to_vec(), b"a: b\r\n".repeat(2000)].concat();
+        assert_eq!(passed(Length::Chunked, &long, 100), Err(400));
+    }
+}

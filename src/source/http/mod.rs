@@ -1,0 +1,457 @@
+//! HTTP as the clients of InfluxDB speak it: each request's lines go through the connection's `Stream`, and 204 is
+//! written when the commit that holds all of them is on the disk.
+//!
+//! A body is decoded and parsed as it comes, so that its size is bounded by time only. Requests of one connection are
+//! answered in order. Where a commit does not come within `--http-wait` the connection is closed without an answer:
+//! the only thing on which every client that tries again does so. Touches no socket: `Client` reads and writes.
+
+pub mod framing;
+pub mod head;
+pub mod reply;
+pub mod request;
+pub mod route;
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::reading::Buffer;
+use crate::reading::line::Precision;
+use crate::reading::stream::{Intake, Reject, Stream};
+use head::{HEAD_BYTES_MAX, Refusal};
+use reply::{Form, Reply, State, Wanted};
+use request::{Decoded, Now, Request};
+use route::Route;
+
+/// Requests of one connection that wait for their answers; more are not read.
+const PIPELINED_MAX: usize = 64;
+/// Upper bound on a read before it is known where the bytes go: a thousand connections may wait there.
+const HEAD_READ_BYTES: usize = 2048;
+/// Upper bound on the time that a head takes, and between two reads of a body.
+const STALL_MAX: Duration = Duration::from_secs(30);
+/// Upper bound on the wait for a client to read its answer.
+const UNREAD_MAX: Duration = Duration::from_secs(60);
+/// A body that is inflated for longer than this makes place for others that wait.
+pub const INFLATING_MIN: Duration = Duration::from_secs(10);
+/// Bodies that are inflated at one time, 36 KiB each.
+pub const INFLATING_MAX: usize = 16;
+
+/// What a listener asks of its clients.
+#[derive(Debug)]
+pub struct Rules {
+    pub token: Option<Vec<u8>>,
+    pub precision: Precision,
+    /// `--http-wait`
+    pub wait: Duration,
+}
+
+/// Result of a turn.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More has to come, or an answer is due first.
+    Waits,
+    /// The next line waits for room in the queue.
+    NoRoom,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Between two requests, or within a head.
+    Head,
+    Body(Box<Request>),
+    /// Nothing more is read. The connection closes when the answers are written.
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// Too many answers are due.
+    Answers,
+    /// Too many bodies are being inflated.
+    Place,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Reply(Reply),
+    Status(Wanted),
+    Continue,
+}
+
+/// An answer in its place.
+#[derive(Debug)]
+struct Due {
+    /// Lines of the stream that have to be settled before.
+    lines: u64,
+    since: Instant,
+    form: Form,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+pub struct Http {
+    rules: Rc<Rules>,
+    /// Bytes that were read and not decoded yet.
+    wire: Buffer,
+    step: Step,
+    dues: VecDeque<Due>,
+    /// Being written.
+    out: Vec<u8>,
+    /// Lines settled by the newest ack.
+    settled: u64,
+    /// What the next request or its body waits for, besides input and room.
+    held: Option<Held>,
+    /// When the head that is read began to come.
+    head_since: Instant,
+    /// When something was read, taken or written last.
+    active: Instant,
+    input_ended: bool,
+    /// What is not read whole by now is not waited for.
+    is_stopping: bool,
+    /// Why the last request was refused, to be logged.
+    complaint: Option<String>,
+}
+
+impl Http {
+    pub fn new(rules: Rc<Rules>, now: Instant) -> Self {
+        Http {
+            rules,
+            wire: Buffer::default(),
+            step: Step::Head,
+            dues: VecDeque::new(),
+            out: Vec::new(),
+            settled: 0,
+            held: None,
+            head_since: now,
+            active: now,
+            input_ended: false,
+            is_stopping: false,
+            complaint: None,
+        }
+    }
+
+    pub fn held_bytes(&self) -> usize {
+        self.wire.waiting().len()
+    }
+
+    /// It may be read.
+    pub fn is_open(&self) -> bool {
+        !self.input_ended && self.held.is_none() && !matches!(self.step, Step::Over)
+    }
+
+    /// It goes on without input, once something else is free.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// A body waits for a place to be inflated.
+    pub fn awaits_place(&self) -> bool {
+        self.held == Some(Held::Place)
+    }
+
+    /// What it waited for is there.
+    pub fn can_go_on(&self, has_place: bool) -> bool {
+        match self.held {
+            Some(Held::Answers) => self.dues.len() < PIPELINED_MAX,
+            Some(Held::Place) => has_place,
+            None => false,
+        }
+    }
+
+    /// When the body began that is being inflated.
+    pub fn inflates_since(&self) -> Option<Instant> {
+        match &self.step {
+            Step::Body(request) if request.inflates() => Some(request.began),
+            _ => None,
+        }
+    }
+
+    /// Nothing is due to the client.
+    pub fn is_settled(&self) -> bool {
+        self.dues.is_empty() && self.out.is_empty() && self.held.is_none()
+    }
+
+    pub fn take_complaint(&mut self) -> Option<String> {
+        self.complaint.take()
+    }
+
+    pub fn borrow(&mut self, memory: &mut Vec<u8>) {
+        self.wire.borrow(memory);
+    }
+
+    pub fn give_back(&mut self, memory: &mut Vec<u8>) {
+        self.wire.give_back(memory);
+    }
+
+    /// Reads once. No byte is the end of the input.
+    pub fn read(
+        &mut self,
+        now: Instant,
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let is_head = matches!(self.step, Step::Head);
+        if is_head && self.wire.waiting().is_empty() {
+            self.head_since = now;
+        }
+        let (_, count) = self.wire.fill(|buffer| match is_head {
+            true => read(&mut buffer[..HEAD_READ_BYTES]),
+            false => read(buffer),
+        })?;
+        self.active = now;
+        self.input_ended |= count == 0;
+        Ok(())
+    }
+
+    /// The connection is broken.
+    pub fn cut(&mut self) {
+        self.input_ended = true;
+        self.step = Step::Over;
+        self.dues.clear();
+        self.out.clear();
+    }
+
+    /// A request that was not read whole is given up; those before it go on.
+    pub fn stop(&mut self, is_blocked: bool) {
+        self.is_stopping = true;
+        if !is_blocked && self.held.is_none() {
+            self.wait_for_input();
+        }
+    }
+
+    /// Takes what was read, as far as there is room.
+    pub fn take(
+        &mut self,
+        stream: &mut Stream,
+        to: &mut Intake<'_>,
+        now: Now,
+        reject: Reject<'_>,
+    ) -> Progress {
+        self.held = None;
+        loop {
+            let step = std::mem::replace(&mut self.step, Step::Over);
+            match step {
+                Step::Over => {
+                    self.wire.forget();
+                    return Progress::Waits;
+                }
+                Step::Head => {
+                    self.step = Step::Head;
+                    if self.dues.len() >= PIPELINED_MAX {
+                        self.held = Some(Held::Answers);
+                        return Progress::Waits;
+                    }
+                    match self.begin(stream, now.time) {
+                        Ok(true) => {}
+                        Ok(false) => return self.wait_for_input(),
+                        Err((status, reason)) => {
+                            self.refuse(status, reason, Form::default(), stream, now.time)
+                        }
+                    }
+                }
+                Step::Body(mut request) => {
+                    let decoded = request.decode(&mut self.wire, stream, to, now, reject);
+                    match decoded {
+                        Ok(Decoded::Whole) => self.finish(*request, stream, to, now.time),
+                        Ok(decoded) => {
+                            self.step = Step::Body(request);
+                            match decoded {
+                                Decoded::NoRoom => return Progress::NoRoom,
+                                Decoded::NoPlace => {
+                                    self.held = Some(Held::Place);
+                                    return Progress::Waits;
+                                }
+                                _ => return self.wait_for_input(),
+                            }
+                        }
+                        Err((status, reason)) => {
+                            let form = request.form;
+                            self.refuse(status, reason, form, stream, now.time);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn wait_for_input(&mut self) -> Progress {
+        if self.input_ended || self.is_stopping {
+            self.step = Step::Over;
+        }
+        Progress::Waits
+    }
+
+    /// Begins the next request; false where its head is not whole yet.
+    fn begin(&mut self, stream: &mut Stream, now: Instant) -> Result<bool, Refusal> {
+        let Some((head, used)) = head::parse(self.wire.waiting())? else {
+            return Ok(false);
+        };
+        let route = route::route(&head, self.rules.token.as_deref());
+        let is_final = matches!(route, Route::Answer(_));
+        let form = Form {
+            is_head: head.method == "HEAD",
+            // Whether a body follows that was announced and is refused is the client's choice.
+            keeps_alive: head.keeps_alive && !(is_final && head.expects_continue),
+            is_old: head.is_old,
+        };
+        let mut request = Request::new(&head, &route, form, now);
+        // Not the query, which may hold the token.
+        let path = head.target.split('?').next().unwrap_or_default();
+        let complaint = match &route {
+            Route::Answer(reply) if reply.status >= 400 => Some(format!(
+                "{} {path} is answered with {}",
+                head.method, reply.status
+            )),
+            _ => None,
+        };
+        let expects = head.expects_continue && !is_final;
+        self.wire.advance(used);
+        self.head_since = now;
+        match route {
+            Route::Write(precision) => stream.begin_text(precision.unwrap_or(self.rules.precision)),
+            Route::Query(Some(statement)) => request.statement = Some(statement),
+            Route::Query(None) => {}
+            Route::Status(wanted) => self.due(Answer::Status(wanted), form, stream, now),
+            Route::Answer(reply) => {
+                self.complaint = complaint;
+                self.due(Answer::Reply(reply), form, stream, now);
+            }
+        }
+        if expects {
+            self.due(Answer::Continue, form, stream, now);
+        }
+        self.step = Step::Body(Box::new(request));
+        Ok(true)
+    }
+
+    /// The request is read whole.
+    fn finish(&mut self, request: Request, stream: &Stream, to: &mut Intake<'_>, now: Instant) {
+        self.step = match request.form.keeps_alive {
+            true => Step::Head,
+            false => Step::Over,
+        };
+        to.batch.hurried |= stream.marked() > self.settled;
+        let form = request.form;
+        if let Some(reply) = request.reply() {
+            self.due(Answer::Reply(reply), form, stream, now);
+        }
+    }
+
+    /// Answers with an error, behind which nothing can be read.
+    fn refuse(&mut self, status: u16, reason: &str, form: Form, stream: &Stream, now: Instant) {
+        let reply = Reply::error(status, reason);
+        self.complaint = Some(format!("answered with {status}: {reason}"));
+        let form = Form {
+            keeps_alive: false,
+            ..form
+        };
+        self.due(Answer::Reply(reply), form, stream, now);
+        self.step = Step::Over;
+    }
+
+    /// Behind the answers to earlier requests, and to the lines taken so far.
+    fn due(&mut self, answer: Answer, form: Form, stream: &Stream, now: Instant) {
+        self.dues.push_back(Due {
+            lines: stream.marked(),
+            since: now,
+            form,
+            answer,
+        });
+    }
+
+    /// So many lines are on the disk.
+    pub fn settle(&mut self, lines: u64) {
+        self.settled = lines;
+    }
+
+    fn first(&self) -> Option<&Due> {
+        self.dues.front().filter(|due| due.lines <= self.settled)
+    }
+
+    /// The next answer is the state of the recorder.
+    pub fn asks(&self) -> bool {
+        self.first()
+            .is_some_and(|due| matches!(due.answer, Answer::Status(_)))
+    }
+
+    pub fn answer(&mut self, state: &State) {
+        while self.asks()
+            && let Some(due) = self.dues.pop_front()
+        {
+            if let Answer::Status(wanted) = due.answer {
+                Reply::of_state(wanted, state).render(due.form, &mut self.out);
+            }
+        }
+    }
+
+    /// Something can be written.
+    pub fn is_ready(&self) -> bool {
+        !self.out.is_empty() || (self.first().is_some() && !self.asks())
+    }
+
+    /// Writes as much as `write` takes.
+    pub fn flush(&mut self, now: Instant, mut write: impl FnMut(&[u8]) -> io::Result<usize>) {
+        while self.is_ready() {
+            if !self.asks()
+                && self.first().is_some()
+                && let Some(due) = self.dues.pop_front()
+            {
+                match due.answer {
+                    Answer::Reply(reply) => reply.render(due.form, &mut self.out),
+                    Answer::Continue => {
+                        self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    }
+                    Answer::Status(_) => {}
+                }
+            }
+            match write(&self.out) {
+                Ok(n) => {
+                    self.out.drain(..n);
+                    self.active = now;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.cut(),
+            }
+        }
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+    }
+
+    /// Everything that was read is answered, and nothing more will be read.
+    pub fn is_over(&self) -> bool {
+        let may_come = !matches!(self.step, Step::Over);
+        !may_come && self.dues.is_empty() && self.out.is_empty()
+    }
+
+    /// When to close, and why, if nothing happens until then. `is_blocked`: lines wait for room.
+    pub fn deadline(&self, is_blocked: bool) -> Option<(Instant, &'static str)> {
+        let unsettled = self.dues.front().filter(|due| due.lines > self.settled);
+        let committed = unsettled.map(|due| due.since);
+        let taken = (is_blocked || self.awaits_place()).then_some(self.active);
+        let promised = committed.into_iter().chain(taken).min();
+        let promised = promised.map(|since| {
+            (
+                since + self.rules.wait,
+                "no commit within --http-wait: the client has to send again",
+            )
+        });
+        let stalled = match &self.step {
+            _ if is_blocked || self.held.is_some() || self.input_ended => None,
+            Step::Head if !self.wire.waiting().is_empty() => Some(self.head_since),
+            Step::Body(_) => Some(self.active),
+            _ => None,
+        };
+        let stalled =
+            stalled.map(|since| (since + STALL_MAX, "the rest of its request did not come"));
+        let unread =
+            (!self.out.is_empty()).then(|| (self.active + UNREAD_MAX, "its answer was not read"));
+        [promised, stalled, unread]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+}
+
+const _: () = assert!(HEAD_READ_BYTES <= HEAD_BYTES_MAX);

@@ -1,0 +1,213 @@
+//! The text of an HTTP reply. Pure.
+
+use std::fmt::Write as _;
+
+/// What `/health` and `/metrics` say.
+#[derive(Debug)]
+pub struct State {
+    /// Why it is not healthy; empty where it is.
+    pub reasons: String,
+    pub metrics: String,
+}
+
+/// Which of these a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Health,
+    Metrics,
+}
+
+/// A reply that can be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: String,
+    /// Methods that the path has, for 405.
+    pub allow: &'static str,
+}
+
+pub const JSON: &str = "application/json";
+
+/// How a request wants to be answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// `HEAD`: without the body.
+    pub is_head: bool,
+    pub keeps_alive: bool,
+    /// HTTP/1.0.
+    pub is_old: bool,
+}
+
+impl Reply {
+    pub fn empty(status: u16) -> Self {
+        Reply {
+            status,
+            ..Reply::default()
+        }
+    }
+
+    pub fn json(status: u16, body: String) -> Self {
+        Reply {
+            status,
+            content_type: JSON,
+            body,
+            ..Reply::default()
+        }
+    }
+
+    /// An error in the words that clients of every version of InfluxDB look for.
+    pub fn error(status: u16, message: &str) -> Self {
+        let code = match status {
+            401 => "unauthorized",
+            404 | 405 => "not found",
+            503 => "unavailable",
+            _ => "invalid",
+        };
+        let message = quoted(message);
+        let body = format!("{{\"code\":\"{code}\",\"message\":{message},\"error\":{message}}}\n");
+        Self::json(status, body)
+    }
+
+    /// Some lines of a write were rejected, and the others are committed.
+    pub fn partial(line: u64, reason: &str, rejected: u64) -> Self {
+        let message = quoted(&format!("partial write: line {line}: {reason}"));
+        let error = quoted(&format!(
+            "partial write: line {line}: {reason} dropped={rejected}"
+        ));
+        let body = format!(
+            "{{\"code\":\"invalid\",\"message\":{message},\"error\":{error},\"line\":{line}}}\n"
+        );
+        Self::json(400, body)
+    }
+
+    pub fn of_state(wanted: Wanted, state: &State) -> Self {
+        match wanted {
+            Wanted::Metrics => Reply {
+                status: 200,
+                content_type: "text/plain; version=0.0.4",
+                body: state.metrics.clone(),
+                ..Reply::default()
+            },
+            Wanted::Health if state.reasons.is_empty() => {
+                let body =
+                    "{\"name\":\"seawall\",\"message\":\"ready for writes\",\"status\":\"pass\"}\n";
+                Self::json(200, body.to_owned())
+            }
+            Wanted::Health => {
+                let message = quoted(&state.reasons);
+                let body =
+                    format!("{{\"name\":\"seawall\",\"message\":{message},\"status\":\"fail\"}}\n");
+                Self::json(503, body)
+            }
+        }
+    }
+
+    /// Appends the reply.
+    pub fn render(&self, form: Form, out: &mut Vec<u8>) {
+        let mut head = format!(
+            "HTTP/1.1 {} {}\r\nX-Influxdb-Version: 1.8-seawall\r\nX-Influxdb-Build: seawall\r\n",
+            self.status,
+            phrase(self.status)
+        );
+        if !self.allow.is_empty() {
+            let _ = write!(head, "Allow: {}\r\n", self.allow);
+        }
+        if self.status == 401 {
+            head.push_str("WWW-Authenticate: Token, Bearer, Basic realm=\"seawall\"\r\n");
+        }
+        if self.status >= 200 && self.status != 204 {
+            let _ = write!(head, "Content-Length: {}\r\n", self.body.len());
+        }
+        if !self.body.is_empty() {
+            let _ = write!(head, "Content-Type: {}\r\n", self.content_type);
+        }
+        match (form.keeps_alive, form.is_old) {
+            (false, _) => head.push_str("Connection: close\r\n"),
+            (true, true) => head.push_str("Connection: keep-alive\r\n"),
+            (true, false) => {}
+        }
+        head.push_str("\r\n");
+        out.extend_from_slice(head.as_bytes());
+        if !form.is_head {
+            out.extend_from_slice(self.body.as_bytes());
+        }
+    }
+}
+
+fn phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        401 => "Unauthorized",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Bad Request",
+    }
+}
+
+/// A JSON string.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                quoted.push('\\');
+                quoted.push(c);
+            }
+            c if c < ' ' => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(reply: &Reply, form: Form) -> String {
+        let mut out = Vec::new();
+        reply.render(form, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_reply_without_content_has_no_length_and_head_has_no_body() {
+        let form = Form {
+            keeps_alive: true,
+            ..Form::default()
+        };
+        let empty = text(&Reply::empty(204), form);
+        assert!(empty.starts_with("HTTP/1.1 204 No Content\r\nX-Influxdb-Version: "));
+        assert!(empty.ends_with("\r\n\r\n") && !empty.contains("Content-Length"));
+        let error = Reply::error(404, "no \"x\"\n");
+        let is_old = Form {
+            is_old: true,
+            ..form
+        };
+        assert!(text(&error, is_old).contains("\r\nConnection: keep-alive\r\n"));
+        let head = Form {
+            is_head: true,
+            ..Form::default()
+        };
+        let head = text(&error, head);
+        let length = format!("Content-Length: {}\r\n", error.body.len());
+        assert!(
+            head.contains(&length) && head.ends_with("Connection: close\r\n\r\n"),
+            "{head}"
+        );
+        let expected = "{\"code\":\"not found\",\"message\":\"no \\\"x\\\"\\u000a\",\"error\":\"no \\\"x\\\"\\u000a\"}\n";
+        assert_eq!(error.body, expected);
+    }
+}

@@ -1,0 +1,229 @@
+//! One request behind its head: the body on its way into the stream, and the answer that it earns.
+
+use std::time::Instant;
+
+use super::framing::Framing;
+use super::head::{Coding, Head, Refusal};
+use super::reply::{Form, Reply};
+use super::route::{self, Route};
+use crate::reading::Buffer;
+use crate::reading::stream::{Intake, Reject, Stream, Taken};
+use crate::source::inflate::Inflate;
+
+/// Upper bound on a form with a statement.
+const FORM_BYTES_MAX: usize = 4096;
+/// Upper bound on the reason that a client is told.
+const REASON_BYTES_MAX: usize = 200;
+
+/// The clocks of a turn, and what is free.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub time: Instant,
+    /// When the bytes came, for lines without a time.
+    pub arrived_ns: i64,
+    pub may_inflate: bool,
+}
+
+#[derive(Debug)]
+enum Body {
+    Lines,
+    /// A statement, in a form.
+    Form(Vec<u8>),
+    /// Answered already, or of no concern.
+    Ignored,
+}
+
+/// How far a body is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// More has to come.
+    More,
+    /// The next line waits for room in the queue.
+    NoRoom,
+    /// It waits for a place to be inflated.
+    NoPlace,
+    Whole,
+}
+
+#[derive(Debug)]
+pub struct Request {
+    pub form: Form,
+    pub began: Instant,
+    pub statement: Option<String>,
+    framing: Framing,
+    body: Body,
+    is_gzip: bool,
+    inflate: Option<Box<Inflate>>,
+    /// The last byte of the text is in the stream.
+    is_whole: bool,
+    /// Lines that were rejected, and the first of them.
+    rejected: u64,
+    first: Option<(u64, String)>,
+}
+
+impl Request {
+    pub fn new(head: &Head<'_>, route: &Route, form: Form, now: Instant) -> Self {
+        let body = match route {
+            Route::Write(_) => Body::Lines,
+            Route::Query(_) => Body::Form(Vec::new()),
+            Route::Status(_) | Route::Answer(_) => Body::Ignored,
+        };
+        Request {
+            form,
+            began: now,
+            statement: None,
+            framing: Framing::new(head.length),
+            // An empty body has no coding, whatever its head says.
+            is_gzip: matches!(body, Body::Lines) && head.coding == Coding::Gzip,
+            body,
+            inflate: None,
+            is_whole: false,
+            rejected: 0,
+            first: None,
+        }
+    }
+
+    pub fn inflates(&self) -> bool {
+        self.inflate.is_some()
+    }
+
+    /// Decodes what is on the wire, and takes its lines.
+    pub fn decode(
+        &mut self,
+        wire: &mut Buffer,
+        stream: &mut Stream,
+        to: &mut Intake<'_>,
+        now: Now,
+        reject: Reject<'_>,
+    ) -> Result<Decoded, Refusal> {
+        if !matches!(self.body, Body::Lines) {
+            return self.collect(wire);
+        }
+        loop {
+            if self.take(stream, to, now.arrived_ns, reject) == Taken::NoRoom {
+                return Ok(Decoded::NoRoom);
+            }
+            if self.is_whole {
+                return Ok(Decoded::Whole);
+            }
+            if self.is_gzip && self.inflate.is_none() && !self.framing.is_over() {
+                let (skip, count) = self.framing.next(wire.waiting())?;
+                wire.advance(skip);
+                match (count, now.may_inflate) {
+                    (0, _) if !self.framing.is_over() => return Ok(Decoded::More),
+                    (0, _) => {}
+                    (_, false) => return Ok(Decoded::NoPlace),
+                    (_, true) => self.inflate = Some(Inflate::new()),
+                }
+            }
+            let mut part = Ok(0);
+            // The memory itself cannot fail.
+            let _ = stream.put(|buffer| {
+                part = self.next_part(wire, buffer);
+                Ok(part.unwrap_or(0))
+            });
+            if part? > 0 {
+                continue;
+            }
+            if !self.framing.is_over() {
+                return Ok(Decoded::More);
+            }
+            if self
+                .inflate
+                .as_ref()
+                .is_some_and(|inflate| !inflate.is_whole())
+            {
+                return Err((400, "gzip: the body ends within a member"));
+            }
+            self.is_whole = true;
+            stream.end_text();
+        }
+    }
+
+    fn take(
+        &mut self,
+        stream: &mut Stream,
+        to: &mut Intake<'_>,
+        arrived_ns: i64,
+        reject: Reject<'_>,
+    ) -> Taken {
+        let before = stream.text_from();
+        let (rejected, first) = (&mut self.rejected, &mut self.first);
+        to.may_repeat = true;
+        let taken = stream.take(to, arrived_ns, &mut |line, reason| {
+            let line = line - before;
+            *rejected += 1;
+            first.get_or_insert_with(|| (line, reason.to_string()));
+            reject(line, reason);
+        });
+        to.may_repeat = false;
+        taken
+    }
+
+    /// Decodes the next bytes into `buffer`; none where more has to come, or the body is over.
+    fn next_part(&mut self, wire: &mut Buffer, buffer: &mut [u8]) -> Result<usize, Refusal> {
+        loop {
+            let (skip, count) = self.framing.next(wire.waiting())?;
+            wire.advance(skip);
+            let data = &wire.waiting()[..count];
+            let (used, written) = match &mut self.inflate {
+                Some(inflate) => inflate
+                    .inflate(data, buffer)
+                    .map_err(|reason| (400, reason))?,
+                None => {
+                    let count = count.min(buffer.len());
+                    buffer[..count].copy_from_slice(&data[..count]);
+                    (count, count)
+                }
+            };
+            wire.advance(used);
+            self.framing.advance(used);
+            if written > 0 || used == 0 {
+                return Ok(written);
+            }
+        }
+    }
+
+    /// Passes a body that holds no lines.
+    fn collect(&mut self, wire: &mut Buffer) -> Result<Decoded, Refusal> {
+        loop {
+            let (skip, count) = self.framing.next(wire.waiting())?;
+            wire.advance(skip);
+            if self.framing.is_over() {
+                return Ok(Decoded::Whole);
+            }
+            if count == 0 {
+                return Ok(Decoded::More);
+            }
+            if let Body::Form(form) = &mut self.body {
+                if form.len() + count > FORM_BYTES_MAX {
+                    return Err((413, "a statement is longer than 4096 bytes"));
+                }
+                form.extend_from_slice(&wire.waiting()[..count]);
+            }
+            wire.advance(count);
+            self.framing.advance(count);
+        }
+    }
+
+    /// The answer to a whole request; `None` where it has one already.
+    pub fn reply(self) -> Option<Reply> {
+        match (self.body, self.first) {
+            (Body::Ignored, _) => None,
+            (Body::Form(form), _) => {
+                let statement = self.statement.or_else(|| route::statement_of(&form));
+                Some(route::answer_query(&statement.unwrap_or_default()))
+            }
+            (Body::Lines, Some((line, mut reason))) => {
+                if reason.len() > REASON_BYTES_MAX {
+                    let whole = (0..=REASON_BYTES_MAX)
+                        .rev()
+                        .find(|&at| reason.is_char_boundary(at));
+                    reason.truncate(whole.unwrap_or(0));
+                }
+                Some(Reply::partial(line, &reason, self.rejected))
+            }
+            (Body::Lines, None) => Some(Reply::empty(204)),
+        }
+    }
+}
