@@ -5,8 +5,8 @@ use super::options::Row;
 use crate::exit;
 use crate::reading::line::LINE_BYTES_MAX;
 use crate::source::answers::ANSWERS_BYTES_MAX;
+use crate::source::{opening, sockets};
 use crate::source::spec;
-use crate::source::{client, sockets};
 use crate::time::TIME_EXAMPLES;
 use crate::units;
 
@@ -91,7 +91,7 @@ fn clients() -> String {
          taken, a new one gets the place of the one that is idle longest, for {idle} at least. Held for \
          each: a line of up to {line}, and answers of up to {answers}; lines that are not whole may hold \
          {held} in all, and who holds most of it goes first.",
-        name = client::NAME_BYTES_MAX,
+        name = opening::NAME_BYTES_MAX,
         connections = sockets::CONNECTIONS_MAX,
         idle = units::duration(sockets::IDLE_MIN),
         line = units::bytes_human(LINE_BYTES_MAX as u64),

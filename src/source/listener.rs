@@ -110,6 +110,13 @@ impl Listener {
         })
     }
 
+    /// Its clients speak HTTP.
+    pub fn speak_http(&mut self, rules: Rules) {
+        let place = self.name.strip_prefix("tcp:").unwrap_or(&self.name);
+        self.name = format!("http:{place}");
+        self.rules = Some(Rc::new(rules));
+    }
+
     /// HTTP without a token, for other machines too.
     pub fn is_open_to_all(&self) -> bool {
         let needs_none = self

@@ -6,21 +6,19 @@
 
 use std::fmt::Display;
 use std::io;
-use std::path::Path;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::log::{self, Limit};
 use crate::reading::Hello;
 use crate::reading::stream::Intake;
+use crate::source::binding;
 use crate::source::client::{Client, Memory, Turn, another_users};
 use crate::source::datagrams::Datagrams;
-use crate::source::http::Rules;
 use crate::source::http::reply::State;
-use crate::source::http::{INFLATING_MAX, INFLATING_MIN};
 use crate::source::listener::{Listener, Removal};
 use crate::source::old_times;
-use crate::source::spec::{Door, SourceSpec};
+use crate::source::places::{self, INFLATING_MAX};
+use crate::source::spec::SourceSpec;
 use crate::store::ack::{Ack, Resume};
 use crate::sys::{self, Watch};
 
@@ -39,8 +37,6 @@ const ACCEPTS_PER_TURN: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Interval at which the kernel's drop counters are read.
 const DROPS_PERIOD: Duration = Duration::from_secs(1);
-
-const TOKEN_BYTES_MAX: usize = 512;
 
 /// Stream number of the first connection; stdin has the one before.
 const FIRST_STREAM: u64 = 1;
@@ -81,9 +77,10 @@ enum Watched {
 impl Sockets {
     /// Binds the sockets of the specs. Accepts nothing yet.
     pub fn bind(specs: &[SourceSpec], http_wait: Duration) -> Result<Self, String> {
+        let (listeners, datagrams) = binding::bind(specs, http_wait)?;
         let mut sockets = Sockets {
-            listeners: Vec::new(),
-            datagrams: Vec::new(),
+            listeners,
+            datagrams,
             clients: Vec::new(),
             next_stream: FIRST_STREAM,
             connections_max: CONNECTIONS_MAX,
@@ -95,45 +92,6 @@ impl Sockets {
             told: Told::default(),
             removal: None,
         };
-        for spec in specs {
-            match spec {
-                SourceSpec::Unix {
-                    path,
-                    mode,
-                    precision,
-                } => sockets
-                    .listeners
-                    .push(Listener::unix(path, *mode, *precision)?),
-                SourceSpec::Tcp { port, precision } => {
-                    sockets.listeners.push(Listener::tcp(port, *precision)?);
-                }
-                SourceSpec::Http {
-                    door,
-                    token_file,
-                    precision,
-                } => {
-                    let mut listener = match door {
-                        Door::Unix { path, mode } => Listener::unix(path, *mode, *precision)?,
-                        Door::Tcp(port) => Listener::tcp(port, *precision)?,
-                    };
-                    listener.name = match door {
-                        Door::Unix { .. } => format!("http:{}", listener.name),
-                        Door::Tcp(port) => format!("http:{port}"),
-                    };
-                    let token = token_file.as_deref().map(token).transpose()?;
-                    listener.rules = Some(Rc::new(Rules {
-                        token,
-                        precision: *precision,
-                        wait: http_wait,
-                    }));
-                    sockets.listeners.push(listener);
-                }
-                SourceSpec::Udp { port, precision } => {
-                    sockets.datagrams.push(Datagrams::bind(port, *precision)?);
-                }
-                SourceSpec::Sim(_) | SourceSpec::Sysfs { .. } | SourceSpec::Stdin { .. } => {}
-            }
-        }
         if !sockets.listeners.is_empty() {
             // One more than the limit can be accepted, to be refused with a reason.
             let wanted = CONNECTIONS_MAX as u64 + DESCRIPTORS_BESIDE;
@@ -146,17 +104,7 @@ impl Sockets {
 
     /// Logs the addresses, with ports that the system chose.
     pub fn announce(&self) {
-        let say = |source: &dyn Display, address: &dyn Display| {
-            log::info("listening", &[("source", source), ("address", address)]);
-        };
-        self.listeners.iter().for_each(|l| say(&l.name, &l.address));
-        for listener in self.listeners.iter().filter(|l| l.is_open_to_all()) {
-            let reason =
-                "who reaches this port can write: give token-file=PATH, or a host of this machine";
-            let fields: [log::Field; 2] = [("source", &listener.name), ("reason", &reason)];
-            log::warn("open-to-all", &fields);
-        }
-        self.datagrams.iter().for_each(|d| say(&d.name, &d.address));
+        binding::announce(&self.listeners, &self.datagrams);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -309,7 +257,7 @@ impl Sockets {
         let count = self.clients.len();
         let first = self.turn;
         let mut held: usize = self.clients.iter().map(Client::held_bytes).sum();
-        let mut inflating = self.inflating();
+        let mut inflating = places::taken(&self.clients);
         for n in (0..count).map(|n| (first + n) % count) {
             let client = &mut self.clients[n];
             if !client.wants_turn() {
@@ -424,33 +372,12 @@ impl Sockets {
         }
     }
 
-    /// Bodies that are being inflated.
-    fn inflating(&self) -> usize {
-        let clients = self.clients.iter();
-        clients.filter_map(Client::inflates_since).count()
-    }
-
     /// A client goes on without input.
     pub fn can_go_on(&self) -> bool {
-        let has_place = self.inflating() < INFLATING_MAX;
+        let has_place = places::taken(&self.clients) < INFLATING_MAX;
         self.clients
             .iter()
             .any(|client| client.can_go_on(has_place))
-    }
-
-    /// Takes the place of the body that is inflated longest, where others wait and it had its time.
-    fn make_place(&mut self, now: Instant) {
-        if !self.clients.iter().any(Client::awaits_place) || self.inflating() < INFLATING_MAX {
-            return;
-        }
-        let since = self.clients.iter().enumerate();
-        let since = since.filter_map(|(n, client)| Some((client.inflates_since()?, n)));
-        if let Some((since, n)) = since.min()
-            && now.saturating_duration_since(since) >= INFLATING_MIN
-        {
-            let reason = "its body comes slowly, and others wait for a place to be inflated";
-            self.refuse(n, "client-refused", 0, reason);
-        }
     }
 
     /// A client asks for the state of the recorder.
@@ -481,7 +408,10 @@ impl Sockets {
     /// Writes the answers, and removes the connections that are over.
     pub fn flush(&mut self, now: Instant) {
         let mut any_over = false;
-        self.make_place(now);
+        if let Some(n) = places::slowest(&self.clients, now) {
+            let reason = "its body comes slowly, and others wait for a place to be inflated";
+            self.refuse(n, "client-refused", 0, reason);
+        }
         for n in 0..self.clients.len() {
             let client = &mut self.clients[n];
             client.flush(now);
@@ -541,21 +471,6 @@ impl Sockets {
         if let Some(removal) = &self.removal {
             removal.wait(until.saturating_duration_since(Instant::now()));
         }
-    }
-}
-
-/// The token in a file: its only line.
-fn token(path: &Path) -> Result<Vec<u8>, String> {
-    let cannot =
-        |reason: &dyn Display| format!("cannot take a token from {}: {reason}", path.display());
-    let text = std::fs::read(path).map_err(|e| cannot(&e))?;
-    let token = text.trim_ascii();
-    let is_good = |b: &u8| b.is_ascii_graphic();
-    match (1..=TOKEN_BYTES_MAX).contains(&token.len()) && token.iter().all(is_good) {
-        true => Ok(token.to_vec()),
-        false => Err(cannot(
-            &"it is not one line of 1 to 512 printable characters without spaces",
-        )),
     }
 }
 

@@ -32,11 +32,6 @@ const HEAD_READ_BYTES: usize = 2048;
 const STALL_MAX: Duration = Duration::from_secs(30);
 /// Upper bound on the wait for a client to read its answer.
 const UNREAD_MAX: Duration = Duration::from_secs(60);
-/// A body that is inflated for longer than this makes place for others that wait.
-pub const INFLATING_MIN: Duration = Duration::from_secs(10);
-/// Bodies that are inflated at one time, 36 KiB each.
-pub const INFLATING_MAX: usize = 16;
-
 /// What a listener asks of its clients.
 #[derive(Debug)]
 pub struct Rules {
