@@ -5,8 +5,8 @@ use super::options::Row;
 use crate::exit;
 use crate::reading::line::LINE_BYTES_MAX;
 use crate::source::answers::ANSWERS_BYTES_MAX;
-use crate::source::{opening, sockets};
 use crate::source::spec;
+use crate::source::{opening, sockets};
 use crate::time::TIME_EXAMPLES;
 use crate::units;
 

@@ -65,6 +65,8 @@ enum Held {
     Answers,
     /// Too many bodies are being inflated.
     Place,
+    /// Other connections are next.
+    Others,
 }
 
 #[derive(Debug)]
@@ -150,6 +152,7 @@ impl Http {
         match self.held {
             Some(Held::Answers) => self.dues.len() < PIPELINED_MAX,
             Some(Held::Place) => has_place,
+            Some(Held::Others) => true,
             None => false,
         }
     }
@@ -252,8 +255,10 @@ impl Http {
                             self.step = Step::Body(request);
                             match decoded {
                                 Decoded::NoRoom => return Progress::NoRoom,
-                                Decoded::NoPlace => {
-                                    self.held = Some(Held::Place);
+                                Decoded::NoPlace | Decoded::HadItsTurn => {
+                                    let is_place = decoded == Decoded::NoPlace;
+                                    self.held =
+                                        Some(if is_place { Held::Place } else { Held::Others });
                                     return Progress::Waits;
                                 }
                                 _ => return self.wait_for_input(),
@@ -448,5 +453,8 @@ impl Http {
             .min_by_key(|(at, _)| *at)
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 const _: () = assert!(HEAD_READ_BYTES <= HEAD_BYTES_MAX);

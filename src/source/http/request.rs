@@ -15,6 +15,9 @@ const FORM_BYTES_MAX: usize = 4096;
 /// Upper bound on the reason that a client is told.
 const REASON_BYTES_MAX: usize = 200;
 
+/// Decoded parts of 64 KiB that are taken in a turn: a read may hold a thousand times its size.
+const PARTS_PER_TURN: usize = 8;
+
 /// The clocks of a turn, and what is free.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -42,6 +45,8 @@ pub enum Decoded {
     NoRoom,
     /// It waits for a place to be inflated.
     NoPlace,
+    /// More is there, and others are next.
+    HadItsTurn,
     Whole,
 }
 
@@ -99,7 +104,7 @@ impl Request {
         if !matches!(self.body, Body::Lines) {
             return self.collect(wire);
         }
-        loop {
+        for _ in 0..PARTS_PER_TURN {
             if self.take(stream, to, now.arrived_ns, reject) == Taken::NoRoom {
                 return Ok(Decoded::NoRoom);
             }
@@ -138,6 +143,7 @@ impl Request {
             self.is_whole = true;
             stream.end_text();
         }
+        Ok(Decoded::HadItsTurn)
     }
 
     fn take(
