@@ -364,8 +364,11 @@ impl Http {
         self.settled = lines;
     }
 
+    /// The next answer, once its lines are settled and the one before is written: the rest stays small while
+    /// nobody reads.
     fn first(&self) -> Option<&Due> {
-        self.dues.front().filter(|due| due.lines <= self.settled)
+        let first = self.dues.front().filter(|_| self.out.is_empty());
+        first.filter(|due| due.lines <= self.settled)
     }
 
     /// The next answer is the state of the recorder.
