@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod client;
 pub mod datagrams;
+pub mod inflate;
 pub mod listener;
 pub mod old_times;
 pub mod sim;
