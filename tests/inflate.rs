@@ -16,12 +16,12 @@ r = random.Random(int(sys.argv[1]))
 out = sys.stdout.buffer
 
 def text():
-    n = r.choice((0, 1, 2, 100, 1000, 5000, 40000)) + r.randrange(50)
+    n = r.choice((0, 1, 2, 100, 1000, 3000, 3000, 40000)) + r.randrange(50)
     kind = r.randrange(5)
     if kind == 0:
         return r.randbytes(n)
     if kind == 1:
-        return bytes([r.randrange(256)]) * (n * r.choice((1, 1, 20)))
+        return bytes([r.randrange(256)]) * (n * r.choice((1, 1, 3)))
     if kind == 2:
         lines = (f'weather,station={r.randrange(9)} t={r.random()*40:.{r.randrange(1, 6)}f},n={r.randrange(99)}i {1700000000000000000 + i * 10**9}\n'
                  for i in range(n // 50 + 1))
@@ -29,7 +29,7 @@ def text():
     if kind == 3:
         # Codes of all lengths up to 15 bits.
         return bytes(min(255, int(r.expovariate(0.3))) for _ in range(n))
-    piece = r.randbytes(r.choice((1, 2, 3, 7, 300, 32768)))
+    piece = r.randbytes(r.choice((1, 2, 3, 7, 300, 300, 32768)))
     return (piece * (n // len(piece) + 2))[:n + len(piece)]
 
 def deflated(data):
@@ -91,7 +91,7 @@ def made():
             bits.extend(map(int, codes[n]))
     # A text before it gives the distances something to reach.
     bits.extend(r.randrange(2) for _ in range(r.choice((100, 3000))))
-    head = r.randbytes(r.choice((0, 1, 1000, 40000)))
+    head = r.randbytes(r.choice((0, 1, 1000, 1000, 1000, 40000)))
     start = b''
     while head:
         n = min(len(head), 65535)
@@ -164,14 +164,14 @@ for _ in range(int(sys.argv[2])):
     out.write(struct.pack('<I', len(stream)) + stream)
     out.write(struct.pack('<I', 2**32 - 1) if expected is None else struct.pack('<I', len(expected)) + expected)
 "#;
-const STREAMS_COUNT: usize = 3000;
+const STREAMS_COUNT: usize = 1200;
 
 /// In pieces of random sizes, into room of random sizes.
 fn inflated(stream: &[u8], random: &mut fastrand::Rng) -> Result<Vec<u8>, &'static str> {
     let mut inflate = Inflate::new();
     let mut text = Vec::new();
-    let mut out = vec![0; 1 << random.u32(0..17)];
-    let pieces = 1 << random.u32(0..20);
+    let (room, pieces) = (random.u32(0..17), random.u32(0..20));
+    let (mut out, pieces) = (vec![0; 1 << room], 1 << pieces);
     let mut rest = stream;
     while !rest.is_empty() {
         let mut piece = &rest[..random.usize(1..=pieces).min(rest.len())];
