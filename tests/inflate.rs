@@ -164,7 +164,7 @@ for _ in range(int(sys.argv[2])):
     out.write(struct.pack('<I', len(stream)) + stream)
     out.write(struct.pack('<I', 2**32 - 1) if expected is None else struct.pack('<I', len(expected)) + expected)
 "#;
-const STREAMS_COUNT: usize = 1200;
+const STREAMS_COUNT: usize = 800;
 
 /// In pieces of random sizes, into room of random sizes.
 fn inflated(stream: &[u8], random: &mut fastrand::Rng) -> Result<Vec<u8>, &'static str> {
