@@ -50,6 +50,7 @@ pub(super) fn start() -> Start {
         boot_id: Some("b".into()),
         boot_ns: 2,
         machine: Default::default(),
+        may_repeat: false,
     }
 }
 
