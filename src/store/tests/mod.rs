@@ -2,6 +2,7 @@
 
 mod commits;
 mod layout;
+mod repeats;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
