@@ -53,6 +53,7 @@ fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
                 room,
                 rows_max: ROWS_MAX,
                 full: Full::Waits,
+                may_repeat: false,
                 old_before_ns: i64::MIN,
                 old: None,
             };
@@ -255,6 +256,7 @@ fn named(input: &str, settled: u64, interner: &mut Interner, readings: &mut Vec<
             room,
             rows_max: ROWS_MAX,
             full: Full::Waits,
+            may_repeat: false,
             old_before_ns: i64::MIN,
             old: None,
         };

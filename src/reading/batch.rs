@@ -66,6 +66,8 @@ pub struct Row {
     bits: u64,
     pub slot: Slot,
     form: Form,
+    /// It has its time from a sender who may send it again: equal to one of the last readings, it is the same.
+    pub may_repeat: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -235,6 +237,11 @@ impl Batch {
     }
 
     pub fn push(&mut self, time_ns: i64, slot: Slot, value: Value<'_>) {
+        self.push_sent(time_ns, slot, value, false);
+    }
+
+    /// As `push`. `may_repeat` as in `Row`.
+    pub fn push_sent(&mut self, time_ns: i64, slot: Slot, value: Value<'_>, may_repeat: bool) {
         let (form, bits) = match value {
             Value::Real(v) => (Form::Real, v.to_bits()),
             Value::Integer(v) => (Form::Integer, v as u64),
@@ -249,6 +256,7 @@ impl Batch {
             bits,
             slot,
             form,
+            may_repeat,
         });
     }
 

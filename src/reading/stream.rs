@@ -58,6 +58,8 @@ pub struct Intake<'a> {
     pub room: Room,
     pub rows_max: usize,
     pub full: Full,
+    /// The sender sends again what it has no answer to, and does not know how far it came.
+    pub may_repeat: bool,
     /// Times before this are hardly meant.
     pub old_before_ns: i64,
     /// The first such time that was accepted.
@@ -382,6 +384,8 @@ impl Stream {
         let input = &self.buffer.waiting()[..used];
         let (batch, interner, line) = (&mut *to.batch, &mut *to.interner, &*to.line);
         let time_ns = line.time_ns().unwrap_or(now_ns);
+        // Readings that get their time here cannot be told apart.
+        let may_repeat = to.may_repeat && line.time_ns().is_some();
         let sensor = line.sensor(input);
         if time_ns < to.old_before_ns && to.old.is_none() && line.time_ns().is_some() {
             let sensor = line.canonical_sensor(input);
@@ -393,7 +397,7 @@ impl Stream {
                 let name = line.field_name(input, field);
                 (line.canonical_sensor(input).into(), name.into())
             });
-            batch.push(time_ns, slot, line.value(field));
+            batch.push_sent(time_ns, slot, line.value(field), may_repeat);
         }
     }
 

@@ -33,14 +33,15 @@ impl Writer {
             }
             retry.wait(&self.queue, "commit-waiting", &e);
         }
-        let (committed, counts, checkpoints) = db.ledger();
+        let (counts, checkpoints) = db.ledger();
         log::info(
             "run",
             &[
                 ("run", &db.run()),
-                ("committed", &committed),
+                ("committed", &db.committed()),
                 ("dropped", &counts.dropped),
                 ("rejected", &counts.rejected),
+                ("repeated", &db.repeated()),
                 ("errors", &counts.errors),
                 ("checkpoints", &checkpoints),
             ],

@@ -27,6 +27,8 @@ pub struct Progress {
     pub run: i64,
     /// Readings committed by this run.
     pub committed: u64,
+    /// Readings that were sent to this run again.
+    pub repeated: u64,
     /// Frames in the WAL that are still needed there.
     pub wal_frames: u32,
     pub page_bytes: u64,

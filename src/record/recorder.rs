@@ -131,6 +131,7 @@ impl Recorder {
                 boot_id: sys::boot_id(),
                 boot_ns: sys::clock_ns(Clock::Boot),
                 machine: Machine::look(file.map(|file| file.dev())),
+                may_repeat: false,
             },
             queue: queue.clone(),
             exchange: exchange.clone(),

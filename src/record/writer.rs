@@ -283,16 +283,13 @@ impl Writer {
 
     /// Logs and acknowledges a commit, and empties the batch.
     fn settle(&self, db: &Db, batch: &mut Batch, committed: &Committed) {
-        log::debug(
-            "commit",
-            &[
-                ("rows", &batch.rows().len()),
-                ("wal_frames", &db.wal_frames()),
-            ],
-        );
+        let rows = db.committed() as u64 - self.exchange.progress().committed;
+        let wal_frames = db.wal_frames();
+        log::debug("commit", &[("rows", &rows), ("wal_frames", &wal_frames)]);
         batch.clear();
         let mut progress = self.exchange.progress();
         progress.committed = db.committed() as u64;
+        progress.repeated = db.repeated() as u64;
         progress.last_commit = Some(Instant::now());
         progress.trouble = None;
         progress.wal_frames = db.wal_frames();

@@ -16,6 +16,7 @@ mod insert;
 mod ledger;
 mod objects;
 mod read;
+mod repeats;
 mod room;
 mod runs;
 mod schema;

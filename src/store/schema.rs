@@ -136,7 +136,8 @@ pub const FIND_SERIES: &CStr =
 pub const ADD_SERIES: &CStr =
     c"INSERT INTO series(sensor, field, type) VALUES(?1, ?2, ?3) RETURNING id";
 pub const COUNT_RUN: &CStr = c"UPDATE runs SET committed = ?2, dropped = ?3, rejected = ?4,
-    errors = ?5, checkpoints = ?6, tail_fingerprint = ?7, running_s = ?8, steady_from_s = ?9, seen_ns = ?10
+    errors = ?5, checkpoints = ?6, tail_fingerprint = ?7, running_s = ?8, steady_from_s = ?9, seen_ns = ?10,
+    repeated = ?11
     WHERE id = ?1";
 pub const END_RUN: &CStr = c"UPDATE runs SET ended_ns = ?2, reason = ?3 WHERE id = ?1";
 pub const ADD_CLOCK_STEP: &CStr =
@@ -204,6 +205,10 @@ pub const LIST_WRONG_CLIENTS: &CStr = c"SELECT name FROM clients
     WHERE typeof(name) <> 'text' OR typeof(lines) <> 'integer' OR lines < 1
     OR typeof(seen_ns) <> 'integer'";
 pub const LIST_READINGS: &CStr = c"SELECT id, time_ns, series, value FROM readings ORDER BY id";
+/// A reading to compare with, and all of them for as long as they are wanted.
+pub const GET_READING: &CStr = c"SELECT time_ns, series, value FROM readings WHERE id = ?1";
+pub const LIST_NEWEST_READINGS: &CStr =
+    c"SELECT id, time_ns, series, value FROM readings ORDER BY id DESC";
 pub const LIST_OBJECTS: &CStr =
     c"SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL";
 pub const SCHEMA_VERSION: &CStr = c"PRAGMA schema_version";

@@ -135,6 +135,7 @@ fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard
                 room: Room { rows, text_bytes },
                 rows_max: ROWS_MAX,
                 full: Full::Waits,
+                may_repeat: false,
                 old_before_ns: i64::MIN,
                 old: None,
             };

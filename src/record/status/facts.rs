@@ -107,6 +107,7 @@ fn report_at(facts: &Facts, now: Instant) -> Report {
     report.put("queue_max", facts.queue_max);
     report.put("dropped", facts.counts.dropped);
     report.put("rejected", facts.counts.rejected);
+    report.put("repeated", progress.repeated);
     report.put("errors", facts.counts.errors + progress.errors);
     report.put("expired", progress.expired);
     report.put("set_aside", progress.set_aside);
