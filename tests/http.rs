@@ -268,3 +268,33 @@ fn the_state_of_the_recorder_is_told_to_clients_and_to_prometheus() {
         (reply.status == 503 && reply.body.contains("no sensor that can be read")).then_some(())
     });
 }
+
+#[test]
+fn a_request_that_is_sent_again_is_acknowledged_and_stored_once() {
+    let s = Serving::start("again", "", &[]);
+    let mut client = s.connect();
+    let lines = "m v=1 1\nm v=2 2\nm v=2,w=\"x\" 3\n";
+    for _ in 0..3 {
+        assert_eq!(client.send(write(lines)).status(), Some(204));
+    }
+    // Another value, another time, another type and another field are other readings; without a time each is one.
+    for line in ["m v=3 1", "m v=1 4", "m v=1i 1", "m w=\"y\" 3", "m v=1", "m v=1"] {
+        assert_eq!(client.send(write(line)).status(), Some(204));
+    }
+    assert_eq!(count(&s.db), 4 + 6);
+    let metrics = client.send(get("/metrics")).reply().unwrap().body;
+    assert!(metrics.contains("\nseawall_repeated_readings_total 8\n"), "{metrics}");
+    s.seawall.kill();
+
+    // The next start knows them from the file.
+    let again = start(&s.db, &["--source", "http:0"]);
+    again.wait_for("ready");
+    let mut client = Connection::to(support::client::port(&again, "http"));
+    assert_eq!(client.send(write(lines)).status(), Some(204));
+    assert_eq!(client.send(write("m v=1 1\nm v=5 5")).status(), Some(204));
+    let ended = again.stop(libc::SIGTERM);
+    assert_eq!(&*ended.stopped()["repeated"], "5");
+    assert_eq!(count(&s.db), 11);
+    assert_eq!(sql(&s.db, "SELECT repeated FROM runs ORDER BY id"), "8\n5");
+    assert_sound(&s.db);
+}

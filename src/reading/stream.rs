@@ -64,8 +64,6 @@ pub struct Intake<'a> {
     pub old_before_ns: i64,
     /// The first such time that was accepted.
     pub old: Option<OldTime>,
-    /// The sender sends a line again whose commit it was not told of; with the same time it is the same reading.
-    pub may_repeat: bool,
 }
 
 /// A time that a line gave, too old to be meant.

@@ -131,7 +131,7 @@ impl Recorder {
                 boot_id: sys::boot_id(),
                 boot_ns: sys::clock_ns(Clock::Boot),
                 machine: Machine::look(file.map(|file| file.dev())),
-                may_repeat: false,
+                may_repeat: settings.sources.iter().any(SourceSpec::may_repeat),
             },
             queue: queue.clone(),
             exchange: exchange.clone(),

@@ -70,7 +70,6 @@ impl Staging {
             may_repeat: false,
             old_before_ns,
             old: None,
-            may_repeat: false,
         }
     }
 

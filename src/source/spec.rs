@@ -217,6 +217,11 @@ impl SourceSpec {
             .and_then(|mut keys| (kind.read)(&mut keys))
             .map_err(|reason| format!("{spec:?} is not a source: {reason}"))
     }
+
+    /// Its senders send again what they have no answer to, and do not know how far it came.
+    pub fn may_repeat(&self) -> bool {
+        matches!(self, SourceSpec::Http { .. })
+    }
 }
 
 /// The names of the kinds, for errors.
