@@ -190,7 +190,7 @@ test-arm64: (binary "arm64")
 # Kill, stop, fill and pin one database at random for so many MINUTES, and print the figures; a SEED replays
 torture minutes seed="12":
     SEAWALL_TORTURE_MINUTES='{{ minutes }}' SEAWALL_TEST_SEED='{{ seed }}' \
-        cargo test --locked --release --test torture as_long_as_asked -- --ignored --nocapture
+        cargo test --locked --release --test torture --test http_kills as_long_as_asked -- --ignored --nocapture
 
 # Fuzz a parser for so many SECONDS: line, stream, settings, number or inflate (C++ compiler; cargo-fuzz is installed)
 fuzz target seconds="300":

@@ -278,12 +278,22 @@ fn a_request_that_is_sent_again_is_acknowledged_and_stored_once() {
         assert_eq!(client.send(write(lines)).status(), Some(204));
     }
     // Another value, another time, another type and another field are other readings; without a time each is one.
-    for line in ["m v=3 1", "m v=1 4", "m v=1i 1", "m w=\"y\" 3", "m v=1", "m v=1"] {
+    for line in [
+        "m v=3 1",
+        "m v=1 4",
+        "m v=1i 1",
+        "m w=\"y\" 3",
+        "m v=1",
+        "m v=1",
+    ] {
         assert_eq!(client.send(write(line)).status(), Some(204));
     }
     assert_eq!(count(&s.db), 4 + 6);
     let metrics = client.send(get("/metrics")).reply().unwrap().body;
-    assert!(metrics.contains("\nseawall_repeated_readings_total 8\n"), "{metrics}");
+    assert!(
+        metrics.contains("\nseawall_repeated_readings_total 8\n"),
+        "{metrics}"
+    );
     s.seawall.kill();
 
     // The next start knows them from the file.
