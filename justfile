@@ -114,7 +114,7 @@ reproduce: release
     diff -r target/release-files "$again/seawall/target/release-files"
     echo 'just reproduce: both are the same bytes'
 
-# A part by its name measures only that: throughput, influx, stops, sockets, resources, sampling, and with --large
+# A part by its name measures only that: throughput, influx, stops, sockets, http, resources, sampling, and with --large
 # large, start, recovery, queries. What some compare with: apt-get install influxdb bindfs sqlite3
 # Measure all figures, in one table; --large those of large files (5 to 15 minutes, 12 GB), --flash bytes written, --quick instructions, failing if they have grown
 bench *options:
