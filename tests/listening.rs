@@ -147,6 +147,50 @@ fn only_a_socket_on_which_nobody_listens_is_replaced() {
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
 }
 
+/// Idle, and busy with commits.
+#[test]
+fn a_socket_whose_file_is_gone_is_logged_once_and_unhealthy() {
+    for sim in [None, Some("--source=sim:rate=200")] {
+        let dir = Dir::new("gone");
+        let (db, gone, replaced) = (dir.file("x.db"), dir.file("gone"), dir.file("replaced"));
+        let sources = [&gone, &replaced].map(|path| format!("--source=unix:{}", path.display()));
+        let mut arguments = vec!["--db", db.to_str().unwrap(), "--commit-interval=20ms"];
+        arguments.extend(sources.iter().map(String::as_str).chain(sim));
+        let seawall = Running::start(&arguments);
+        seawall.wait_for("ready");
+        let status = || support::seawall(&["status", "--db", db.to_str().unwrap()]);
+        assert_eq!(status().0, 0);
+        let mut client = connect(&gone);
+        fs::remove_file(&gone).unwrap();
+        let told = seawall.wait_for("socket-gone");
+        assert!(
+            told.contains("level=warn") && told.contains("/gone "),
+            "{told}"
+        );
+        let (code, out, _) = until("it is not healthy", || {
+            let told = status();
+            (told.0 != 0).then_some(told)
+        });
+        assert!(
+            code == 1 && out.contains("/gone was taken away or replaced"),
+            "{out}"
+        );
+        // Who is connected goes on.
+        client.send("m v=1\n").until_ack(1);
+        fs::remove_file(&replaced).unwrap();
+        let _other = UnixListener::bind(&replaced).unwrap();
+        until("both are told", || {
+            let (_, out, _) = status();
+            (out.matches("was taken away or replaced").count() == 2).then_some(())
+        });
+        drop(client);
+        let ended = seawall.stop(libc::SIGTERM);
+        assert_eq!(ended.code(), 0);
+        let told = ended.log.iter().filter(|line| line.contains("socket-gone"));
+        assert_eq!(told.count(), 2, "{:#?}", ended.log);
+    }
+}
+
 #[test]
 fn many_that_start_at_once_leave_one_listening() {
     let dir = Dir::new("race");

@@ -53,13 +53,25 @@ enum Socket {
     Closed,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
 }
 
 impl SocketFile {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether no client reaches the socket any more.
+    pub fn is_lost(&self) -> bool {
+        match inode(&self.path) {
+            Ok(found) => found != self.inode,
+            Err(e) => e.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
     /// Removes the file if it is still ours.
     pub fn remove(self) {
         if inode(&self.path).is_ok_and(|found| found == self.inode) {
@@ -107,6 +119,10 @@ impl Listener {
             Socket::Tcp(listener) => listener.as_raw_fd(),
             Socket::Closed => -1,
         }
+    }
+
+    pub fn file(&self) -> Option<&SocketFile> {
+        self.file.as_ref()
     }
 
     /// Stops accepting. Returns the file to remove.

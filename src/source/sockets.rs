@@ -13,7 +13,7 @@ use crate::reading::Hello;
 use crate::reading::stream::Intake;
 use crate::source::client::{Client, Turn, another_users};
 use crate::source::datagrams::Datagrams;
-use crate::source::listener::{Listener, Removal};
+use crate::source::listener::{Listener, Removal, SocketFile};
 use crate::source::old_times;
 use crate::source::spec::SourceSpec;
 use crate::store::ack::{Ack, Resume};
@@ -133,6 +133,12 @@ impl Sockets {
     /// Number of `--source` options that are sockets.
     pub fn sources(&self) -> usize {
         self.listeners.len() + self.datagrams.len()
+    }
+
+    /// Files of the unix sockets.
+    pub fn files(&self) -> Vec<SocketFile> {
+        let files = self.listeners.iter().filter_map(Listener::file);
+        files.cloned().collect()
     }
 
     /// Lines of a client wait for room.

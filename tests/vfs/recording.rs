@@ -254,6 +254,7 @@ impl Recording {
                 }
             }),
             lock: Default::default(),
+            socket_files: Vec::new(),
         };
         let thread = std::thread::spawn(move || {
             prepare();
