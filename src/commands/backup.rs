@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::answer::{complain, print};
 use crate::exit::Status;
+use crate::place;
 use crate::place::paths::{folder_of, follow_links, refuse_link, wal_of, with_end};
 use crate::record::terminal;
 use crate::store::{self, Snapshot};
@@ -207,7 +208,7 @@ fn refuse_dest(dest: &Path, db: &Path) -> Result<(), String> {
         return refuse("it is there already, and no seawall database");
     }
     match sys::try_lock(&file) {
-        Ok(false) => refuse("a recorder is recording to it"),
+        Ok(false) => refuse(&place::lock::who_records(&there)),
         _ => Ok(()),
     }
 }
@@ -267,8 +268,13 @@ impl Temporary {
                 }
             };
             if !sys::try_lock(&file).map_err(|e| cannot("lock", &path, &e))? {
+                let holder = file
+                    .metadata()
+                    .ok()
+                    .and_then(|file| place::lock::holder(&file));
+                let by = holder.map_or(String::new(), |by| format!(" ({by})"));
                 return Err(format!(
-                    "cannot copy to {}: another backup to it is going on",
+                    "cannot copy to {}: another backup to it is going on{by}",
                     dest.display()
                 ));
             }

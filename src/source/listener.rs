@@ -15,6 +15,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::place;
+use crate::place::lock::holder;
 use crate::reading::line::Precision;
 use crate::source::client::Peer;
 use crate::source::spec::Port;
@@ -234,7 +235,9 @@ fn bind_unix(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), Strin
     let patience = Instant::now() + LOCK_PATIENCE;
     while !sys::try_lock(&folder).map_err(|e| format!("its folder cannot be locked: {e}"))? {
         if Instant::now() > patience {
-            return Err("its folder stays locked (flock) by another process".into());
+            let holder = folder.metadata().ok().and_then(|folder| holder(&folder));
+            let by = holder.map_or("another process".into(), |by| by.to_string());
+            return Err(format!("{by} keeps its folder locked (flock)"));
         }
         std::thread::sleep(LOCK_AGAIN);
     }

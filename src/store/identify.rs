@@ -17,8 +17,6 @@ use crate::place::paths::wal_of;
 const SCHEMA_BYTES: u64 = 64 * 1024;
 /// The smallest page.
 const SQLITE_BYTES_MIN: u64 = 512;
-/// A number that no later version will reach shows a damaged header.
-const LAYOUT_MAX: i64 = 1 << 20;
 /// Bytes of a file that `is_seawall` needs.
 pub const HEADER_BYTES: usize = 72;
 
@@ -99,9 +97,9 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
         return Ok(true);
     }
     let is_ours = application == schema::APPLICATION_ID.to_string();
-    let is_layout = layout.parse().is_ok_and(|n| (1..=LAYOUT_MAX).contains(&n));
+    let is_layout = layout == schema::LAYOUT.to_string();
     if !(is_ours && is_layout) && objects::compare(raw)?.wrong.is_empty() {
-        // One byte of the header is enough.
+        // One bit of the header is enough: another layout has another schema.
         let message =
             format!("its header is damaged (application_id {application}, user_version {layout})");
         return Err(error::corrupt("use", raw.path(), message));
@@ -114,7 +112,7 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
             format!("it is not a seawall database (application_id {application})"),
         ));
     }
-    if layout != schema::LAYOUT.to_string() {
+    if !is_layout {
         let is_newer = layout
             .parse::<i64>()
             .is_ok_and(|layout| layout > schema::LAYOUT);
