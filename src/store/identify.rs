@@ -17,6 +17,8 @@ use crate::place::paths::wal_of;
 const SCHEMA_BYTES: u64 = 64 * 1024;
 /// The smallest page.
 const SQLITE_BYTES_MIN: u64 = 512;
+/// A number that no later version will reach shows a damaged header.
+const LAYOUT_MAX: i64 = 1 << 20;
 /// Bytes of a file that `is_seawall` needs.
 pub const HEADER_BYTES: usize = 72;
 
@@ -98,8 +100,14 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
     }
     let is_ours = application == schema::APPLICATION_ID.to_string();
     let is_layout = layout == schema::LAYOUT.to_string();
-    if !(is_ours && is_layout) && objects::compare(raw)?.wrong.is_empty() {
-        // One bit of the header is enough: another layout has another schema.
+    let is_damaged = !(is_ours && is_layout) && {
+        let objects = objects::compare(raw)?;
+        // What a later layout adds would look like another tool's, unless its number is past every layout's.
+        let may_be_later = layout.parse().is_ok_and(|n| (1..=LAYOUT_MAX).contains(&n));
+        objects.wrong.is_empty() && !(is_ours && may_be_later && objects.has_others)
+    };
+    if is_damaged {
+        // One bit of the header is enough.
         let message =
             format!("its header is damaged (application_id {application}, user_version {layout})");
         return Err(error::corrupt("use", raw.path(), message));
