@@ -73,7 +73,7 @@ impl Writer {
         let was_set_aside = self.exchange.progress().set_aside;
         // Only a start sets one aside.
         let set_aside = if was_set_aside > 0 {
-            set_aside::still_aside(&self.path).len()
+            set_aside::still_aside(&self.path).count
         } else {
             0
         };
