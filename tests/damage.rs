@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use support::{Dir, Ended, PAGE_BYTES, Running, assert_sound, count, seawall, sql, until};
+use support::{
+    Dir, Ended, PAGE_BYTES, Running, assert_sound, count, fields, record_lines, seawall, sql,
+    start_stdin, until,
+};
 
 fn record(db: &Path, more: &[&str]) -> Ended {
     let mut args = vec![
@@ -271,4 +274,47 @@ fn an_empty_file_becomes_a_database_and_a_folder_does_not() {
     let ended = record(&dir.file("y.db"), &[]);
     assert_eq!(ended.code(), 1);
     assert!(ended.has("y.db"), "{:#?}", ended.log);
+}
+
+/// A device that sets its file aside at each start would log a hundred thousand lines at each start.
+#[test]
+fn of_many_that_were_set_aside_the_newest_are_named_and_all_are_counted() {
+    let dir = Dir::new("many-aside");
+    let db = dir.file("x.db");
+    record_lines(&db, "m v=1 1\n");
+    for n in 0..2000 {
+        // Not all have all files; those that belong together are one.
+        let ends = [
+            &["", "-wal", "-shm", "-mark"][..],
+            &["-wal", "-shm"],
+            &["-mark"],
+        ];
+        for end in ends[n % 3] {
+            let name = format!("x.db.damaged-20260101T00{n:04}.000Z{end}");
+            fs::write(dir.file(&name), "").unwrap();
+        }
+    }
+    let recorder = start_stdin(&db, &[]);
+    recorder.wait_for("ready");
+    let ended = recorder.stop(libc::SIGTERM);
+    let told: Vec<_> = ended
+        .log
+        .iter()
+        .filter(|line| line.contains("event=set-aside"))
+        .map(|line| fields(line))
+        .collect();
+    assert_eq!(told.len(), 9, "{:#?}", ended.log);
+    for (n, line) in told[..8].iter().enumerate() {
+        assert!(
+            line["path"].ends_with(&format!("{}.000Z", 1992 + n)),
+            "{line:?}"
+        );
+    }
+    assert_eq!(told[8]["more"], "1992");
+    let (code, out, _) = seawall(&["check", "--db", db.to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("and 1992 findings more\ndamaged readings=1"),
+        "{out}"
+    );
 }

@@ -23,7 +23,9 @@ pub fn run(settings: &Settings) -> Status {
         Ok(audit) => audit,
         Err(e) => return complain(e),
     };
-    for path in set_aside::still_aside(&db) {
+    let aside = set_aside::still_aside(&db);
+    audit.more += aside.unnamed() as u64;
+    for path in aside.newest {
         let path = path.display();
         audit.damaged.push(format!(
             "{path} was found damaged and set aside; take it away when it has been looked at"

@@ -177,7 +177,8 @@ impl Error {
                 | ffi::SQLITE_NOMEM
                 | ffi::SQLITE_PROTOCOL,
             ) => Class::Retry,
-            (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => Class::Damaged,
+            // No text that is ever written here is as long as the limit.
+            (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_TOOBIG) => Class::Damaged,
             _ => Class::Fatal,
         }
     }
@@ -197,7 +198,7 @@ impl Error {
                 "; another process holds the lock, end its transaction"
             }
             ffi::SQLITE_FULL => "; free some space",
-            ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => {
+            ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_TOOBIG => {
                 "; see `seawall check`, and keep a copy of the .db and -wal before anything else"
             }
             ffi::SQLITE_IOERR => "; see the kernel's log, the device may be failing",

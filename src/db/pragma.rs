@@ -119,20 +119,6 @@ pub fn set_for_reading(connection: &mut Connection, cache_kib: i64) -> Result<()
     Ok(())
 }
 
-/// For a copy that nobody sees before it is whole and synced.
-pub fn set_for_copy(connection: &mut Connection) -> Result<(), Error> {
-    for row in [
-        pragma("journal_mode", "OFF", "off"),
-        pragma("synchronous", "OFF", 0),
-        // No -shm beside it.
-        pragma("locking_mode", "EXCLUSIVE", "exclusive"),
-        pragma("cache_size", -CACHE_KIB, -CACHE_KIB),
-    ] {
-        set(connection, &row)?;
-    }
-    Ok(())
-}
-
 /// May not be called within a transaction.
 pub fn set_synchronous(connection: &mut Connection, durability: Durability) -> Result<(), Error> {
     let (value, answer) = match durability {

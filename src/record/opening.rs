@@ -177,20 +177,16 @@ impl Writer {
 
     /// Logs which databases were set aside and are still there. Returns their number.
     fn tell_set_aside(&self) -> usize {
-        let paths = set_aside::still_aside(&self.path);
-        for path in &paths {
-            log::error(
-                "set-aside",
-                &[
-                    ("path", &path.display()),
-                    (
-                        "reason",
-                        &"it was found damaged; take it away to end this message",
-                    ),
-                ],
-            );
+        let aside = set_aside::still_aside(&self.path);
+        let reason = "it was found damaged; take it away to end this message";
+        for path in &aside.newest {
+            let path = path.display();
+            log::error("set-aside", &[("path", &path), ("reason", &reason)]);
         }
-        paths.len()
+        if aside.unnamed() > 0 {
+            log::error("set-aside", &[("more", &aside.unnamed())]);
+        }
+        aside.count
     }
 }
 

@@ -137,6 +137,7 @@ impl Recorder {
             exchange: exchange.clone(),
             clock: Box::new(Moment::now),
             lock: RefCell::new(place.lock),
+            socket_files: sockets.files(),
         };
         sys::spawn("writer", Box::new(|| writer.run())).map_err(could_not("start a thread"))?;
         let now = Instant::now();

@@ -15,7 +15,7 @@ use crate::source::binding;
 use crate::source::client::{Client, Memory, Turn, another_users};
 use crate::source::datagrams::Datagrams;
 use crate::source::http::reply::State;
-use crate::source::listener::{Listener, Removal};
+use crate::source::listener::{Listener, Removal, SocketFile};
 use crate::source::old_times;
 use crate::source::places::{self, INFLATING_MAX};
 use crate::source::spec::SourceSpec;
@@ -114,6 +114,12 @@ impl Sockets {
     /// Number of `--source` options that are sockets.
     pub fn sources(&self) -> usize {
         self.listeners.len() + self.datagrams.len()
+    }
+
+    /// Files of the unix sockets.
+    pub fn files(&self) -> Vec<SocketFile> {
+        let files = self.listeners.iter().filter_map(Listener::file);
+        files.cloned().collect()
     }
 
     /// Lines of a client wait for room.

@@ -99,9 +99,15 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
         return Ok(true);
     }
     let is_ours = application == schema::APPLICATION_ID.to_string();
-    let is_layout = layout.parse().is_ok_and(|n| (1..=LAYOUT_MAX).contains(&n));
-    if !(is_ours && is_layout) && objects::compare(raw)?.wrong.is_empty() {
-        // One byte of the header is enough.
+    let is_layout = layout == schema::LAYOUT.to_string();
+    let is_damaged = !(is_ours && is_layout) && {
+        let objects = objects::compare(raw)?;
+        // What a later layout adds would look like another tool's, unless its number is past every layout's.
+        let may_be_later = layout.parse().is_ok_and(|n| (1..=LAYOUT_MAX).contains(&n));
+        objects.wrong.is_empty() && !(is_ours && may_be_later && objects.has_others)
+    };
+    if is_damaged {
+        // One bit of the header is enough.
         let message =
             format!("its header is damaged (application_id {application}, user_version {layout})");
         return Err(error::corrupt("use", raw.path(), message));
@@ -114,7 +120,7 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
             format!("it is not a seawall database (application_id {application})"),
         ));
     }
-    if layout != schema::LAYOUT.to_string() {
+    if !is_layout {
         let is_newer = layout
             .parse::<i64>()
             .is_ok_and(|layout| layout > schema::LAYOUT);

@@ -172,7 +172,9 @@ pub const LOSE_READINGS: &CStr =
 pub const NEXT_ID: &CStr = c"SELECT max(
     (SELECT coalesce(max(id), 0) + 1 FROM readings),
     (SELECT coalesce(max(first_id + committed), 1) FROM runs))";
-pub const OPEN_RUNS: &CStr = c"SELECT id, committed FROM runs WHERE ended_ns IS NULL ORDER BY id";
+/// At most one is open, if nobody made more: some of those are enough to be told.
+pub const OPEN_RUNS: &CStr = c"SELECT id, committed FROM
+    (SELECT id, committed FROM runs WHERE ended_ns IS NULL ORDER BY id DESC LIMIT 8) ORDER BY id";
 pub const CLOSE_OPEN_RUNS: &CStr =
     c"UPDATE runs SET ended_ns = ?1, reason = ?2 WHERE ended_ns IS NULL";
 

@@ -259,6 +259,7 @@ impl Recording {
                 }
             }),
             lock: Default::default(),
+            socket_files: Vec::new(),
         };
         let thread = std::thread::spawn(move || {
             prepare();
