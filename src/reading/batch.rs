@@ -144,6 +144,9 @@ impl Counts {
     }
 }
 
+/// Memory for text that an empty batch keeps.
+const TEXT_BYTES_KEPT: usize = 64 * 1024;
+
 /// Readings in the order in which they will get their ids.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -323,10 +326,12 @@ impl Batch {
         more.clear();
     }
 
+    /// Keeps memory for the next readings, but not for many new names or much text, which may never come again.
     pub fn clear(&mut self) {
         self.rows.clear();
         self.text.clear();
-        self.definitions.clear();
+        self.text.shrink_to(TEXT_BYTES_KEPT);
+        self.definitions = Vec::new();
         self.name_bytes = 0;
         self.marks.clear();
         self.clients.clear();

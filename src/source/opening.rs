@@ -22,8 +22,8 @@ pub enum Opening<'a> {
 }
 
 pub fn opening(bytes: &[u8]) -> Opening<'_> {
-    // A TLS handshake record; no line begins with such a byte, and no newline may ever come.
-    if bytes.starts_with(&[0x16, 0x03]) {
+    // A TLS handshake record with its hello; no newline may ever come.
+    if matches!(bytes, [0x16, 3, 0..=4, _, _, 1, ..]) {
         return Opening::Wrong(format!("{SPEAKS}, not TLS"));
     }
     let Some(newline) = bytes.iter().position(|&b| b == b'\n') else {
@@ -59,10 +59,19 @@ fn client_name(name: &[u8]) -> Option<&str> {
     (fits && name.chars().all(is_good)).then_some(name)
 }
 
-/// A request line: its last word would be the timestamp, and is `HTTP/…`.
+/// A whole request line. Without a quote in it, it is not the first line of a reading whose text goes on: no
+/// reading ends in such a word.
 fn is_http(line: &[u8]) -> bool {
-    let version = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
-    version.starts_with(b"HTTP/") && line.first().is_some_and(u8::is_ascii_uppercase)
+    let mut words = line.split(|&b| b == b' ');
+    let mut word = || words.next().unwrap_or_default();
+    let (method, target, version) = (word(), word(), word());
+    let is_method = !method.is_empty() && method.iter().all(u8::is_ascii_uppercase);
+    let is_target = !target.is_empty() && !target.contains(&b'"');
+    let is_version = matches!(
+        version,
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']
+    );
+    is_method && is_target && is_version && words.next().is_none()
 }
 
 #[cfg(test)]
@@ -80,13 +89,26 @@ mod tests {
         assert_eq!(opening(b"# comment\n"), Opening::Line);
         assert_eq!(opening(b"\n# client a\n"), Opening::Line);
         assert_eq!(opening(b"m v=1\n"), Opening::Line);
+        // Readings, and lines to reject as any other, that look like a request.
+        for line in [
+            &b"GET v=\"to HTTP/1.1\nand on\"\n"[..],
+            b"GET /v=\"HTTP/1.1\n\"\n",
+            b"Alarm v=1 HTTP/1.1\n",
+            b"POST v=1 HTTP/1.1x\n",
+            b"POST  HTTP/1.1\n",
+            b"GET / at HTTP/1.1\n",
+            b"GET /\n",
+            b"\x16\x03x v=1\n",
+        ] {
+            assert_eq!(opening(line), Opening::Line, "{line:?}");
+        }
         for wrong in [
             &b"# client \n"[..],
             b"# client a b\n",
             b"# client \xff\n",
             b"GET /ping HTTP/1.1\r\n",
             b"PRI * HTTP/2.0\r\n",
-            b"\x16\x03\x01\x02",
+            b"\x16\x03\x01\x02\x00\x01\x00",
         ] {
             assert!(matches!(opening(wrong), Opening::Wrong(_)), "{wrong:?}");
         }

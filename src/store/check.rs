@@ -1,6 +1,5 @@
 //! `check`: what is damaged or missing in a file, in one snapshot, while recording may go on.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,8 +9,8 @@ use super::spans::Examiner;
 use super::start::{LOST, UNCLEAN};
 use super::{read, schema};
 use crate::db::Cause;
-use crate::db::raw::{Access, Connection};
-use crate::db::{Class, Error, transaction};
+use crate::db::raw::{Access, Connection, Statement};
+use crate::db::{Class, Error, pragma, transaction};
 use crate::place::paths::{follow_links, wal_of};
 use crate::place::{lock, mark};
 use crate::reading::fingerprint;
@@ -46,9 +45,49 @@ struct Run {
     found: i64,
 }
 
+#[derive(Clone, Copy)]
 struct Series {
+    id: i64,
     fingerprint: u64,
     kind: Option<Kind>,
+}
+
+/// Series looked up lately, by the low bits of their numbers: there may be millions of them, and little memory.
+struct SeriesCache {
+    find: Statement,
+    places: Vec<Option<Series>>,
+}
+
+impl SeriesCache {
+    const PLACES: usize = 4096;
+
+    fn new(raw: &mut Connection) -> Result<Self, Error> {
+        Ok(SeriesCache {
+            find: raw.prepare(schema::NAME_SERIES)?,
+            places: vec![None; Self::PLACES],
+        })
+    }
+
+    fn get(&mut self, raw: &mut Connection, id: i64) -> Result<Option<Series>, Error> {
+        let place = &mut self.places[id as usize % Self::PLACES];
+        if place.is_none_or(|series| series.id != id) {
+            raw.begin_rows("check", self.find, &[id])?;
+            *place = raw.step("check", self.find)?.map(|row| {
+                let (sensor, field, kind) = (row.text(0), row.text(1), kind_of(&row.text(2)));
+                Series {
+                    id,
+                    fingerprint: kind.map_or(0, |kind| fingerprint::series(&sensor, &field, kind)),
+                    kind,
+                }
+            });
+            raw.end_rows(self.find);
+        }
+        Ok(*place)
+    }
+}
+
+fn kind_of(name: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|kind| kind.name() == name)
 }
 
 impl Audit {
@@ -132,6 +171,7 @@ fn examine(
     if identify(&mut raw)? {
         return Err(Error::new("check", path, Cause::NotSeawall, "it is empty"));
     }
+    pragma::set_for_reading(&mut raw, read::CACHE_KIB)?;
 
     let sql = if full {
         schema::INTEGRITY_CHECK
@@ -187,18 +227,14 @@ fn examine(
         examine_end(&mut raw, last, known, audit)?;
     }
 
-    let mut series = HashMap::new();
     raw.rows(operation, schema::LIST_SERIES, |row| {
-        let (sensor, field, name) = (row.text(1), row.text(2), row.text(3));
-        let kind = Kind::ALL.into_iter().find(|k| k.name() == name);
-        if kind.is_none() {
+        let name = row.text(3);
+        if kind_of(&name).is_none() {
             audit.damage(format!(
                 "series {} has the unknown type {name:?}",
                 row.integer(0)
             ));
         }
-        let fingerprint = kind.map_or(0, |kind| fingerprint::series(&sensor, &field, kind));
-        series.insert(row.integer(0), Series { fingerprint, kind });
         true
     })?;
 
@@ -209,7 +245,7 @@ fn examine(
         ));
         true
     })?;
-    examine_readings(&mut raw, &mut runs, &series, audit)?;
+    examine_readings(&mut raw, &mut runs, audit)?;
     examine_runs(&runs, audit);
     Ok(())
 }
@@ -283,15 +319,18 @@ fn examine_schema(raw: &mut Connection, audit: &mut Audit) -> Result<bool, Error
 fn examine_readings(
     raw: &mut Connection,
     runs: &mut [Run],
-    series: &HashMap<i64, Series>,
     audit: &mut Audit,
 ) -> Result<(), Error> {
     let mut spans = Examiner::new(raw, &mut |what| audit.damage(what))?;
+    let mut cache = SeriesCache::new(raw)?;
+    let list = raw.prepare(schema::LIST_READINGS)?;
     let mut last: Option<i64> = None;
     // The run that a reading belongs to is the last that began at or before its id.
     let mut current: Option<usize> = None;
-    raw.rows("check", schema::LIST_READINGS, |row| {
-        let id = row.integer(0);
+    while let Some(row) = raw.step("check", list)? {
+        let (id, number) = (row.integer(0), row.integer(2));
+        let series = cache.get(raw, number)?;
+        let row = raw.row("check", list)?;
         audit.readings += 1;
         if let Some(last) = last
             && id != last.wrapping_add(1)
@@ -303,7 +342,6 @@ fn examine_readings(
             ));
         }
         last = Some(id);
-        let series = series.get(&row.integer(2));
         let sum = row
             .value(3)
             .map(super::values::from_db)
@@ -322,22 +360,20 @@ fn examine_readings(
         }
         let Some(run) = current.and_then(|n| runs.get_mut(n)) else {
             audit.damage(format!("reading {id} belongs to no run"));
-            return true;
+            continue;
         };
         run.found += 1;
         run.first_found.get_or_insert(id);
         if series.is_none() {
             audit.damage(format!(
-                "reading {id} is of series {}, which is not there",
-                row.integer(2)
+                "reading {id} is of series {number}, which is not there"
             ));
         } else if sum.is_none() {
             audit.damage(format!(
                 "reading {id} has a value that is not of its series' type"
             ));
         }
-        true
-    })?;
+    }
     let mut next_id = 1;
     let mut left = 0i64;
     for run in runs.iter() {

@@ -30,7 +30,7 @@ const NAMES_BYTES_MAX: usize = 1024 * 1024;
 /// Overhead of a series besides its names.
 const NAME_OVERHEAD_BYTES: usize = 256;
 /// Memory for pages: every page is needed once.
-const CACHE_KIB: i64 = 256;
+pub(super) const CACHE_KIB: i64 = 256;
 
 const NEXT_READING: &CStr = c"SELECT id FROM readings WHERE id > ?1 ORDER BY id LIMIT 1";
 const NEWEST_READING: &CStr = c"SELECT id, time_ns FROM readings ORDER BY id DESC LIMIT 1";
@@ -43,7 +43,6 @@ const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
 const RECORDED: &CStr = c"SELECT coalesce(sum(committed), 0) FROM runs";
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id, device FROM runs WHERE id > ?1 ORDER BY id";
-const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
 /// From an id on; the times are compared here, which is quicker where most of them fit.
 const READINGS_FROM: &CStr =
     c"SELECT id, time_ns, series, value FROM readings WHERE id >= ?1 ORDER BY id";
@@ -133,7 +132,7 @@ impl Reader {
             newest_reading: raw.prepare(NEWEST_READING)?,
             newest_run: raw.prepare(NEWEST_RUN)?,
             runs_after: raw.prepare(RUNS_AFTER)?,
-            name_series: raw.prepare(NAME_SERIES)?,
+            name_series: raw.prepare(schema::NAME_SERIES)?,
             readings_from: raw.prepare(READINGS_FROM)?,
             readings_between: raw.prepare(READINGS_BETWEEN)?,
         };

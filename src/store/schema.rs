@@ -198,6 +198,7 @@ pub const LIST_RUNS: &CStr =
     c"SELECT id, first_id, committed, tail_fingerprint, ended_ns, reason, expired, lost_from_id, lost_to_id,
     device
     FROM runs ORDER BY id";
+pub const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
 pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
 pub const LIST_SPANS: &CStr =
     c"SELECT first_id, last_id, oldest_ns, newest_ns, fingerprint, running_s FROM spans ORDER BY first_id";

@@ -19,8 +19,10 @@ use crate::time::{When, timestamp};
 use crate::units;
 use table::{BUCKETS, Last, Line, Shown, Style};
 
-/// Upper bound on series in the table, which bounds its memory.
-const SERIES_MAX: usize = 4096;
+/// Upper bounds on series in the table and on their names, which bound its memory: in a container it has what the
+/// recorder leaves.
+const SERIES_MAX: usize = 1000;
+const NAME_BYTES_MAX: usize = 128 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -120,7 +122,7 @@ impl Sum {
                 (Value::Integer(v), Kind::Boolean) => Shown::Word((v != 0).to_string()),
                 (Value::Integer(v), _) => Shown::Word(v.to_string()),
                 (Value::Text(v), Kind::Unsigned) => Shown::Word(v.to_owned()),
-                (Value::Text(v), _) => Shown::Text(v.to_owned()),
+                (Value::Text(v), _) => Shown::Text(table::shorten(v)),
             };
         }
         let number = match value {
@@ -164,22 +166,26 @@ type Key = (String, String, Kind);
 #[derive(Default)]
 struct Sums {
     by_name: HashMap<Key, usize>,
+    name_bytes: usize,
     sums: Vec<Sum>,
-    /// Readings of series beyond `SERIES_MAX`.
+    /// Some series are beyond the bounds, and so many readings of them.
+    is_cut: bool,
     left_out: u64,
 }
 
 impl Sums {
-    /// `None` beyond `SERIES_MAX`.
+    /// `None` beyond the bounds.
     fn place(&mut self, sensor: &str, field: &str, kind: Kind) -> Option<usize> {
         let key = (sensor.to_owned(), field.to_owned(), kind);
         if let Some(place) = self.by_name.get(&key) {
             return Some(*place);
         }
-        let place = self.sums.len();
-        if place == SERIES_MAX {
+        let (place, name_bytes) = (self.sums.len(), sensor.len() + field.len());
+        if place == SERIES_MAX || self.name_bytes + name_bytes > NAME_BYTES_MAX {
+            self.is_cut = true;
             return None;
         }
+        self.name_bytes += name_bytes;
         self.by_name.insert(key, place);
         self.sums.push(Sum::new(kind));
         Some(place)
@@ -210,7 +216,9 @@ fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> 
     let Sums {
         by_name,
         sums,
+        is_cut,
         left_out,
+        ..
     } = sums;
     let readings: u64 = sums.iter().map(|sum| sum.readings).sum();
     let mut sums: Vec<Option<Sum>> = sums.into_iter().map(Some).collect();
@@ -230,9 +238,11 @@ fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> 
     if !lines.is_empty() {
         text += &table::table(&lines, &window.over, style);
     }
-    if left_out > 0 {
-        text +=
-            &format!("{left_out} readings of more sensors are not shown; choose with --sensor\n");
+    if is_cut {
+        let shown = lines.len();
+        text += &format!(
+            "the table ends after {shown} series; {left_out} readings of others are not shown: choose with --sensor\n"
+        );
     }
     text += &match newest {
         None if recorded > 0 => format!(

@@ -12,6 +12,8 @@ const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█
 const SPARK_WIDTHS: [usize; 4] = [BUCKETS, BUCKETS / 2, BUCKETS / 3, 0];
 const SENSOR_WIDTH_MIN: usize = 16;
 const TEXT_WIDTH_MAX: usize = 20;
+/// Upper bound on the width of a column: each row is as wide as the widest name.
+const WIDTH_MAX: usize = 250;
 const DECIMALS_MAX: usize = 4;
 const GAP: &str = "  ";
 
@@ -86,20 +88,20 @@ pub fn unit(field: &str) -> &'static str {
 
 /// The table with its heading; `over` says how long the sparkline is.
 pub fn table(lines: &[Line], over: &str, style: Style) -> String {
-    let cells: Vec<[String; 9]> = lines.iter().map(cells).collect();
     let heading = [
         "sensor", "field", "unit", "readings", "last", "age", "min", "mean", "max",
     ]
     .map(str::to_owned);
     let mut widths = heading.clone().map(|word| width(&word));
-    for row in &cells {
-        for (w, cell) in widths.iter_mut().zip(row) {
-            *w = (*w).max(width(cell));
+    let unit_width = std::mem::take(&mut widths[2]);
+    // Twice: all cells at once would take more memory than the lines.
+    for line in lines {
+        for (w, cell) in widths.iter_mut().zip(&cells(line)) {
+            *w = (*w).max(width(cell).min(WIDTH_MAX));
         }
     }
-    let is_empty = |column: usize| cells.iter().all(|row| row[column].is_empty());
-    if is_empty(2) {
-        widths[2] = 0;
+    if widths[2] > 0 {
+        widths[2] = widths[2].max(unit_width);
     }
     let spark = fit(&mut widths, style.columns);
 
@@ -112,7 +114,8 @@ pub fn table(lines: &[Line], over: &str, style: Style) -> String {
     let heading = row(&heading, &widths, &spark_heading);
     out += &paint(&heading, BOLD, style);
     out.push('\n');
-    for (line, cells) in lines.iter().zip(&cells) {
+    for line in lines {
+        let cells = &cells(line);
         let blocks = sparkline(&line.means, spark);
         let blocks = blocks.trim_end();
         if line.last.is_none() {
@@ -313,6 +316,11 @@ fn cut(text: &str, columns: usize) -> String {
     }
     let kept = text.chars().take(columns.saturating_sub(1));
     kept.chain(std::iter::once('…')).collect()
+}
+
+/// As much of a text as is ever shown of it.
+pub fn shorten(text: &str) -> String {
+    cut(text, TEXT_WIDTH_MAX)
 }
 
 /// Text of a sender must not move the terminal's cursor.
