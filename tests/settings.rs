@@ -298,7 +298,7 @@ fn every_option_of_every_command_is_read_as_flag_and_as_variable() {
         tested.insert((*command, *option));
     }
     for (command, rows) in table().unwrap() {
-        for row in rows.iter().filter(|row| !row.flag.is_empty()) {
+        for row in &rows {
             assert!(
                 tested.contains(&(command, row.flag)),
                 "{command} {}",
@@ -313,7 +313,7 @@ fn every_option_of_every_command_is_read_as_flag_and_as_variable() {
 fn a_variable_has_one_meaning_and_one_default_in_all_commands() {
     let mut meanings = HashMap::new();
     for (command, rows) in table().unwrap() {
-        for row in rows.into_iter().filter(|row| !row.flag.is_empty()) {
+        for row in rows {
             let first = meanings.entry(row.variable.clone());
             let (other, same) = first.or_insert((command, row.clone()));
             assert_eq!(*same, row, "{other} and {command} differ");
@@ -516,7 +516,7 @@ fn an_unknown_option_is_refused_with_where_the_known_ones_are() {
     let tables = table().unwrap();
     for (command, own) in &tables {
         for row in tables.iter().flat_map(|(_, rows)| rows) {
-            if !row.flag.is_empty() && own.iter().all(|known| known.flag != row.flag) {
+            if own.iter().all(|known| known.flag != row.flag) {
                 let text = error(&arguments(command, &[row.flag]), &[]);
                 assert_eq!(text, unknown(command, row.flag));
             }
@@ -524,33 +524,6 @@ fn an_unknown_option_is_refused_with_where_the_known_ones_are() {
         let watch = error(&arguments(command, &["--watch"]), &[]);
         assert_eq!(watch, unknown(command, "--watch"));
     }
-}
-
-/// Guards against `seawall chekc` recording into the database that it was to check.
-#[test]
-fn an_unknown_command_or_a_stray_argument_is_refused_by_name() {
-    for word in ["chekc", ""] {
-        let text = error(&[word], &[]);
-        assert!(text.contains(&format!("{word:?}")), "{text}");
-        assert!(text.contains("record, status, check, "), "{text}");
-    }
-    assert!(error(&["--ack", "true"], &[]).contains(r#"unexpected argument "true""#));
-    assert!(error(&["check", "x.db"], &[]).contains(r#"unexpected argument "x.db""#));
-    assert!(error(&["--ack", "check"], &[]).contains(r#"unexpected argument "check""#));
-    assert!(error(&["backup", "x.db", "y.db"], &[]).contains(r#"unexpected argument "y.db""#));
-}
-
-/// Guards against a backup at a place that nobody named.
-#[test]
-fn backup_takes_one_destination_and_a_dash_is_stdout() {
-    let dest = |args: &[&str]| match run(args, &[]) {
-        Ok(Invocation::Backup(backup)) => backup.dest,
-        other => panic!("{args:?} gave {other:?}"),
-    };
-    assert_eq!(dest(&["backup", "--db=x", "y.db"]), Some("y.db".into()));
-    assert_eq!(dest(&["backup", "-"]), None);
-    assert!(error(&["backup"], &[]).starts_with("seawall backup needs a DEST"));
-    assert!(error(&["backup", ""], &[]).starts_with(r#"DEST: "" is not a path"#));
 }
 
 /// Guards against a forgotten value that swallows the next option.
@@ -662,6 +635,7 @@ fn help_is_heard_after_other_arguments_and_fits_80_columns() {
     for (command, _) in DOCUMENTED {
         let text = help(&[command, "--help"]);
         assert_eq!(help(&[command, "-h"]), text);
+        assert_eq!(help(&["help", command]), text);
         texts.push(text);
     }
     for line in texts.iter().flat_map(|text| text.lines()) {

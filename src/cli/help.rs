@@ -35,7 +35,7 @@ pub(super) fn overview() -> String {
         );
     }
     out += "\nWithout a command, or when the first argument is an option: record.\n\n";
-    out += "  seawall COMMAND --help   what a command does, and its options\n";
+    out += "  seawall help COMMAND     what a command does, and its options\n";
     out += "  seawall --version        the version, and SQLite's\n";
     statuses(&mut out);
     out
@@ -48,7 +48,7 @@ pub(super) fn of(command: &Command, rows: &[Row]) -> String {
     out.push('\n');
     paragraph(&mut out, "", 0, OPTIONS_ARE);
     out.push('\n');
-    for row in rows.iter().filter(|row| !row.flag.is_empty()) {
+    for row in rows {
         let flag = format!("  {} {}", row.flag, row.value);
         let set = format!("{}={}", row.variable, row.default);
         out += &format!("{flag:<w$}{set}\n", w = VARIABLE_COLUMN);
