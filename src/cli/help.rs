@@ -74,7 +74,7 @@ pub(super) fn of(command: &Command, rows: &[Row]) -> String {
         units::SIZE_EXAMPLES
     );
     if rows.iter().any(|row| row.value == "T") {
-        out += &format!("Times: {TIME_EXAMPLES}.\n");
+        paragraph(&mut out, "Times: ", 7, TIME_EXAMPLES);
     }
     statuses(&mut out);
     out
