@@ -70,9 +70,9 @@ pub fn debug(event: &str, fields: &[Field]) {
     lock().event(Level::Debug, event, fields, Duration::ZERO);
 }
 
-/// The last line of a recorder, written at every level; takes the status line off the terminal. `wait` is
+/// The last line of a recorder, written whatever `--log-level` is; takes the status line off the terminal. `wait` is
 /// how long a stderr that is full is waited for.
-pub fn last(event: &str, fields: &[Field], wait: Duration) {
+pub fn last(event: &str, level: Level, fields: &[Field], wait: Duration) {
     let mut log = lock();
     log.level = log.level.max(Level::Info);
     log.show_status("");
@@ -82,7 +82,7 @@ pub fn last(event: &str, fields: &[Field], wait: Duration) {
         log.event(Level::Warn, "lines-lost", &[], Duration::ZERO);
         log.lost = 0;
     }
-    log.event(Level::Info, event, fields, wait);
+    log.event(level, event, fields, wait);
     log.is_over = true;
 }
 
