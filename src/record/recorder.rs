@@ -357,12 +357,7 @@ impl Recorder {
             self.sockets.take(&mut to, now);
         }
         if let Some(stdin) = &mut self.stdin {
-            let limit = &mut self.rejections;
-            stdin.take(&mut to, &mut |line, reason| {
-                let fields: [log::Field; 3] =
-                    [("source", &"stdin"), ("line", &line), ("reason", reason)];
-                limit.warn("rejected", &fields);
-            });
+            stdin.take(&mut to, &mut self.rejections);
         }
         if !self.sockets_first {
             self.sockets.take(&mut to, now);
@@ -476,7 +471,7 @@ impl Recorder {
         self.sockets.take(&mut to, Instant::now());
         if let Some(stdin) = &mut self.stdin {
             stdin.flush(last_wait);
-            stdin.take(&mut to, &mut |_, _| ());
+            stdin.take(&mut to, &mut self.rejections);
         }
         self.sockets.finish(last_wait);
         let progress = self.exchange.progress();
