@@ -153,7 +153,7 @@ impl Recorder {
             sockets_first: false,
             clock: ClockWatch::new(clock_offset_ns),
             rejections: Limit::default(),
-            status_line: StatusLine::new(now),
+            status_line: StatusLine::new(now, &settings),
             status,
             began: now,
             watches: Vec::new(),
@@ -276,17 +276,21 @@ impl Recorder {
         if let Some(file) = progress.file {
             self.status.listen(file);
         }
+        let db = &self.settings.db;
+        let db = std::path::absolute(db).unwrap_or_else(|_| db.clone());
+        let names: Vec<_> = specs.iter().map(SourceSpec::to_string).collect();
         log::info(
             "ready",
             &[
-                ("db", &self.settings.db.display()),
+                ("db", &db.display()),
+                ("sources", &names.join(",")),
                 ("device", &progress.device),
                 ("run", &progress.run),
-                ("sources", &specs.len()),
                 ("version", &crate::VERSION),
                 ("sqlite", &store::version()),
             ],
         );
+        self.status_line.say_how_to_type();
     }
 
     /// Takes what is due and what has come, as far as there is room.

@@ -9,6 +9,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::log::{self, Limit};
+use crate::place::filesystem;
 use crate::reading::Hello;
 use crate::reading::stream::Intake;
 use crate::source::client::{Client, Turn, another_users};
@@ -119,8 +120,18 @@ impl Sockets {
 
     /// Logs the addresses, with ports that the system chose.
     pub fn announce(&self) {
-        let say = |source: &dyn Display, address: &dyn Display| {
-            log::info("listening", &[("source", source), ("address", address)]);
+        let say = |name: &str, address: &str| {
+            let fields: [log::Field; 2] = [("source", &name), ("address", &address)];
+            log::info("listening", &fields);
+            let is_loopback = ["127.", "[::1]"].iter().any(|of| address.starts_with(of));
+            let kind = name.split(':').next().unwrap_or_default();
+            if is_loopback && kind != "unix" && filesystem::is_container() {
+                let port = address.rsplit(':').next().unwrap_or_default();
+                let reason = format!(
+                    "this is a container's own loopback, which no published port (-p) leads to; for that: {kind}:0.0.0.0:{port}"
+                );
+                log::warn("only-loopback", &[fields[0], ("reason", &reason)]);
+            }
         };
         self.listeners.iter().for_each(|l| say(&l.name, &l.address));
         self.datagrams.iter().for_each(|d| say(&d.name, &d.address));

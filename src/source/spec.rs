@@ -3,6 +3,7 @@
 //! `KINDS` is the one table, and a key is written once: where its kind's function reads it, with its default.
 //! Pure: opens nothing, so a spec that parses may name a folder that does not exist.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,6 +48,20 @@ pub enum SourceSpec {
     },
 }
 
+/// As the log names it: without its keys.
+impl fmt::Display for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SourceSpec::Sim(_) => f.write_str("sim"),
+            SourceSpec::Sysfs { .. } => f.write_str("sysfs"),
+            SourceSpec::Stdin { .. } => f.write_str("stdin"),
+            SourceSpec::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+            SourceSpec::Tcp { port, .. } => write!(f, "tcp:{port}"),
+            SourceSpec::Udp { port, .. } => write!(f, "udp:{port}"),
+        }
+    }
+}
+
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
@@ -55,8 +70,8 @@ pub struct Port {
     pub number: u16,
 }
 
-impl std::fmt::Display for Port {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.number)
         } else {
