@@ -627,6 +627,9 @@ fn help_is_heard_after_other_arguments_and_fits_80_columns() {
     for (status, _) in seawall::exit::STATUSES {
         assert!(overview.contains(&format!("\n  {status} ")), "{overview}");
         assert!(record.contains(&format!("\n  {status} ")), "{record}");
+        let is_possible = |command| help(&["help", command]).contains(&format!("\n  {status} "));
+        assert_eq!(is_possible("status"), *status <= 2);
+        assert_eq!(is_possible("checkpoint"), *status <= 3);
     }
     for word in ["--help", "-h", "help"] {
         assert_eq!(help(&[word]), overview);

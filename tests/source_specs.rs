@@ -59,8 +59,11 @@ fn sources_read_as_documented() {
         ("ms", Precision::Ms),
         ("s", Precision::S),
     ] {
-        let spec = format!("stdin:precision={word}");
-        assert_eq!(source(&spec), SourceSpec::Stdin { precision });
+        // The comma is that of `tcp:8094,precision=ms`.
+        for joint in [':', ','] {
+            let spec = format!("stdin{joint}precision={word}");
+            assert_eq!(source(&spec), SourceSpec::Stdin { precision });
+        }
     }
 }
 

@@ -190,7 +190,8 @@ fn no_sensors_at_all_is_said_once_each_time_that_it_becomes_so() {
     let mut count = 0;
     for _ in 0..3 {
         nowhere.rescan(&mut |notice| {
-            assert_eq!(notice, Notice::None);
+            let root = &tree.path("nowhere");
+            assert_eq!(notice, Notice::None { root });
             count += 1;
         });
     }

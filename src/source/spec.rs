@@ -194,7 +194,8 @@ pub const UNIX_PATH_BYTES_MAX: usize = 107;
 
 impl SourceSpec {
     pub fn parse(spec: &str) -> Result<Self, String> {
-        let (name, rest) = match spec.split_once(':') {
+        // A comma in the place of the colon, as behind a port, can mean nothing else.
+        let (name, rest) = match spec.split_once([':', ',']) {
             Some((name, rest)) => (name, Some(rest)),
             None => (spec, None),
         };

@@ -51,8 +51,8 @@ pub enum Notice<'a> {
         field: &'a str,
         path: &'a Path,
     },
-    /// There is no sensor at all.
-    None,
+    /// There is no sensor at all below this folder.
+    None { root: &'a Path },
 }
 
 /// A device that takes longer for its channels is read in turn with the others that do.
@@ -223,7 +223,7 @@ impl Sysfs {
 
         let none = self.channels() == 0;
         if none && !self.told_none {
-            tell(Notice::None);
+            tell(Notice::None { root: &self.root });
         }
         self.told_none = none;
     }
@@ -415,7 +415,7 @@ pub fn tell(notice: &Notice<'_>) -> u64 {
             place("sensor-failing", true, sensor, field, path, &reason);
             return 1;
         }
-        Notice::None => log::warn("no-sensors", &[source]),
+        Notice::None { root } => log::warn("no-sensors", &[source, ("root", &root.display())]),
     }
     0
 }
