@@ -73,9 +73,9 @@ pub fn debug(event: &str, fields: &[Field]) {
     lock().event(Level::Debug, event, fields, Duration::ZERO);
 }
 
-/// The last line of a recorder, written at every level; takes the status line off the terminal. `wait` is
+/// The last line of a recorder, written whatever `--log-level` is; takes the status line off the terminal. `wait` is
 /// how long a stderr that is full is waited for.
-pub fn last(event: &str, fields: &[Field], wait: Duration) {
+pub fn last(event: &str, level: Level, fields: &[Field], wait: Duration) {
     let mut log = lock();
     let held_back = log.held_back;
     if held_back > 0 {
@@ -94,7 +94,7 @@ pub fn last(event: &str, fields: &[Field], wait: Duration) {
         log.event(Level::Warn, "lines-lost", &[], Duration::ZERO);
         log.lost = 0;
     }
-    log.event(Level::Info, event, fields, wait);
+    log.event(level, event, fields, wait);
     log.is_over = true;
 }
 

@@ -372,7 +372,7 @@ fn a_terminal_is_told_how_far_the_copy_is_and_gets_no_database() {
     };
     let (code, out) = on_terminal(text(&dir.file("copy.db")));
     assert_eq!(code, Some(0), "{out}");
-    assert!(out.contains(" MiB/s  ") && out.contains(" s left"), "{out}");
+    assert!(out.contains(" MiB/s") && out.contains(" s left  "), "{out}");
     let (code, out) = on_terminal("-");
     assert_eq!(code, Some(1));
     assert!(

@@ -57,7 +57,7 @@ fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
                 old_before_ns: i64::MIN,
                 old: None,
             };
-            let taken = stream.take(&mut to, 77, &mut |line, _| {
+            let taken = stream.take(&mut to, 77, &mut |line, _, _| {
                 heard.rejected.push(line);
             });
             assert!(batch.rows().len() <= rows.max(ROWS_MAX));
@@ -260,7 +260,7 @@ fn named(input: &str, settled: u64, interner: &mut Interner, readings: &mut Vec<
             old_before_ns: i64::MIN,
             old: None,
         };
-        let taken = stream.take(&mut to, 77, &mut |_, _| ());
+        let taken = stream.take(&mut to, 77, &mut |_, _, _| ());
         assert_eq!(taken, Taken::All);
     }
     readings.extend(

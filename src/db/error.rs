@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use libsqlite3_sys as ffi;
 
+use crate::units;
+
 /// One failed operation: what was tried, on which file, what SQLite and the system said.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -118,7 +120,8 @@ impl Error {
 
     /// Less is free than is to be left to the rest of the device.
     pub fn little_room(path: &Path, free_bytes: u64, min_free_bytes: u64) -> Self {
-        let message = format!("{free_bytes} bytes are free, {min_free_bytes} are to be kept so");
+        let [free, keep] = [free_bytes, min_free_bytes].map(units::bytes_human);
+        let message = format!("{free} are free, {keep} are to be kept so (see --min-free)");
         Self::new("commit to", path, ffi::SQLITE_FULL, message)
     }
 

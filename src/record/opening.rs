@@ -16,6 +16,7 @@ use crate::record::expiry::SizeLimit;
 use crate::record::retry::Retry;
 use crate::record::stop::Step;
 use crate::record::writer::{Writer, warn_of_mark};
+use crate::source::spec::SourceSpec;
 use crate::store::{self, Class, Db, Error};
 use crate::sys::{self, Clock};
 
@@ -41,12 +42,13 @@ impl Writer {
                 Ok(db)
             });
             match opened {
-                Ok(db) => {
+                Ok(mut db) => {
                     let set_aside = self.tell_set_aside();
                     let file = inode(&self.path).ok();
                     let free_bytes = free_bytes(&self.path);
                     log_recovered(&db);
                     log_new_device(&db);
+                    self.warn_of_simulation(&mut db);
                     let mut progress = self.exchange.progress();
                     progress.step = Step::Record;
                     progress.busy_since = None;
@@ -173,6 +175,22 @@ impl Writer {
         let lock = lock(&self.path).map_err(failed)?;
         self.lock.replace(lock);
         Ok(())
+    }
+
+    /// Warns of simulated readings where they are hardly meant: they cannot be taken out again.
+    fn warn_of_simulation(&self, db: &mut Db) {
+        let sources = &self.settings.sources;
+        let is_simulated = |source: &SourceSpec| matches!(source, SourceSpec::Sim(_));
+        let reason = if !sources.iter().any(is_simulated) {
+            return;
+        } else if db.has_sensors_beside_sim() {
+            "simulated sensors are recorded, and the database holds other ones: unless that is meant, stop, and give --source or another --db"
+        } else if SourceSpec::parse("sim").is_ok_and(|sim| *sources == [sim]) {
+            "simulated sensors are recorded, as always without --source; for those of this machine: --source sysfs"
+        } else {
+            return;
+        };
+        log::warn("simulated", &[("reason", &reason)]);
     }
 
     /// Logs which databases were set aside and are still there. Returns their number.

@@ -155,7 +155,7 @@ impl Recorder {
             sockets_first: false,
             clock: ClockWatch::new(clock_offset_ns),
             rejections: Limit::default(),
-            status_line: StatusLine::new(now),
+            status_line: StatusLine::new(now, &settings),
             status,
             began: now,
             watches: Vec::new(),
@@ -283,17 +283,21 @@ impl Recorder {
         if let Some(file) = progress.file {
             self.status.listen(file);
         }
+        let db = &self.settings.db;
+        let db = std::path::absolute(db).unwrap_or_else(|_| db.clone());
+        let names: Vec<_> = specs.iter().map(SourceSpec::to_string).collect();
         log::info(
             "ready",
             &[
-                ("db", &self.settings.db.display()),
+                ("db", &db.display()),
+                ("sources", &names.join(",")),
                 ("device", &progress.device),
                 ("run", &progress.run),
-                ("sources", &specs.len()),
                 ("version", &crate::VERSION),
                 ("sqlite", &store::version()),
             ],
         );
+        self.status_line.say_how_to_type();
     }
 
     /// Takes what is due and what has come, as far as there is room.
@@ -364,12 +368,7 @@ impl Recorder {
             self.sockets.take(&mut to, now);
         }
         if let Some(stdin) = &mut self.stdin {
-            let limit = &mut self.rejections;
-            stdin.take(&mut to, &mut |line, reason| {
-                let fields: [log::Field; 3] =
-                    [("source", &"stdin"), ("line", &line), ("reason", reason)];
-                limit.warn("rejected", &fields);
-            });
+            stdin.take(&mut to, &mut self.rejections);
         }
         if !self.sockets_first {
             self.sockets.take(&mut to, now);
@@ -483,7 +482,7 @@ impl Recorder {
         self.sockets.take(&mut to, Instant::now());
         if let Some(stdin) = &mut self.stdin {
             stdin.flush(last_wait);
-            stdin.take(&mut to, &mut |_, _| ());
+            stdin.take(&mut to, &mut self.rejections);
         }
         self.sockets.finish(last_wait);
         let progress = self.exchange.progress();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::log;
+use crate::place::filesystem;
 use crate::source::datagrams::Datagrams;
 use crate::source::http::Rules;
 use crate::source::listener::Listener;
@@ -53,8 +54,18 @@ pub fn bind(
 
 /// Logs the addresses, with ports that the system chose.
 pub fn announce(listeners: &[Listener], datagrams: &[Datagrams]) {
-    let say = |source: &dyn Display, address: &dyn Display| {
-        log::info("listening", &[("source", source), ("address", address)]);
+    let say = |name: &str, address: &str| {
+        let fields: [log::Field; 2] = [("source", &name), ("address", &address)];
+        log::info("listening", &fields);
+        let is_loopback = ["127.", "[::1]"].iter().any(|of| address.starts_with(of));
+        let kind = name.split(':').next().unwrap_or_default();
+        if is_loopback && kind != "unix" && filesystem::is_container() {
+            let port = address.rsplit(':').next().unwrap_or_default();
+            let reason = format!(
+                "this is a container's own loopback, which no published port (-p) leads to; for that: {kind}:0.0.0.0:{port}"
+            );
+            log::warn("only-loopback", &[fields[0], ("reason", &reason)]);
+        }
     };
     listeners.iter().for_each(|l| say(&l.name, &l.address));
     datagrams.iter().for_each(|d| say(&d.name, &d.address));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::reading::line::Precision;
-use crate::reading::stream::{Intake, Reject, Stream, Taken};
+use crate::reading::stream::{Excerpt, Intake, Reject, Stream, Taken};
 use crate::reading::{self, Hello};
 use crate::source::answers::Answers;
 use crate::source::http::reply::State;
@@ -332,20 +332,22 @@ impl Client {
                 }
                 Opening::Wrong(reason) => {
                     to.batch.counts.rejected += 1;
-                    reject(1, &reason);
+                    reject(1, Excerpt(self.stream.waiting()), &reason);
                     self.refuse(1, &reason);
                     return Turn::Refused(reason);
                 }
             }
         }
         let (answers, fd) = (&mut self.answers, self.socket.as_raw_fd());
-        let taken = self.stream.take(to, self.arrived_ns, &mut |line, reason| {
-            reject(line, reason);
-            if answers.is_full() {
-                answers.flush(|bytes| sys::write(fd, bytes));
-            }
-            answers.reject(line, reason);
-        });
+        let taken = self
+            .stream
+            .take(to, self.arrived_ns, &mut |line, text, reason| {
+                reject(line, text, reason);
+                if answers.is_full() {
+                    answers.flush(|bytes| sys::write(fd, bytes));
+                }
+                answers.reject(line, reason);
+            });
         match taken {
             Taken::All => Turn::Done,
             Taken::NoRoom => Turn::NoRoom,

@@ -276,8 +276,15 @@ impl Sockets {
             let of = &mut self.listeners[client.source];
             let (source, is_told, peer) = (&of.name, &mut of.is_old_told, client.peer.clone());
             let turn = old_times::watch(is_told, source, of.precision, to, |to| {
-                client.turn(memory, to, now, may_inflate, &mut |line, reason| {
-                    reject(limit, source, &peer, line, reason);
+                client.turn(memory, to, now, may_inflate, &mut |line, text, reason| {
+                    let fields: [log::Field; 5] = [
+                        ("source", source),
+                        ("client", &peer),
+                        ("line", &line),
+                        ("text", &text),
+                        ("reason", reason),
+                    ];
+                    limit.warn("rejected", &fields);
                 })
             });
             held += client.held_bytes();
@@ -319,11 +326,20 @@ impl Sockets {
             }
             let name = datagrams.name.clone();
             let limit = &mut self.told.rejections;
-            datagrams.turn(is_last, self.memory.lines(), to, &mut |line, reason| {
-                let fields: [log::Field; 3] =
-                    [("source", &name), ("line", &line), ("reason", reason)];
-                limit.warn("rejected", &fields);
-            });
+            datagrams.turn(
+                is_last,
+                self.memory.lines(),
+                to,
+                &mut |line, text, reason| {
+                    let fields: [log::Field; 4] = [
+                        ("source", &name),
+                        ("line", &line),
+                        ("text", &text),
+                        ("reason", reason),
+                    ];
+                    limit.warn("rejected", &fields);
+                },
+            );
         }
         if !is_last && self.next_drops.is_none_or(|at| now < at) {
             return 0;
@@ -485,16 +501,6 @@ fn is_of_one_connection(e: &io::Error) -> bool {
         e.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
     )
-}
-
-fn reject(limit: &mut Limit, source: &dyn Display, client: &str, line: u64, reason: &dyn Display) {
-    let fields: [log::Field; 4] = [
-        ("source", source),
-        ("client", &client),
-        ("line", &line),
-        ("reason", reason),
-    ];
-    limit.warn("rejected", &fields);
 }
 
 fn tell(limit: &mut Limit, event: &str, source: &dyn Display, client: &str, reason: &dyn Display) {

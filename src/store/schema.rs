@@ -199,6 +199,8 @@ pub const LIST_RUNS: &CStr =
     device
     FROM runs ORDER BY id";
 pub const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
+pub const HAS_OTHERS_THAN_SIM: &CStr =
+    c"SELECT EXISTS(SELECT 1 FROM series WHERE substr(sensor, 1, 4) <> 'sim,')";
 pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
 pub const LIST_SPANS: &CStr =
     c"SELECT first_id, last_id, oldest_ns, newest_ns, fingerprint, running_s FROM spans ORDER BY first_id";

@@ -12,7 +12,7 @@ use seawall::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision};
 use seawall::reading::number::{self, Number};
 use seawall::reading::series::Interner;
 use seawall::reading::stream::Room;
-use seawall::reading::stream::{Full, Intake, Stream, Taken};
+use seawall::reading::stream::{Excerpt, Full, Intake, Stream, Taken};
 use seawall::reading::{Batch, Value};
 use seawall::record::settings::Settings as Record;
 use seawall::source::inflate::Inflate;
@@ -125,8 +125,8 @@ fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard
         loop {
             let mut batch = Batch::default();
             let text_bytes = seawall::record::queue::TEXT_BYTES_MAX;
-            let mut reject = |line: u64, why: &dyn std::fmt::Display| {
-                heard.rejected.push(format!("{line} {why}"));
+            let mut reject = |line: u64, text: Excerpt<'_>, why: &dyn std::fmt::Display| {
+                heard.rejected.push(format!("{line} {text} {why}"));
             };
             let mut to = Intake {
                 batch: &mut batch,

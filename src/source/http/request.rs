@@ -158,11 +158,11 @@ impl Request {
         let before = stream.text_from();
         let (rejected, first) = (&mut self.rejected, &mut self.first);
         to.may_repeat = true;
-        let taken = stream.take(to, arrived_ns, &mut |line, reason| {
+        let taken = stream.take(to, arrived_ns, &mut |line, text, reason| {
             let line = line - before;
             *rejected += 1;
             first.get_or_insert_with(|| (line, reason.to_string()));
-            reject(line, reason);
+            reject(line, text, reason);
         });
         to.may_repeat = false;
         taken

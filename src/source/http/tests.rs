@@ -68,7 +68,7 @@ impl Connection {
             may_inflate: true,
         };
         self.http
-            .take(&mut self.stream, &mut to, now, &mut |_, _| ())
+            .take(&mut self.stream, &mut to, now, &mut |_, _, _| ())
     }
 
     /// Everything so far is on the disk.

@@ -430,7 +430,7 @@ pub fn tell(notice: &Notice<'_>) -> u64 {
                 &[source, ("path", &path), ("channels", &names)],
             );
         }
-        Notice::None { root } => log::warn("no-sensors", &[source, ("path", &root.display())]),
+        Notice::None { root } => log::warn("no-sensors", &[source, ("root", &root.display())]),
     }
     0
 }
