@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{read, schema};
+use super::{open, schema};
 use crate::db::Error;
 use crate::db::pragma;
 use crate::db::raw::{Access, Connection};
@@ -33,7 +33,7 @@ pub struct Snapshot {
 impl Snapshot {
     pub fn take(path: &Path, busy_timeout: Duration) -> Result<Self, Error> {
         let operation = "copy";
-        let mut raw = read::open(path, busy_timeout)?;
+        let mut raw = open::open(path, busy_timeout)?;
         raw.execute(operation, transaction::BEGIN_READ)?;
         // The first query takes the snapshot.
         raw.answer(operation, schema::GET_DEVICE)?;

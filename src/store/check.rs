@@ -8,7 +8,7 @@ use super::identify::{code_in, identify};
 use super::objects::{self, Wrong};
 use super::spans::Examiner;
 use super::start::{LOST, UNCLEAN};
-use super::{read, schema};
+use super::{open, schema};
 use crate::db::Cause;
 use crate::db::raw::{Access, Connection};
 use crate::db::{Class, Error, transaction};
@@ -73,12 +73,12 @@ impl Audit {
 pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, Error> {
     let path = &follow_links(path);
     let mut audit = Audit::default();
-    read::look_before_reading(path)?;
+    open::look_before_reading(path)?;
     // Read before the snapshot is taken: a recorder that starts meanwhile only brings more.
     let known = Known {
         is_recorded: lock::is_recorded(path),
         has_wal: wal_of(path).exists(),
-        is_in_wal_mode: read::is_in_wal_mode(path),
+        is_in_wal_mode: open::is_in_wal_mode(path),
         mark: mark::read(path),
     };
     let mut result = examine(
