@@ -56,10 +56,10 @@ fn a_sound_file_is_told_with_its_numbers() {
     let dir = Dir::new("check");
     let db = recorded(&dir, 5000);
     let (code, out) = check(&db);
-    // The run that was killed is found unfinished only by the next start.
+    // The next start notes that the run was killed.
     assert_eq!(
         (code, out.as_str()),
-        (0, "sound readings=5200 runs=2 unclean=0\n")
+        (0, "sound readings=5200 runs=2 unclean=1\n")
     );
     let next = Running::start(&["--db", db.to_str().unwrap(), "--source", "sim:count=1"]);
     assert_eq!(next.wait().code(), 0);
@@ -101,7 +101,7 @@ fn fewer_readings_than_wanted_are_missing() {
     let (code, out, _) = at_least("211");
     assert_eq!(
         (code, out.as_str()),
-        (1, "missing readings=210 runs=2 unclean=0 at_least=211\n")
+        (1, "missing readings=210 runs=2 unclean=1 at_least=211\n")
     );
 }
 

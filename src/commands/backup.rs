@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::answer::{complain, print};
+use super::answer::{complain, print, warn_of_missing};
 use crate::exit::Status;
 use crate::place::paths::{folder_of, follow_links, wal_of, with_end};
 use crate::record::terminal;
@@ -49,13 +49,18 @@ pub fn run(settings: &Settings) -> Status {
     }
 }
 
+fn take(db: &Path, settings: &Settings) -> Result<Snapshot, store::Error> {
+    let beside = store::look_before_reading(db)?;
+    let mut snapshot = Snapshot::take(db, settings.busy_timeout)?;
+    warn_of_missing(db, snapshot.missing(&beside));
+    Ok(snapshot)
+}
+
 fn to_stdout(db: &Path, settings: &Settings) -> Status {
     if sys::is_terminal(sys::STDOUT) {
         return complain("cannot write a database to a terminal; send stdout to a file or a pipe");
     }
-    let taken =
-        store::look_before_reading(db).and_then(|()| Snapshot::take(db, settings.busy_timeout));
-    let mut snapshot = match taken {
+    let mut snapshot = match take(db, settings) {
         Ok(snapshot) => snapshot,
         Err(e) => return complain(e),
     };
@@ -81,9 +86,7 @@ fn to_stdout(db: &Path, settings: &Settings) -> Status {
 
 /// Returns the line to print about the copy.
 fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String> {
-    let taken =
-        store::look_before_reading(db).and_then(|()| Snapshot::take(db, settings.busy_timeout));
-    let mut snapshot = taken.map_err(|e| e.to_string())?;
+    let mut snapshot = take(db, settings).map_err(|e| e.to_string())?;
     refuse_dest(dest, db)?;
     let bytes = snapshot.bytes();
     let temporary = Temporary::make(dest)?;

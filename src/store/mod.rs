@@ -37,7 +37,7 @@ pub use checkpoint::checkpoint_file;
 pub use expiry::{Expired, OldestSpan, Pages, Surplus};
 pub use identify::{HEADER_BYTES, is_seawall, was_seawall};
 pub use ledger::{Committed, Db};
-pub use open::look_before_reading;
+pub use open::{Beside, look_before_reading};
 pub use read::{Names, Position, Reader, Reading, Times};
 pub use room::look_for_room;
 pub use start::{Start, Unclean};

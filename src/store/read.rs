@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::open::open;
+use super::open::{Beside, open};
 use super::runs::Runs;
 use super::{schema, spans};
 use crate::db::raw::{Connection, Statement};
@@ -136,6 +136,11 @@ impl Reader {
             places: None,
             gone: 0,
         })
+    }
+
+    /// What the file lacks of its last run, in words. An error comes again where the readings are read.
+    pub fn missing(&mut self, beside: &Beside) -> Option<String> {
+        beside.missing(&mut self.raw).unwrap_or(None)
     }
 
     /// Readings that retention dropped behind a position, since it was last asked.

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::commands::answer::{complain, unwritten};
+use crate::commands::answer::{complain, unwritten, warn_of_missing};
 use crate::commands::sink::{Sink, Written};
 use crate::exit::Status;
 use crate::place::{follow_links, wal_of};
@@ -98,6 +98,8 @@ struct Exporter<'a> {
     device: Option<String>,
     /// Readings that had gone before they were read.
     gone: i64,
+    /// Whether the files beside the database were looked at.
+    has_looked: bool,
     sink: Sink,
     buffer: Vec<u8>,
 }
@@ -119,6 +121,7 @@ impl<'a> Exporter<'a> {
             left: settings.limit.unwrap_or(u64::MAX),
             device: settings.after.device.clone(),
             gone: 0,
+            has_looked: false,
             sink: Sink::new(sys::STDOUT),
             buffer: Vec::with_capacity(BUFFER_BYTES * 2),
         }
@@ -157,8 +160,11 @@ impl<'a> Exporter<'a> {
     /// Opens the database; one that is another than before is read from its beginning.
     fn open(&mut self) -> Result<Reader, Error> {
         self.db = follow_links(&self.settings.db);
-        store::look_before_reading(&self.db)?;
+        let beside = store::look_before_reading(&self.db)?;
         let mut reader = Reader::open(&self.db, self.settings.busy_timeout)?;
+        if !std::mem::replace(&mut self.has_looked, true) {
+            warn_of_missing(&self.db, reader.missing(&beside));
+        }
         if let (Some(run), Some(device)) = (self.at.run, &self.device)
             && !reader.has_run(run, device)?
         {

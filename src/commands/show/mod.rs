@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::answer::{complain, print};
+use super::answer::{complain, print, warn_of_missing};
 use crate::exit::Status;
 use crate::place::follow_links;
 use crate::reading::glob;
@@ -190,8 +190,9 @@ impl Sums {
 fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> {
     let now_ns = sys::clock_ns(Clock::Real);
     let db = follow_links(&settings.db);
-    store::look_before_reading(&db)?;
+    let beside = store::look_before_reading(&db)?;
     let mut reader = Reader::open(&db, settings.busy_timeout)?;
+    warn_of_missing(&db, reader.missing(&beside));
     let newest = reader.newest()?;
     let recorded = reader.recorded()?;
     let window = Window::new(settings.since, now_ns, &mut reader)?;
