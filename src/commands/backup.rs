@@ -117,7 +117,7 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
     let audit = audit.map_err(|e| e.to_string())?;
     if let Some(finding) = audit.damaged.iter().chain(&audit.missing).next() {
         return Err(format!(
-            "cannot copy {} to {}: the copy is not sound ({finding}); see `seawall check`, and copy .db and -wal together while nobody records, to keep them as they are",
+            "cannot copy {} to {}: the copy is not sound ({finding}); to keep the files as they are, copy .db and -wal together while nobody records",
             db.display(),
             dest.display()
         ));

@@ -133,6 +133,12 @@ impl Error {
         self.cause.primary_code() == ffi::SQLITE_READONLY
     }
 
+    /// A page is damaged, or the device cannot read it.
+    pub fn is_unreadable(&self) -> bool {
+        let is_lost = self.cause.primary_code() == ffi::SQLITE_IOERR;
+        self.class() == Class::Damaged || (is_lost && self.class() == Class::Fatal)
+    }
+
     /// Another process was in the way.
     pub fn is_busy(&self) -> bool {
         matches!(
@@ -198,7 +204,7 @@ impl Error {
             }
             ffi::SQLITE_FULL => "; free some space",
             ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => {
-                "; see `seawall check`, and keep a copy of the .db and -wal before anything else"
+                "; keep a copy of the .db and -wal before anything else; `seawall export --skip-damaged` has all that can be read"
             }
             ffi::SQLITE_IOERR => "; see the kernel's log, the device may be failing",
             ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN | ffi::SQLITE_PERM => {

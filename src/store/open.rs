@@ -123,16 +123,35 @@ fn is_in_wal_mode(path: &Path) -> bool {
 
 /// Opens a seawall database that others may be recording into.
 pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Error> {
-    match open_with(path, busy_timeout, Access::ReadOnly) {
+    open_with(path, busy_timeout, |_| Ok(()))
+}
+
+/// The same of a file that may be cut short.
+pub(super) fn open_damaged(path: &Path, busy_timeout: Duration) -> Result<Connection, Error> {
+    open_with(path, busy_timeout, pragma::allow_a_file_cut_short)
+}
+
+fn open_with(
+    path: &Path,
+    busy_timeout: Duration,
+    configure: fn(&mut Connection) -> Result<(), Error>,
+) -> Result<Connection, Error> {
+    match open_as(path, busy_timeout, configure, Access::ReadOnly) {
         // A kill may leave a journal that has to be rolled back before anybody can read.
-        Err(e) if e.is_read_only() => open_with(path, busy_timeout, Access::ReadWrite),
+        Err(e) if e.is_read_only() => open_as(path, busy_timeout, configure, Access::ReadWrite),
         other => other,
     }
 }
 
-fn open_with(path: &Path, busy_timeout: Duration, access: Access) -> Result<Connection, Error> {
+fn open_as(
+    path: &Path,
+    busy_timeout: Duration,
+    configure: fn(&mut Connection) -> Result<(), Error>,
+    access: Access,
+) -> Result<Connection, Error> {
     let mut raw = Connection::open(path, access)?;
     raw.set_busy_timeout(busy_timeout);
+    configure(&mut raw)?;
     match identify(&mut raw) {
         Ok(false) => {}
         Ok(true) => return Err(Error::empty(READ, path)),

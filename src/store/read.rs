@@ -4,13 +4,13 @@
 //! Called by the commands `export` and `show`. The readings are taken from the bare table and joined to
 //! their series and runs here, because the view looks both up anew for each row.
 
-use std::collections::HashMap;
 use std::ffi::CStr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::open::{Beside, open};
+use super::names::{Names, NamesOf, kind};
+use super::open::{Beside, open, open_damaged};
 use super::runs::Runs;
 use super::{schema, spans};
 use crate::db::raw::{Connection, Statement};
@@ -19,10 +19,6 @@ use crate::reading::{Kind, Value};
 
 /// Upper bound on the ids of one snapshot, which takes some milliseconds.
 const CHUNK_IDS: i64 = 8192;
-/// Upper bound on the names of series in memory; beyond it all are dropped and read again.
-const NAMES_BYTES_MAX: usize = 1024 * 1024;
-/// Overhead of a series besides its names.
-const NAME_OVERHEAD_BYTES: usize = 256;
 const NEXT_READING: &CStr = c"SELECT id FROM readings WHERE id > ?1 ORDER BY id LIMIT 1";
 const NEWEST_READING: &CStr = c"SELECT id, time_ns FROM readings ORDER BY id DESC LIMIT 1";
 /// From the spans, and what comes after the last.
@@ -34,7 +30,6 @@ const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
 const RECORDED: &CStr = c"SELECT coalesce(sum(committed), 0) FROM runs";
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id, device FROM runs WHERE id > ?1 ORDER BY id";
-const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
 /// From an id on; the times are compared here, which is quicker where most of them fit.
 const READINGS_FROM: &CStr =
     c"SELECT id, time_ns, series, value FROM readings WHERE id >= ?1 ORDER BY id";
@@ -78,36 +73,30 @@ pub struct Reading<'a> {
     pub device: &'a str,
 }
 
-/// The caller's value for each series; `None` for a series that it does not want.
-pub struct Names<T> {
-    by_series: HashMap<i64, Option<T>>,
-    bytes: usize,
-}
-
-impl<T> Default for Names<T> {
-    fn default() -> Self {
-        Names {
-            by_series: HashMap::new(),
-            bytes: 0,
-        }
-    }
-}
-
-struct Statements {
-    next_reading: Statement,
+pub(super) struct Statements {
+    pub next_reading: Statement,
     newest_reading: Statement,
     newest_run: Statement,
     runs_after: Statement,
-    name_series: Statement,
-    readings_from: Statement,
+    pub readings_from: Statement,
     readings_between: Statement,
+}
+
+/// Rows to hand on.
+pub(super) struct Scan {
+    pub statement: Statement,
+    pub last: i64,
+    pub times: Times,
+    /// A reading that is missing is an error.
+    pub is_gapless: bool,
 }
 
 /// A database, open for reading.
 pub struct Reader {
-    raw: Connection,
-    statements: Statements,
-    runs: Runs,
+    pub(super) raw: Connection,
+    pub(super) statements: Statements,
+    pub(super) runs: Runs,
+    series_names: NamesOf,
     /// At least half of the last chunk was within the times.
     is_dense: bool,
     /// Ranges of ids that may hold these times.
@@ -118,20 +107,31 @@ pub struct Reader {
 
 impl Reader {
     pub fn open(path: &Path, busy_timeout: Duration) -> Result<Self, Error> {
-        let mut raw = open(path, busy_timeout)?;
+        Self::new(open(path, busy_timeout)?)
+    }
+
+    /// For a file of which parts cannot be read.
+    pub fn open_damaged(path: &Path, busy_timeout: Duration) -> Result<Self, Error> {
+        let mut reader = Self::new(open_damaged(path, busy_timeout)?)?;
+        reader.series_names.add_index(&mut reader.raw)?;
+        Ok(reader)
+    }
+
+    fn new(mut raw: Connection) -> Result<Self, Error> {
         let statements = Statements {
             next_reading: raw.prepare(NEXT_READING)?,
             newest_reading: raw.prepare(NEWEST_READING)?,
             newest_run: raw.prepare(NEWEST_RUN)?,
             runs_after: raw.prepare(RUNS_AFTER)?,
-            name_series: raw.prepare(NAME_SERIES)?,
             readings_from: raw.prepare(READINGS_FROM)?,
             readings_between: raw.prepare(READINGS_BETWEEN)?,
         };
+        let names = NamesOf::prepare(&mut raw)?;
         Ok(Reader {
             raw,
             statements,
             runs: Runs::default(),
+            series_names: names,
             is_dense: true,
             places: None,
             gone: 0,
@@ -226,9 +226,7 @@ impl Reader {
             self.pass_over(at, last_id)?;
             return Ok(false);
         };
-        if names.bytes > NAMES_BYTES_MAX {
-            *names = Names::default();
-        }
+        names.bound();
         let (first, last) = (*range.start(), *range.end());
         let statement = if self.is_dense {
             let statement = self.statements.readings_from;
@@ -240,33 +238,70 @@ impl Reader {
             self.raw.begin_rows(READ, statement, &limits)?;
             statement
         };
+        let scan = Scan {
+            statement,
+            last,
+            times,
+            is_gapless: false,
+        };
+        let Some(fit) = self.scan(&scan, at, names, name, each)? else {
+            return Ok(true);
+        };
+        self.is_dense = fit >= (last - first) / 2;
+        at.id = last;
+        at.run = self.runs.run_of(at.id);
+        Ok(true)
+    }
+
+    /// Hands the rows of a statement to `each`, up to the id `last`, and moves `at` behind those that were read.
+    /// Returns how many are of these times; `None` when `each` has had enough.
+    pub(super) fn scan<T>(
+        &mut self,
+        scan: &Scan,
+        at: &mut Position,
+        names: &mut Names<T>,
+        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
+        each: &mut impl FnMut(&Reading<'_>, &T) -> bool,
+    ) -> Result<Option<i64>, Error> {
+        let Scan {
+            statement,
+            last,
+            times,
+            is_gapless,
+        } = *scan;
         let mut fit = 0;
         while let Some(mut row) = self.raw.step(READ, statement)? {
             let (id, time_ns, series) = (row.integer(0), row.integer(1), row.integer(2));
+            if is_gapless && at.id < last && id != at.id + 1 {
+                break;
+            }
             if id > last {
                 break;
             }
-            if time_ns < times.from_ns || time_ns > times.to_ns {
-                continue;
-            }
-            fit += 1;
             let Some(run) = self.runs.run_of(id) else {
                 return Err(self.bad(format!("reading {id} belongs to no run")));
             };
-            (at.id, at.run) = (id, Some(run));
+            let here = Position { id, run: Some(run) };
+            if time_ns < times.from_ns || time_ns > times.to_ns {
+                *at = here;
+                continue;
+            }
+            fit += 1;
             let named = match names.by_series.get(&series) {
                 Some(named) => named,
                 None => {
-                    let named = self.name(series, id, name, &mut names.bytes)?;
+                    let named =
+                        names.look_up(&mut self.raw, &self.series_names, series, id, name)?;
                     row = self.raw.row(READ, statement)?;
                     names.by_series.entry(series).or_insert(named)
                 }
             };
-            let Some(named) = named else {
-                continue;
-            };
             let Some(value) = row.value(3).map(super::values::from_db) else {
                 return Err(self.bad(format!("reading {id} has a value that no sensor sends")));
+            };
+            *at = here;
+            let Some(named) = named else {
+                continue;
             };
             let reading = Reading {
                 id,
@@ -276,13 +311,13 @@ impl Reader {
                 device: self.runs.device(),
             };
             if !each(&reading, named) {
-                return Ok(true);
+                return Ok(None);
             }
         }
-        self.is_dense = fit >= (last - first) / 2;
-        at.id = last;
-        at.run = self.runs.run_of(at.id);
-        Ok(true)
+        if is_gapless && at.id < last {
+            return Err(self.bad(format!("reading {} is not there", at.id + 1)));
+        }
+        Ok(Some(fit))
     }
 
     /// Moves the position behind readings of other times.
@@ -299,12 +334,15 @@ impl Reader {
     }
 
     /// Reads the runs that began since the last call.
-    fn learn_runs(&mut self) -> Result<(), Error> {
+    pub(super) fn learn_runs(&mut self) -> Result<(), Error> {
         let newest = self.first(self.statements.newest_run, &[])?;
         if newest.is_none_or(|(run, _)| run <= self.runs.newest()) {
             return Ok(());
         }
-        let statement = self.statements.runs_after;
+        self.learn_runs_by(self.statements.runs_after)
+    }
+
+    pub(super) fn learn_runs_by(&mut self, statement: Statement) -> Result<(), Error> {
         self.raw
             .begin_rows(READ, statement, &[self.runs.newest()])?;
         while let Some(row) = self.raw.step(READ, statement)? {
@@ -317,7 +355,7 @@ impl Reader {
 
     /// Moves the position back where a later run used ids
     /// again.
-    fn go_back_to_a_later_run(&mut self, at: &mut Position) {
+    pub(super) fn go_back_to_a_later_run(&mut self, at: &mut Position) {
         self.runs.forget();
         let run = at.run.or_else(|| self.runs.run_of(at.id));
         self.runs.forget();
@@ -384,7 +422,7 @@ impl Reader {
     }
 
     /// The first two columns of the first row.
-    fn first(
+    pub(super) fn first(
         &mut self,
         statement: Statement,
         numbers: &[i64],
@@ -398,35 +436,7 @@ impl Reader {
         Ok(found)
     }
 
-    fn name<T>(
-        &mut self,
-        series: i64,
-        id: i64,
-        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
-        bytes: &mut usize,
-    ) -> Result<Option<T>, Error> {
-        let statement = self.statements.name_series;
-        self.raw.begin_rows(READ, statement, &[series])?;
-        let Some(row) = self.raw.step(READ, statement)? else {
-            let what = format!("reading {id} is of series {series}, which is not there");
-            return Err(self.bad(what));
-        };
-        let (sensor, field) = (row.text(0), row.text(1));
-        let Some(kind) = kind(&row.text(2)) else {
-            return Err(self.bad(format!("series {series} has an unknown type")));
-        };
-        *bytes += sensor.len() + field.len() + NAME_OVERHEAD_BYTES;
-        let named = name(&sensor, &field, kind);
-        drop((sensor, field));
-        self.raw.end_rows(statement);
-        Ok(named)
-    }
-
     fn bad(&self, what: String) -> Error {
         error::corrupt(READ, self.raw.path(), what)
     }
-}
-
-fn kind(name: &str) -> Option<Kind> {
-    Kind::ALL.into_iter().find(|kind| kind.name() == name)
 }

@@ -15,8 +15,8 @@ use crate::commands::answer::{complain, unwritten, warn_of_missing};
 use crate::commands::sink::{Sink, Written};
 use crate::exit::Status;
 use crate::place::{follow_links, wal_of};
-use crate::reading::glob;
-use crate::store::{self, Error, Names, Position, Reader, Times};
+use crate::reading::{Kind, glob};
+use crate::store::{self, Error, Names, Position, Reader, Reading, Salvage, Times};
 use crate::sys::{self, Clock};
 use crate::time::When;
 pub use rows::Format;
@@ -44,6 +44,7 @@ pub struct Settings {
     pub sensor: String,
     pub limit: Option<u64>,
     pub follow: bool,
+    pub skip_damaged: bool,
     pub busy_timeout: Duration,
 }
 
@@ -76,6 +77,7 @@ pub fn run(settings: &Settings) -> Status {
     }
     let mut exporter = Exporter::new(settings);
     match exporter.run() {
+        End::Done if !exporter.salvage.is_whole() => exporter.tell_lost(),
         End::Done if exporter.gone > 0 => complain(format_args!(
             "{} readings had gone with --retain or --max-size before they were read",
             exporter.gone
@@ -98,6 +100,7 @@ struct Exporter<'a> {
     device: Option<String>,
     /// Readings that had gone before they were read.
     gone: i64,
+    salvage: Salvage,
     /// Whether the files beside the database were looked at.
     has_looked: bool,
     sink: Sink,
@@ -121,6 +124,7 @@ impl<'a> Exporter<'a> {
             left: settings.limit.unwrap_or(u64::MAX),
             device: settings.after.device.clone(),
             gone: 0,
+            salvage: Salvage::default(),
             has_looked: false,
             sink: Sink::new(sys::STDOUT),
             buffer: Vec::with_capacity(BUFFER_BYTES * 2),
@@ -161,7 +165,11 @@ impl<'a> Exporter<'a> {
     fn open(&mut self) -> Result<Reader, Error> {
         self.db = follow_links(&self.settings.db);
         let beside = store::look_before_reading(&self.db)?;
-        let mut reader = Reader::open(&self.db, self.settings.busy_timeout)?;
+        let open = match self.settings.skip_damaged {
+            true => Reader::open_damaged,
+            false => Reader::open,
+        };
+        let mut reader = open(&self.db, self.settings.busy_timeout)?;
         if !std::mem::replace(&mut self.has_looked, true) {
             warn_of_missing(&self.db, reader.missing(&beside));
         }
@@ -200,21 +208,21 @@ impl<'a> Exporter<'a> {
             let mut more = self.left > 0;
             while more && self.buffer.len() < BUFFER_BYTES {
                 let (buffer, left) = (&mut self.buffer, &mut self.left);
-                let looked = open.chunk(
-                    &mut self.at,
-                    i64::MAX,
-                    self.times,
-                    &mut names,
-                    &mut |sensor, field, kind| {
-                        glob::matches(pattern, sensor)
-                            .then(|| Rows::name(format, sensor, field, kind))
-                    },
-                    &mut |reading, named| {
-                        rows.write(buffer, reading, named);
-                        *left -= 1;
-                        *left > 0 && buffer.len() < BUFFER_BYTES
-                    },
-                );
+                let mut name = |sensor: &str, field: &str, kind: Kind| {
+                    glob::matches(pattern, sensor).then(|| Rows::name(format, sensor, field, kind))
+                };
+                let mut each = |reading: &Reading<'_>, named: &Named| {
+                    rows.write(buffer, reading, named);
+                    *left -= 1;
+                    *left > 0 && buffer.len() < BUFFER_BYTES
+                };
+                let (at, times, names) = (&mut self.at, self.times, &mut names);
+                let looked = if self.settings.skip_damaged {
+                    let salvage = &mut self.salvage;
+                    salvage.chunk(&mut open, at, times, names, &mut name, &mut each)
+                } else {
+                    open.chunk(at, i64::MAX, times, names, &mut name, &mut each)
+                };
                 more = match looked {
                     Ok(more) => more,
                     Err(e) => {
@@ -279,6 +287,35 @@ impl<'a> Exporter<'a> {
             }
         }
         End::Done
+    }
+
+    /// Says which readings could not be read.
+    fn tell_lost(&self) -> Status {
+        let Salvage {
+            lost,
+            more,
+            has_no_runs,
+            ..
+        } = &self.salvage;
+        if *has_no_runs {
+            complain(
+                "the rows of the runs cannot be read: each reading has the device that the file has now",
+            );
+        }
+        let mut all = *more;
+        for (first, last) in lost {
+            let count = last - first + 1;
+            all += count as u64;
+            complain(format_args!("gone: readings {first} to {last} ({count})"));
+        }
+        if *more > 0 {
+            complain(format_args!("gone: {more} readings more"));
+        }
+        if all > 0 {
+            let db = self.db.display();
+            complain(format_args!("{all} readings of {db} cannot be read"));
+        }
+        Status::Failed
     }
 
     /// Returns when there may be something new.
