@@ -33,6 +33,14 @@ pub fn complain(error: impl Display) -> Status {
     Status::Failed
 }
 
+/// No sensor fits a pattern.
+pub fn no_sensor(pattern: &str) -> String {
+    format!(
+        "no sensor matches --sensor {pattern:?}, which stands for a whole name with its tags: '{}*' matches all that begin so",
+        pattern.trim_end_matches('*')
+    )
+}
+
 /// Says on stderr what a file lacks of its last run.
 pub fn warn_of_missing(db: &Path, missing: Option<String>) {
     if let Some(missing) = missing {

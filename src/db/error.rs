@@ -43,6 +43,7 @@ pub enum Cause {
     Strange,
     /// There is nothing in the file, not even tables.
     Empty,
+    Absent,
 }
 
 impl From<i32> for Cause {
@@ -163,7 +164,9 @@ impl Error {
             Cause::NotSeawall | Cause::NewerLayout | Cause::Empty | Cause::Strange => {
                 return Class::Foreign;
             }
-            Cause::PragmaRefused | Cause::FilesGone | Cause::ForeignWal => return Class::Fatal,
+            Cause::PragmaRefused | Cause::FilesGone | Cause::ForeignWal | Cause::Absent => {
+                return Class::Fatal;
+            }
         };
         match (code, code & 0xff) {
             (ffi::SQLITE_IOERR_NOMEM, _) => Class::Retry,
@@ -193,6 +196,7 @@ impl Error {
         let code = match self.cause {
             Cause::Sqlite(code) => code,
             Cause::NotSeawall => return "; give another --db",
+            Cause::Absent => return "; name the database by --db",
             Cause::Empty => return "; nothing was ever recorded to it",
             Cause::NewerLayout => return "; use the newer seawall that wrote it",
             Cause::PragmaRefused => return "; the filesystem may lack what SQLite's WAL mode needs",

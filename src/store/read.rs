@@ -27,6 +27,10 @@ const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
     UNION ALL SELECT time_ns, time_ns FROM readings
       WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1)
   ) HAVING count(*) > 0";
+/// A span that began before is looked through.
+const OLDEST_SINCE: &CStr = c"SELECT oldest, 0 FROM (SELECT min(iif(oldest_ns >= ?1, oldest_ns,
+    (SELECT min(time_ns) FROM readings WHERE id BETWEEN first_id AND last_id AND time_ns >= ?1))) AS oldest
+    FROM spans_to_now WHERE newest_ns >= ?1) WHERE oldest IS NOT NULL";
 const RECORDED: &CStr = c"SELECT coalesce(sum(committed), 0) FROM runs";
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id, device FROM runs WHERE id > ?1 ORDER BY id";
@@ -174,6 +178,13 @@ impl Reader {
     pub fn oldest_and_newest_time(&mut self) -> Result<Option<(i64, i64)>, Error> {
         let statement = self.raw.prepare(OLDEST_AND_NEWEST_TIME)?;
         self.first(statement, &[])
+    }
+
+    /// The oldest time that is not before another.
+    pub fn oldest_since(&mut self, from_ns: i64) -> Result<Option<i64>, Error> {
+        let statement = self.raw.prepare(OLDEST_SINCE)?;
+        let oldest = self.first(statement, &[from_ns])?;
+        Ok(oldest.map(|(oldest, _)| oldest))
     }
 
     /// The series by number, with sensor, field and type.

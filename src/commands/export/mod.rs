@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::commands::answer::{complain, unwritten, warn_of_missing};
+use crate::commands::answer::{complain, no_sensor, unwritten, warn_of_missing};
 use crate::commands::sink::{Sink, Written};
 use crate::exit::Status;
 use crate::place::{follow_links, wal_of};
@@ -146,7 +146,7 @@ impl<'a> Exporter<'a> {
                 return end;
             }
             if !self.settings.follow || self.left == 0 {
-                return End::Done;
+                return self.look_for_the_sensor().err().unwrap_or(End::Done);
             }
             if let Err(end) = self.wait_for_change(before) {
                 return end;
@@ -172,6 +172,15 @@ impl<'a> Exporter<'a> {
         let mut reader = open(&self.db, self.settings.busy_timeout)?;
         if !std::mem::replace(&mut self.has_looked, true) {
             warn_of_missing(&self.db, reader.missing(&beside));
+            if let (Some(run), None) = (self.at.run, &self.device)
+                && !reader.has_run(run, "")?
+                && reader.device_at(self.at).is_none()
+            {
+                let (db, id) = (self.settings.db.display(), self.at.id);
+                complain(format_args!(
+                    "{db} has no run {run}; going on after reading {id}"
+                ));
+            }
         }
         if let (Some(run), Some(device)) = (self.at.run, &self.device)
             && !reader.has_run(run, device)?
@@ -287,6 +296,21 @@ impl<'a> Exporter<'a> {
             }
         }
         End::Done
+    }
+
+    /// Says so where no sensor matches, as of a name without its tags.
+    fn look_for_the_sensor(&mut self) -> Result<(), End> {
+        let pattern = &self.settings.sensor;
+        if self.left < self.settings.limit.unwrap_or(u64::MAX) || pattern == "*" {
+            return Ok(());
+        }
+        let mut is_there = false;
+        let each = |_, sensor: &str, _: &str, _| is_there |= glob::matches(pattern, sensor);
+        self.open()?.series(each)?;
+        if !is_there {
+            complain(no_sensor(pattern));
+        }
+        Ok(())
     }
 
     /// Says which readings could not be read.
