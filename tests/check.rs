@@ -318,3 +318,26 @@ fn check_and_checkpoint_end_on_a_signal() {
     }
     writer.release();
 }
+
+#[test]
+fn on_a_terminal_check_shows_how_far_it_is() {
+    let dir = Dir::new("check-terminal");
+    let db = dir.file("x.db");
+    start(&db, &["--source", "sim:rate=max,count=70000"]).wait();
+    let command = format!("{} check --full --db {}", &*BINARY, db.display());
+    let output = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.starts_with("\rchecking…\x1b[K"), "{out:?}");
+    assert!(
+        out.ends_with("\r\x1b[Ksound readings=70000 runs=1 unclean=0\r\n"),
+        "{out:?}"
+    );
+    // Without one there is the result alone.
+    let (code, out, err) = seawall(&["check", "--db", db.to_str().unwrap()]);
+    assert_eq!((code, &*err), (0, ""));
+    assert_eq!(out.lines().count(), 1);
+}

@@ -6,12 +6,12 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::answer::{complain, print, warn_of_missing};
+use super::progress::Progress;
 use crate::exit::Status;
 use crate::place::paths::{folder_of, follow_links, wal_of, with_end};
-use crate::record::terminal;
 use crate::store::{self, Snapshot};
 use crate::sys;
 
@@ -19,7 +19,6 @@ use crate::sys;
 const TEMPORARY: &str = ".seawall-backup";
 /// Endings of the files that SQLite makes beside a database.
 const BESIDE: [&str; 3] = ["-journal", "-wal", "-shm"];
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Permissions of the temporary file until it has those of the database.
 const OWNER_ALONE: u32 = 0o600;
 /// Bytes handed to stdout at a time.
@@ -64,14 +63,14 @@ fn to_stdout(db: &Path, settings: &Settings) -> Status {
         Ok(snapshot) => snapshot,
         Err(e) => return complain(e),
     };
-    let mut progress = Progress::new(snapshot.bytes());
+    let mut progress = Progress::of_copy(snapshot.bytes());
     let mut stdout = io::BufWriter::with_capacity(STREAM_BYTES, io::stdout().lock());
     let mut written = Ok(());
     let mut bytes = 0;
     let copied = snapshot.pages(|page| {
         written = stdout.write_all(page);
         bytes += page.len() as u64;
-        progress.at(bytes);
+        progress.copied(bytes);
         written.is_ok()
     });
     let written = written.and_then(|()| stdout.flush());
@@ -102,18 +101,22 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
         ));
     }
 
-    let mut progress = Progress::new(bytes);
+    let mut progress = Progress::of_copy(bytes);
     let whole = snapshot.copy_to(&temporary.path, |copied| {
-        progress.at(copied);
+        progress.copied(copied);
         !sys::stop_pending()
     });
-    drop(progress);
     // The recorder's WAL may start again while the copy is checked.
     drop(snapshot);
     if !whole.map_err(|e| e.to_string())? {
         return Err(interrupted(dest));
     }
-    let audit = store::audit(&temporary.path, false, settings.busy_timeout);
+    let audit = store::audit(
+        &temporary.path,
+        false,
+        settings.busy_timeout,
+        &mut |readings| progress.checked(readings),
+    );
     let audit = audit.map_err(|e| e.to_string())?;
     if let Some(finding) = audit.damaged.iter().chain(&audit.missing).next() {
         return Err(format!(
@@ -126,6 +129,7 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
         return Err(interrupted(dest));
     }
     temporary.take_access_from(db)?;
+    progress.say("syncing…");
     temporary.become_dest(dest)?;
     Ok(format!(
         "copied readings={} runs={} bytes={bytes}",
@@ -303,56 +307,5 @@ impl Drop for Temporary {
         for end in BESIDE {
             let _ = fs::remove_file(with_end(&self.path, end));
         }
-    }
-}
-
-/// The progress line on a terminal, removed with the value.
-struct Progress {
-    all: u64,
-    began: Instant,
-    drawn: Option<Instant>,
-    columns: Option<usize>,
-}
-
-impl Progress {
-    fn new(all: u64) -> Self {
-        let columns =
-            sys::is_terminal(sys::STDERR).then(|| sys::terminal_columns(sys::STDERR).unwrap_or(80));
-        Progress {
-            all,
-            began: Instant::now(),
-            drawn: None,
-            columns,
-        }
-    }
-
-    fn at(&mut self, done: u64) {
-        let Some(columns) = self.columns else {
-            return;
-        };
-        if self
-            .drawn
-            .is_some_and(|drawn| drawn.elapsed() < PROGRESS_INTERVAL)
-        {
-            return;
-        }
-        self.drawn = Some(Instant::now());
-        let line = terminal::progress(done, self.all, self.began.elapsed(), columns);
-        show_progress(&line);
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.drawn.is_some() {
-            show_progress("");
-        }
-    }
-}
-
-/// A terminal that is stopped shows nothing: it must not stop the copy.
-fn show_progress(line: &str) {
-    if sys::is_writable(sys::STDERR, Duration::ZERO) {
-        let _ = write!(io::stderr(), "\r{line}\x1b[K");
     }
 }

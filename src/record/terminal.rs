@@ -89,7 +89,7 @@ pub fn progress(done: u64, all: u64, took: Duration, columns: usize) -> String {
     let left_s = all.saturating_sub(done) as f64 / rate.max(1.0);
     let percent = 100 * done / all.max(1);
     let mut line = format!(
-        "{} of {}  {percent}%  {}/s  {left_s:.0} s left",
+        "{left_s:.0} s left  {percent}%  {} of {}  {}/s",
         units::bytes_human(done),
         units::bytes_human(all),
         units::bytes_human(rate as u64),
@@ -155,7 +155,7 @@ mod tests {
     fn progress_tells_the_rate_and_the_time_left() {
         const MIB: u64 = 1024 * 1024;
         let line = progress(3 * MIB, 12 * MIB, Duration::from_secs(2), 80);
-        assert_eq!(line, "3.0 MiB of 12.0 MiB  25%  1.5 MiB/s  6 s left");
+        assert_eq!(line, "6 s left  25%  3.0 MiB of 12.0 MiB  1.5 MiB/s");
         assert_eq!(progress(0, 0, Duration::ZERO, 10).len(), 9);
     }
 

@@ -69,8 +69,16 @@ impl Audit {
     }
 }
 
-/// Checks everything. An error means that the check could not be made; damage is a finding.
-pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, Error> {
+/// Readings checked between two calls of `tell`.
+const TELL_READINGS: i64 = 1 << 16;
+
+/// Checks everything, and tells how many readings were. An error means that the check could not be made; damage is a finding.
+pub fn audit(
+    path: &Path,
+    full: bool,
+    busy_timeout: Duration,
+    tell: &mut dyn FnMut(i64),
+) -> Result<Audit, Error> {
     let path = &follow_links(path);
     let mut audit = Audit::default();
     let beside = open::look_before_reading(path)?;
@@ -81,6 +89,7 @@ pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, E
         Access::ReadOnly,
         &beside,
         &mut audit,
+        tell,
     );
     if result.as_ref().is_err_and(Error::is_read_only) {
         // A kill may leave a journal that has to be rolled back before anybody can read.
@@ -92,6 +101,7 @@ pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, E
             Access::ReadWrite,
             &beside,
             &mut audit,
+            tell,
         );
     }
     match result {
@@ -108,8 +118,10 @@ fn examine(
     access: Access,
     beside: &Beside,
     audit: &mut Audit,
+    tell: &mut dyn FnMut(i64),
 ) -> Result<(), Error> {
     let operation = "check";
+    tell(0);
     let mut raw = Connection::open(path, access)?;
     raw.set_busy_timeout(busy_timeout);
     // One snapshot, so that a recorder that goes on cannot look like damage.
@@ -196,7 +208,7 @@ fn examine(
         ));
         true
     })?;
-    examine_readings(&mut raw, &mut runs, &series, audit)?;
+    examine_readings(&mut raw, &mut runs, &series, audit, tell)?;
     examine_runs(&runs, audit);
     Ok(())
 }
@@ -235,6 +247,7 @@ fn examine_readings(
     runs: &mut [Run],
     series: &HashMap<i64, Series>,
     audit: &mut Audit,
+    tell: &mut dyn FnMut(i64),
 ) -> Result<(), Error> {
     let mut spans = Examiner::new(raw, &mut |what| audit.damage(what))?;
     let mut last: Option<i64> = None;
@@ -243,6 +256,9 @@ fn examine_readings(
     raw.rows("check", schema::LIST_READINGS, |row| {
         let id = row.integer(0);
         audit.readings += 1;
+        if audit.readings % TELL_READINGS == 0 {
+            tell(audit.readings);
+        }
         if let Some(last) = last
             && id != last.wrapping_add(1)
         {
