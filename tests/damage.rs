@@ -79,6 +79,8 @@ fn overwrite(db: &Path, at: usize, bytes: &[u8]) {
 
 const NOISE: [u8; 64] = [0xa5; 64];
 
+const WAL_MAGIC: [u8; 4] = [0x37, 0x7f, 0x06, 0x82];
+
 type Damage = (&'static str, fn(&Path));
 
 /// What a start must notice. Each works on a file of which everything is in the database itself.
@@ -107,11 +109,25 @@ fn a_file_that_shows_nothing_of_ours_is_never_renamed_or_written_to() {
     let mut noise = vec![0; 8192];
     fastrand::Rng::with_seed(3).fill(&mut noise);
     let text = "root:x:0:0:root:/root:/bin/sh\n".repeat(40);
+    let mut gzip = noise.clone();
+    gzip[..4].copy_from_slice(b"\x1f\x8b\x08\x00");
+    // Another's database, whole, and damaged with a -wal of its own.
+    sql(&dir.file("other"), "CREATE TABLE t(x)");
+    let other = fs::read(dir.file("other")).unwrap();
+    let mut damaged = other.clone();
+    damaged[100..].fill(0xa5);
+    damaged[18..20].fill(2);
+    fs::write(dir.file("hurt-wal"), [&WAL_MAGIC[..], &[0; 96]].concat()).unwrap();
+    // The text has somebody's notes beside it.
+    fs::write(dir.file("passwd-mark"), "marks: 12").unwrap();
     for (name, content) in [
         ("passwd", text.as_bytes()),
         ("short", b"x"),
         ("zeros", &[0; 4096]),
         ("noise", &noise),
+        ("gzip", &gzip),
+        ("other", &other),
+        ("hurt", &damaged),
         ("x.db", text.as_bytes()),
     ] {
         let db = dir.file(name);
@@ -121,6 +137,7 @@ fn a_file_that_shows_nothing_of_ours_is_never_renamed_or_written_to() {
         assert_eq!(ended.code(), 1, "{name}: {:#?}", ended.log);
         let why = match name {
             "short" => "it holds something else",
+            "other" => "it is not a seawall database",
             _ => "nothing in it shows that it was seawall's",
         };
         assert!(ended.has(why), "{name}: {:#?}", ended.log);

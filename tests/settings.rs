@@ -128,6 +128,7 @@ fn defaults(command: &str) -> Invocation {
             sensor,
             limit: None,
             follow: false,
+            skip_damaged: false,
             busy_timeout,
         }),
         "backup" => Invocation::Backup(backup::Settings {
@@ -230,6 +231,7 @@ const CASES: &[Case] = &[
     case!("export" "--sensor" "m,k=*" Export.sensor = "m,k=*".into()),
     case!("export" "--limit" "0" Export.limit = Some(0)),
     case!("export" "--follow" "on" Export.follow = true),
+    case!("export" "--skip-damaged" "on" Export.skip_damaged = true),
     case!("export" "--busy-timeout" "1h" Export.busy_timeout = HOUR),
     case!("backup" "--db" "x.db" Backup.db = "x.db".into()),
     case!("backup" "--min-free" "0" Backup.min_free_bytes = 0),
@@ -256,7 +258,7 @@ const DOCUMENTED: &[(&str, &str)] = &[
     (
         "export",
         "--format FORMAT=csv --after [[DEVICE:]RUN:]ID=0 --since T=none --until T=none --sensor GLOB=* \
-         --limit N=none --follow=off",
+         --limit N=none --follow=off --skip-damaged=off",
     ),
     ("backup", "--min-free SIZE=16MiB"),
     ("checkpoint", "--mode MODE=passive"),

@@ -372,7 +372,7 @@ fn export(o: &mut Options) -> Result<Invocation, Usage> {
             db.display()
         )));
     }
-    Ok(Invocation::Export(export::Settings {
+    let export = export::Settings {
         db,
         format: o.read_own(
             "--format FORMAT",
@@ -416,8 +416,21 @@ fn export(o: &mut Options) -> Result<Invocation, Usage> {
             "at the end, go on as readings are committed, four times a second, until a signal or \
              a closed pipe; also across a restart of the recorder and with a new database",
         )?,
+        skip_damaged: o.read(
+            "--skip-damaged",
+            "off",
+            switch(),
+            "of a damaged file, all readings that can be read; stderr has the ids of the others, and the \
+             status is 1 where there are any",
+        )?,
         busy_timeout: busy_timeout(o)?,
-    }))
+    };
+    if export.follow && export.skip_damaged {
+        return Err(Usage(
+            "--follow and --skip-damaged exclude each other".to_owned(),
+        ));
+    }
+    Ok(Invocation::Export(export))
 }
 
 fn backup(o: &mut Options) -> Result<Invocation, Usage> {

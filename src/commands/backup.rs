@@ -6,13 +6,13 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::answer::{complain, print};
+use super::answer::{complain, print, warn_of_missing};
+use super::progress::Progress;
 use crate::exit::Status;
 use crate::place;
 use crate::place::paths::{folder_of, follow_links, refuse_link, wal_of, with_end};
-use crate::record::terminal;
 use crate::store::{self, Snapshot};
 use crate::sys;
 
@@ -20,7 +20,6 @@ use crate::sys;
 const TEMPORARY: &str = ".seawall-backup";
 /// Endings of the files that SQLite makes beside a database.
 const BESIDE: [&str; 3] = ["-journal", "-wal", "-shm"];
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Permissions of the temporary file until it has those of the database.
 const OWNER_ALONE: u32 = 0o600;
 /// Bytes written at a time.
@@ -52,20 +51,28 @@ pub fn run(settings: &Settings) -> Status {
     }
 }
 
+fn take(db: &Path, settings: &Settings) -> Result<Snapshot, store::Error> {
+    let beside = store::look_before_reading(db)?;
+    let mut snapshot = Snapshot::take(db, settings.busy_timeout)?;
+    warn_of_missing(db, snapshot.missing(&beside));
+    Ok(snapshot)
+}
+
 fn to_stdout(db: &Path, settings: &Settings) -> Status {
     if sys::is_terminal(sys::STDOUT) {
         return complain("cannot write a database to a terminal; send stdout to a file or a pipe");
     }
-    let taken =
-        store::look_before_reading(db).and_then(|()| Snapshot::take(db, settings.busy_timeout));
-    let mut snapshot = match taken {
+    let mut snapshot = match take(db, settings) {
         Ok(snapshot) => snapshot,
         Err(e) => return complain(e),
     };
+    let mut progress = Progress::of_copy(snapshot.bytes());
     let stdout = &mut io::stdout().lock();
     // Even if nobody reads on: what was written is no database.
     let failed = |e: &_| format!("cannot write all of the copy to stdout: {e}");
-    match pour(&mut snapshot, stdout, failed) {
+    let poured = pour(&mut snapshot, &mut progress, stdout, failed);
+    drop(progress);
+    match poured {
         Err(words) => complain(words),
         Ok(_) => Status::Done,
     }
@@ -74,11 +81,11 @@ fn to_stdout(db: &Path, settings: &Settings) -> Status {
 /// Writes the copy; false after a signal.
 fn pour(
     snapshot: &mut Snapshot,
+    progress: &mut Progress,
     to: &mut dyn Write,
     failed: impl FnOnce(&io::Error) -> String,
 ) -> Result<bool, String> {
     let all = snapshot.bytes();
-    let mut progress = Progress::new(all);
     let mut to = io::BufWriter::with_capacity(STREAM_BYTES, to);
     let mut written = Ok(());
     let (mut bytes, mut next_look) = (0, LOOK_BYTES);
@@ -88,7 +95,7 @@ fn pour(
         let is_due = bytes >= next_look;
         if is_due {
             next_look += LOOK_BYTES;
-            progress.at(bytes);
+            progress.copied(bytes);
         }
         written.is_ok() && !(is_due && sys::stop_pending())
     });
@@ -100,9 +107,7 @@ fn pour(
 
 /// Returns the line to print about the copy.
 fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String> {
-    let taken =
-        store::look_before_reading(db).and_then(|()| Snapshot::take(db, settings.busy_timeout));
-    let mut snapshot = taken.map_err(|e| e.to_string())?;
+    let mut snapshot = take(db, settings).map_err(|e| e.to_string())?;
     refuse_dest(dest, db)?;
     let bytes = snapshot.bytes();
     let temporary = Temporary::make(dest)?;
@@ -118,17 +123,23 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
         ));
     }
 
+    let mut progress = Progress::of_copy(bytes);
     let failed = |e: &_| cannot("write", &temporary.path, e);
-    if !pour(&mut snapshot, &mut &temporary.file, failed)? {
+    if !pour(&mut snapshot, &mut progress, &mut &temporary.file, failed)? {
         return Err(interrupted(dest));
     }
     // The recorder's WAL may start again while the copy is checked.
     drop(snapshot);
-    let audit = store::audit(&temporary.path, false, settings.busy_timeout);
+    let audit = store::audit(
+        &temporary.path,
+        false,
+        settings.busy_timeout,
+        &mut |readings| progress.checked(readings),
+    );
     let audit = audit.map_err(|e| e.to_string())?;
     if let Some(finding) = audit.damaged.iter().chain(&audit.missing).next() {
         return Err(format!(
-            "cannot copy {} to {}: the copy is not sound ({finding}); see `seawall check`, and copy .db and -wal together while nobody records, to keep them as they are",
+            "cannot copy {} to {}: the copy is not sound ({finding}); to keep the files as they are, copy .db and -wal together while nobody records",
             db.display(),
             dest.display()
         ));
@@ -137,6 +148,7 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
         return Err(interrupted(dest));
     }
     temporary.take_access_from(db)?;
+    progress.say("syncing…");
     temporary.become_dest(dest)?;
     Ok(format!(
         "copied readings={} runs={} bytes={bytes}",
@@ -346,56 +358,5 @@ impl Drop for Temporary {
         for end in BESIDE {
             let _ = fs::remove_file(with_end(&self.path, end));
         }
-    }
-}
-
-/// The progress line on a terminal, removed with the value.
-struct Progress {
-    all: u64,
-    began: Instant,
-    drawn: Option<Instant>,
-    columns: Option<usize>,
-}
-
-impl Progress {
-    fn new(all: u64) -> Self {
-        let columns =
-            sys::is_terminal(sys::STDERR).then(|| sys::terminal_columns(sys::STDERR).unwrap_or(80));
-        Progress {
-            all,
-            began: Instant::now(),
-            drawn: None,
-            columns,
-        }
-    }
-
-    fn at(&mut self, done: u64) {
-        let Some(columns) = self.columns else {
-            return;
-        };
-        if self
-            .drawn
-            .is_some_and(|drawn| drawn.elapsed() < PROGRESS_INTERVAL)
-        {
-            return;
-        }
-        self.drawn = Some(Instant::now());
-        let line = terminal::progress(done, self.all, self.began.elapsed(), columns);
-        show_progress(&line);
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.drawn.is_some() {
-            show_progress("");
-        }
-    }
-}
-
-/// A terminal that is stopped shows nothing: it must not stop the copy.
-fn show_progress(line: &str) {
-    if sys::is_writable(sys::STDERR, Duration::ZERO) {
-        let _ = write!(io::stderr(), "\r{line}\x1b[K");
     }
 }

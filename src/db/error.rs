@@ -45,6 +45,7 @@ pub enum Cause {
     Strange,
     /// There is nothing in the file, not even tables.
     Empty,
+    Absent,
 }
 
 impl From<i32> for Cause {
@@ -136,6 +137,12 @@ impl Error {
         self.cause.primary_code() == ffi::SQLITE_READONLY
     }
 
+    /// A page is damaged, or the device cannot read it.
+    pub fn is_unreadable(&self) -> bool {
+        let is_lost = self.cause.primary_code() == ffi::SQLITE_IOERR;
+        self.class() == Class::Damaged || (is_lost && self.class() == Class::Fatal)
+    }
+
     /// Another process was in the way.
     pub fn is_busy(&self) -> bool {
         matches!(
@@ -160,7 +167,9 @@ impl Error {
             Cause::NotSeawall | Cause::NewerLayout | Cause::Empty | Cause::Strange => {
                 return Class::Foreign;
             }
-            Cause::PragmaRefused | Cause::FilesGone | Cause::ForeignWal => return Class::Fatal,
+            Cause::PragmaRefused | Cause::FilesGone | Cause::ForeignWal | Cause::Absent => {
+                return Class::Fatal;
+            }
         };
         match (code, code & 0xff) {
             (ffi::SQLITE_IOERR_NOMEM, _) => Class::Retry,
@@ -191,6 +200,7 @@ impl Error {
         let code = match self.cause {
             Cause::Sqlite(code) => code,
             Cause::NotSeawall => return "; give another --db",
+            Cause::Absent => return "; name the database by --db",
             Cause::Empty => return "; nothing was ever recorded to it",
             Cause::NewerLayout => return "; use the newer seawall that wrote it",
             Cause::PragmaRefused => return "; the filesystem may lack what SQLite's WAL mode needs",
@@ -202,7 +212,7 @@ impl Error {
             }
             ffi::SQLITE_FULL => "; free some space",
             ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_TOOBIG => {
-                "; see `seawall check`, and keep a copy of the .db and -wal before anything else"
+                "; keep a copy of the .db and -wal before anything else; `seawall export --skip-damaged` has all that can be read"
             }
             ffi::SQLITE_IOERR => "; see the kernel's log, the device may be failing",
             ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN | ffi::SQLITE_PERM => {

@@ -119,6 +119,11 @@ pub fn set_for_reading(connection: &mut Connection, cache_kib: i64) -> Result<()
     Ok(())
 }
 
+/// Reads the pages that are there of a file that lacks some at its end. It is for reading alone.
+pub fn allow_a_file_cut_short(connection: &mut Connection) -> Result<(), Error> {
+    set(connection, &pragma("writable_schema", "ON", 1))
+}
+
 /// May not be called within a transaction.
 pub fn set_synchronous(connection: &mut Connection, durability: Durability) -> Result<(), Error> {
     let (value, answer) = match durability {

@@ -17,7 +17,7 @@ use crate::record::retry::Retry;
 use crate::record::stop::Step;
 use crate::record::writer::{Writer, warn_of_mark};
 use crate::source::spec::SourceSpec;
-use crate::store::{self, Class, Db, Error};
+use crate::store::{self, Cause, Class, Db, Error};
 use crate::sys::{self, Clock};
 
 impl Writer {
@@ -72,13 +72,12 @@ impl Writer {
                 // Once: if the new file is damaged too, the device cannot be recorded to.
                 Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
                     if !store::was_seawall(&self.path) {
-                        return Err(Error {
-                            message: format!(
-                                "{}; nothing in it shows that it was seawall's, so it stays where it is: record to another file, or move this one away",
-                                e.message
-                            ),
-                            ..e
-                        });
+                        let message = format!(
+                            "{}, and nothing in it shows that it was seawall's",
+                            e.message
+                        );
+                        let cause = Cause::NotSeawall;
+                        return Err(Error::new("record to", &self.path, cause, message));
                     }
                     self.set_aside(&e)?;
                     mark = None;

@@ -8,7 +8,8 @@ use std::ffi::CStr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{read, schema};
+use super::open::{Beside, open};
+use super::schema;
 use crate::db::Error;
 use crate::db::raw::Connection;
 use crate::db::transaction;
@@ -29,7 +30,7 @@ pub struct Snapshot {
 impl Snapshot {
     pub fn take(path: &Path, busy_timeout: Duration) -> Result<Self, Error> {
         let operation = "copy";
-        let mut raw = read::open(path, busy_timeout)?;
+        let mut raw = open(path, busy_timeout)?;
         raw.execute(operation, transaction::BEGIN_READ)?;
         // The first query takes the snapshot.
         raw.answer(operation, schema::GET_DEVICE)?;
@@ -41,6 +42,11 @@ impl Snapshot {
             page_bytes: number(&mut raw, PAGE_SIZE)?,
             raw,
         })
+    }
+
+    /// What the file lacks of its last run, in words. An error comes again where the readings are read.
+    pub fn missing(&mut self, beside: &Beside) -> Option<String> {
+        beside.missing(&mut self.raw).unwrap_or(None)
     }
 
     /// Pages of the copy.

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::identify::{code_in, identify};
 use super::objects::{self, Wrong};
+use super::open::{self, Beside, lost};
+use super::schema;
 use super::spans::Examiner;
-use super::start::{LOST, UNCLEAN};
-use super::{read, schema};
+use super::start::{LOST, UNCLEAN, last_run};
 use crate::db::Cause;
 use crate::db::raw::{Access, Connection, Statement};
 use crate::db::{Class, Error, pragma, transaction};
-use crate::place::paths::{follow_links, wal_of};
-use crate::place::{lock, mark};
+use crate::place::paths::follow_links;
 use crate::reading::fingerprint;
 use crate::reading::{Kind, Value};
 
@@ -108,25 +108,27 @@ impl Audit {
     }
 }
 
-/// Checks everything. An error means that the check could not be made; damage is a finding.
-pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, Error> {
+/// Readings checked between two calls of `tell`.
+const TELL_READINGS: i64 = 1 << 16;
+
+/// Checks everything, and tells how many readings were. An error means that the check could not be made; damage is a finding.
+pub fn audit(
+    path: &Path,
+    full: bool,
+    busy_timeout: Duration,
+    tell: &mut dyn FnMut(i64),
+) -> Result<Audit, Error> {
     let path = &follow_links(path);
     let mut audit = Audit::default();
-    read::look_before_reading(path)?;
-    // Read before the snapshot is taken: a recorder that starts meanwhile only brings more.
-    let known = Known {
-        is_recorded: lock::is_recorded(path),
-        has_wal: wal_of(path).exists(),
-        is_in_wal_mode: read::is_in_wal_mode(path),
-        mark: mark::read(path),
-    };
+    let beside = open::look_before_reading(path)?;
     let mut result = examine(
         path,
         full,
         busy_timeout,
         Access::ReadOnly,
-        &known,
+        &beside,
         &mut audit,
+        tell,
     );
     if result.as_ref().is_err_and(Error::is_read_only) {
         // A kill may leave a journal that has to be rolled back before anybody can read.
@@ -136,8 +138,9 @@ pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, E
             full,
             busy_timeout,
             Access::ReadWrite,
-            &known,
+            &beside,
             &mut audit,
+            tell,
         );
     }
     match result {
@@ -147,23 +150,17 @@ pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, E
     Ok(audit)
 }
 
-/// Checks the files beside the database.
-struct Known {
-    is_recorded: bool,
-    has_wal: bool,
-    is_in_wal_mode: bool,
-    mark: Option<mark::Progress>,
-}
-
 fn examine(
     path: &Path,
     full: bool,
     busy_timeout: Duration,
     access: Access,
-    known: &Known,
+    beside: &Beside,
     audit: &mut Audit,
+    tell: &mut dyn FnMut(i64),
 ) -> Result<(), Error> {
     let operation = "check";
+    tell(0);
     let mut raw = Connection::open(path, access)?;
     raw.set_busy_timeout(busy_timeout);
     // One snapshot, so that a recorder that goes on cannot look like damage.
@@ -171,7 +168,7 @@ fn examine(
     if identify(&mut raw)? {
         return Err(Error::new("check", path, Cause::NotSeawall, "it is empty"));
     }
-    pragma::set_for_reading(&mut raw, read::CACHE_KIB)?;
+    pragma::set_for_reading(&mut raw, open::CACHE_KIB)?;
 
     let sql = if full {
         schema::INTEGRITY_CHECK
@@ -221,10 +218,12 @@ fn examine(
         true
     })?;
     audit.runs = runs.len() as i64;
-    if let Some(last) = runs.last()
-        && !known.is_recorded
-    {
-        examine_end(&mut raw, last, known, audit)?;
+    if let Some(missing) = beside.missing(&mut raw)? {
+        audit.miss(missing);
+    }
+    if last_run(&mut raw)?.is_some_and(|last| beside.is_killed(&last)) {
+        // The next start notes it.
+        audit.unclean += 1;
     }
 
     raw.rows(operation, schema::LIST_SERIES, |row| {
@@ -245,45 +244,8 @@ fn examine(
         ));
         true
     })?;
-    examine_readings(&mut raw, &mut runs, audit)?;
+    examine_readings(&mut raw, &mut runs, audit, tell)?;
     examine_runs(&runs, audit);
-    Ok(())
-}
-
-fn lost(run: i64, from_id: i64, to_id: i64) -> String {
-    format!(
-        "readings {from_id} to {to_id} ({}) of run {run}: they were committed, and the -wal that held them was taken away or damaged",
-        to_id.saturating_sub(from_id).saturating_add(1)
-    )
-}
-
-/// Readings that the last run lacks, in a database without a recorder.
-fn examine_end(
-    raw: &mut Connection,
-    last: &Run,
-    known: &Known,
-    audit: &mut Audit,
-) -> Result<(), Error> {
-    let Some(mark) = &known.mark else {
-        // A backup of a database that was being recorded is whole, and not in WAL mode.
-        if last.is_open && !known.has_wal && known.is_in_wal_mode {
-            audit.miss(format!(
-                "the end of run {}: the recorder was killed, or this is a copy of its .db without the -wal (seawall backup makes a whole one)",
-                last.id
-            ));
-        }
-        return Ok(());
-    };
-    let device = raw.answer("check", schema::GET_DEVICE)?;
-    let mut next_id = 1;
-    raw.rows("check", schema::NEXT_ID, |row| {
-        next_id = row.integer(0);
-        false
-    })?;
-    let boot_id = crate::sys::boot_id();
-    if let Some(ids) = mark.missing(&device, last.id, next_id, boot_id.as_deref()) {
-        audit.miss(lost(last.id, *ids.start(), *ids.end()));
-    }
     Ok(())
 }
 
@@ -320,6 +282,7 @@ fn examine_readings(
     raw: &mut Connection,
     runs: &mut [Run],
     audit: &mut Audit,
+    tell: &mut dyn FnMut(i64),
 ) -> Result<(), Error> {
     let mut spans = Examiner::new(raw, &mut |what| audit.damage(what))?;
     let mut cache = SeriesCache::new(raw)?;
@@ -332,6 +295,9 @@ fn examine_readings(
         let series = cache.get(raw, number)?;
         let row = raw.row("check", list)?;
         audit.readings += 1;
+        if audit.readings % TELL_READINGS == 0 {
+            tell(audit.readings);
+        }
         if let Some(last) = last
             && id != last.wrapping_add(1)
         {

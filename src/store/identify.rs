@@ -22,14 +22,16 @@ const LAYOUT_MAX: i64 = 1 << 20;
 /// Bytes of a file that `is_seawall` needs.
 pub const HEADER_BYTES: usize = 72;
 
+const MAGIC: &[u8] = b"SQLite format 3\0";
+
 /// Whether a file that begins so is a seawall database, of whichever layout.
 pub fn is_seawall(header: &[u8; HEADER_BYTES]) -> bool {
-    header.starts_with(b"SQLite format 3\0")
-        && header.ends_with(&(schema::APPLICATION_ID as u32).to_be_bytes())
+    header.starts_with(MAGIC) && header.ends_with(&(schema::APPLICATION_ID as u32).to_be_bytes())
 }
 
 /// Whether a damaged file shows that it was a seawall database: by its header, by the schema in its first pages, or by
-/// the mark or the -wal beside it. Nothing else is renamed, whatever file `--db` names.
+/// the mark beside it. A -wal beside it shows that too, unless the file is another's database, whose -wal it is then.
+/// Nothing else is renamed, whatever file `--db` names.
 pub fn was_seawall(path: &Path) -> bool {
     const SCHEMA: &[u8] = b"CREATE TABLE readings(";
     let mut start = Vec::new();
@@ -42,8 +44,8 @@ pub fn was_seawall(path: &Path) -> bool {
         .get(..HEADER_BYTES)
         .is_some_and(|header| header.ends_with(&id))
         || start.windows(SCHEMA.len()).any(|text| text == SCHEMA)
-        || mark::path_of(path).exists()
-        || is_wal(&wal_of(path))
+        || mark::read(path).is_some()
+        || (!start.starts_with(MAGIC) && is_wal(&wal_of(path)))
 }
 
 /// Looks at the first bytes of a file before SQLite does. An error for a few bytes that are no database: SQLite takes

@@ -554,7 +554,8 @@ pub fn found(db: &Path) -> Result<State, String> {
 
 /// What `check --full` says: nothing, or what is wrong.
 pub fn audited(db: &Path) -> Result<(), String> {
-    let audit = seawall::store::audit(db, true, PATIENCE).map_err(|e| e.to_string())?;
+    let audit =
+        seawall::store::audit(db, true, PATIENCE, &mut |_| {}).map_err(|e| e.to_string())?;
     if audit.damaged.is_empty() && audit.missing.is_empty() {
         return Ok(());
     }
