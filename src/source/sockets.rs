@@ -4,8 +4,9 @@
 //! Connections are read one at a time into shared memory, and none while another waits for room, so that
 //! a thousand connections hold little more than their unfinished lines.
 
+mod accepting;
+
 use std::fmt::Display;
-use std::io;
 use std::time::{Duration, Instant};
 
 use crate::log::{self, Limit};
@@ -31,10 +32,6 @@ pub const IDLE_MIN: Duration = Duration::from_secs(10);
 pub const HELD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Descriptors reserved for files, listeners and libraries.
 const DESCRIPTORS_BESIDE: u64 = 64;
-/// Upper bound on connections accepted from one socket in a turn.
-const ACCEPTS_PER_TURN: usize = 64;
-/// Pause after the system had no descriptor or memory for a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Interval at which the kernel's drop counters are read.
 const DROPS_PERIOD: Duration = Duration::from_secs(1);
 
@@ -180,68 +177,6 @@ impl Sockets {
             .chain(self.accept_again)
             .chain(self.next_drops)
             .min()
-    }
-
-    /// Accepts waiting connections.
-    pub fn accept(&mut self, now: Instant) {
-        for n in 0..self.listeners.len() {
-            if std::mem::take(&mut self.listeners[n].is_ready) {
-                self.accept_from(n, now);
-            }
-        }
-    }
-
-    fn accept_from(&mut self, listener: usize, now: Instant) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let from = &self.listeners[listener];
-            let (socket, peer) = match from.accept() {
-                Ok(accepted) => accepted,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                // It was gone before it was accepted.
-                Err(e) if is_of_one_connection(&e) => continue,
-                Err(e) => {
-                    self.accept_again = Some(now + ACCEPT_PAUSE);
-                    let fields: [log::Field; 2] = [("source", &from.name), ("reason", &e)];
-                    self.told.refusals.warn("cannot-accept", &fields);
-                    return;
-                }
-            };
-            let (name, precision) = (from.name.clone(), from.precision);
-            let rules = from.rules.clone();
-            let rules = rules.as_ref();
-            if self.clients.len() >= self.connections_max && !self.close_idlest(now) {
-                let reason = format!("there are {} connections already", self.clients.len());
-                let limit = &mut self.told.refusals;
-                tell(limit, "client-refused", &name, &peer.name, &reason);
-                Client::new(socket, 0, listener, precision, rules, &peer, now).refuse(0, &reason);
-                continue;
-            }
-            let fields: [log::Field; 2] = [("source", &name), ("client", &peer.name)];
-            log::debug("client-connected", &fields);
-            let id = self.next_stream;
-            let client = Client::new(socket, id, listener, precision, rules, &peer, now);
-            self.next_stream += 1;
-            self.clients.push(client);
-        }
-    }
-
-    /// Closes the longest idle connection. Returns false if none was idle for long enough.
-    fn close_idlest(&mut self, now: Instant) -> bool {
-        let idle = self.clients.iter().enumerate().filter_map(|(n, client)| {
-            let since = client.idle_since()?;
-            Some((now.saturating_duration_since(since), n))
-        });
-        let Some((idle_for, n)) = idle
-            .filter(|(idle_for, _)| *idle_for >= IDLE_MIN)
-            .max_by_key(|(idle_for, _)| *idle_for)
-        else {
-            return false;
-        };
-        let seconds = idle_for.as_secs();
-        let reason = format!("idle for {seconds} s, and others wait for a connection");
-        self.refuse(n, "client-closed-idle", 0, &reason);
-        self.remove_closed();
-        true
     }
 
     /// Logs why a connection is closed, tells the client, and closes it.
@@ -494,13 +429,6 @@ impl Sockets {
             removal.wait(until.saturating_duration_since(Instant::now()));
         }
     }
-}
-
-fn is_of_one_connection(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-    )
 }
 
 fn tell(limit: &mut Limit, event: &str, source: &dyn Display, client: &str, reason: &dyn Display) {

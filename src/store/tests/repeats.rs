@@ -33,7 +33,7 @@ fn commit(db: &mut Db, batch: &Batch) -> (i64, i64) {
 }
 
 fn assert_sound(path: &Path, readings: i64) {
-    let found = audit(path, true, PATIENCE).unwrap();
+    let found = audit(path, true, PATIENCE, &mut |_| ()).unwrap();
     assert!(
         found.damaged.is_empty() && found.missing.is_empty(),
         "{found:?}"
