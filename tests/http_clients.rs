@@ -392,6 +392,87 @@ print(len(retries) > 0, failures)
 }
 
 #[test]
+fn clients_send_again_what_was_not_answered() {
+    let Some(python) = python_with("influxdb, influxdb_client") else {
+        return;
+    };
+    if Command::new("curl").arg("--version").output().is_err() {
+        return skip("curl is not installed");
+    }
+    let dir = Dir::new("http-unanswered");
+    let db = dir.file("x.db");
+    let mut first = start_stdin(&db, &[]);
+    first.send(b"m v=0i 1\n");
+    first.close_stdin();
+    assert_eq!(first.wait().code(), 0);
+    let recorder = start(&db, &["--source", "http:0", "--http-wait", "200ms"]);
+    recorder.wait_for("ready");
+    let url = format!("http://127.0.0.1:{}", port(&recorder, "http"));
+    let lock = Holder::start(&db, "BEGIN IMMEDIATE");
+    let script = r#"
+import sys, requests
+from urllib.parse import urlparse
+from influxdb import InfluxDBClient
+from influxdb_client import InfluxDBClient as Client2, WriteOptions
+from influxdb_client.client.write_api import SYNCHRONOUS
+from urllib3.exceptions import HTTPError
+
+try:
+    InfluxDBClient('127.0.0.1', urlparse(sys.argv[1]).port, database='x').write_points(['first v=1i 1'], protocol='line')
+except requests.exceptions.ConnectionError:
+    print('told', flush=True)
+client = Client2(sys.argv[1], 'none', org='x')
+try:
+    client.write_api(SYNCHRONOUS).write('x', record='second v=1i 1')
+except HTTPError:
+    print('told', flush=True)
+failures = []
+options = WriteOptions(batch_size=1, retry_interval=100, max_retry_delay=400, max_retries=1000, max_retry_time=120_000)
+with client.write_api(options, error_callback=lambda conf, data, error: failures.append(error),
+        retry_callback=lambda conf, data, error: print('again', flush=True)) as api:
+    api.write('x', record='batching v=1i 1')
+print('done', failures)
+"#;
+    let mut curl = Command::new("curl")
+        .args(["--no-progress-meter", "--retry", "60", "--retry-delay", "1"])
+        .args(["--retry-all-errors", "-w", "%{http_code}\n"])
+        .args(["-d", "curl v=1i 1", &format!("{url}/write")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut client = Command::new(python)
+        .args(["-c", script, &url])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(client.stdout.take().unwrap()).lines();
+    let mut next = || out.next().unwrap().unwrap();
+    assert_eq!(
+        [next(), next(), next(), next()],
+        ["told", "told", "again", "again"]
+    );
+    recorder.wait_for("client-unanswered");
+    let mut complaint = String::new();
+    let mut err = BufReader::new(curl.stderr.take().unwrap());
+    err.read_line(&mut complaint).unwrap();
+    assert!(
+        complaint.contains("Will retry") || complaint.contains("(52)"),
+        "{complaint}"
+    );
+    lock.release();
+    let last = std::iter::repeat_with(&mut next).find(|line| line != "again");
+    assert_eq!(last.as_deref(), Some("done []"));
+    assert!(client.wait().unwrap().success());
+    assert_eq!(said(&curl.wait_with_output().unwrap()), "204\n");
+    // What was given up on has been taken all the same: it waits in the queue, and is not lost.
+    let query = "SELECT DISTINCT sensor FROM sensor_readings ORDER BY sensor";
+    assert_eq!(sql(&db, query), "batching\ncurl\nfirst\nm\nsecond");
+    assert_eq!(recorder.stop(libc::SIGTERM).code(), 0);
+}
+
+#[test]
 fn the_influx_shell_imports_a_file() {
     if Command::new("influx").arg("-version").output().is_err() {
         return skip("the influx shell is not installed; apt-get install influxdb-client");
