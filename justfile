@@ -114,7 +114,7 @@ reproduce: release
     diff -r target/release-files "$again/seawall/target/release-files"
     echo 'just reproduce: both are the same bytes'
 
-# A part by its name measures only that: throughput, influx, stops, sockets, resources, sampling, and with --large
+# A part by its name measures only that: throughput, influx, stops, sockets, http, resources, sampling, and with --large
 # large, start, recovery, queries. What some compare with: apt-get install influxdb bindfs sqlite3
 # Measure all figures, in one table; --large those of large files (5 to 15 minutes, 12 GB), --flash bytes written, --quick instructions, failing if they have grown
 bench *options:
@@ -190,9 +190,9 @@ test-arm64: (binary "arm64")
 # Kill, stop, fill and pin one database at random for so many MINUTES, and print the figures; a SEED replays
 torture minutes seed="12":
     SEAWALL_TORTURE_MINUTES='{{ minutes }}' SEAWALL_TEST_SEED='{{ seed }}' \
-        cargo test --locked --release --test torture as_long_as_asked -- --ignored --nocapture
+        cargo test --locked --release --test torture --test http_kills as_long_as_asked -- --ignored --nocapture
 
-# Fuzz a parser for so many SECONDS: line, stream, settings or number (C++ compiler; cargo-fuzz is installed)
+# Fuzz a parser for so many SECONDS: line, stream, settings, number or inflate (C++ compiler; cargo-fuzz is installed)
 fuzz target seconds="300":
     #!/bin/sh
     set -eu

@@ -2,20 +2,17 @@
 //! requests over one connection, beside a client of seawall's TCP source. Both answer what they have synced.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::http::{Connection, LINES, batches};
 use super::sockets::Listening;
-use super::throughput::{line, per_second};
+use super::throughput::per_second;
 use super::{process, table};
 
-const LINES: u64 = 500_000;
-/// Lines in a request, as its makers recommend.
-const BATCH: u64 = 5_000;
 const ROUNDS: usize = 5;
 
 /// What one round gives.
@@ -30,9 +27,7 @@ pub fn measure(folder: &Path) {
     if !is_installed() {
         return table::skip("beside InfluxDB 1.x", "influxd is not installed");
     }
-    let batches: Vec<String> = (0..LINES / BATCH)
-        .map(|batch| (batch * BATCH..(batch + 1) * BATCH).map(line).collect())
-        .collect();
+    let batches = batches();
     let text = batches.concat();
     let (mut ours, mut theirs) = (Samples::default(), Samples::default());
     for _ in 0..ROUNDS {
@@ -45,11 +40,11 @@ pub fn measure(folder: &Path) {
         ours.stops.push(listening.recorder.discard().ms);
 
         let mut server = Server::start(folder);
-        server.connect().create_database();
+        server.create_database();
         let mut connection = server.connect();
         let start = Instant::now();
         for batch in &batches {
-            connection.write(batch);
+            connection.write("", batch.as_bytes());
         }
         theirs.rates.push(per_second(LINES, start.elapsed()));
         theirs.resident.push(process::resident_mib(server.pid()));
@@ -120,10 +115,16 @@ impl Server {
         self.child.id()
     }
 
-    fn connect(&self) -> Connection {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("connect");
-        stream.set_nodelay(true).expect("set an option");
-        Connection(BufReader::new(stream))
+    pub fn connect(&self) -> Connection {
+        Connection::to(self.port)
+    }
+
+    pub fn create_database(&self) {
+        let path = "/query?q=CREATE%20DATABASE%20bench";
+        let mut connection = self.connect();
+        let status = connection.post(path, "Connection: close\r\n", b"");
+        connection.finish();
+        assert!(status.starts_with("HTTP/1.1 200 "), "{status}");
     }
 }
 
@@ -131,45 +132,5 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-struct Connection(BufReader<TcpStream>);
-
-impl Connection {
-    fn send(&mut self, path: &str, more: &str, body: &str) {
-        let length = body.len();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{more}\r\n"
-        );
-        let stream = self.0.get_mut();
-        let sent = stream.write_all(head.as_bytes());
-        sent.and_then(|()| stream.write_all(body.as_bytes()))
-            .expect("send");
-    }
-
-    /// The whole answer, with which the connection ends.
-    fn create_database(mut self) {
-        self.send(
-            "/query?q=CREATE%20DATABASE%20bench",
-            "Connection: close\r\n",
-            "",
-        );
-        let mut answer = String::new();
-        self.0.read_to_string(&mut answer).expect("an answer");
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    }
-
-    /// Until it is answered, which is without a body if all is well.
-    fn write(&mut self, lines: &str) {
-        self.send("/write?db=bench&precision=ns", "", lines);
-        let mut head = Vec::new();
-        while head.last().is_none_or(|line| line != "\r\n") {
-            let mut line = String::new();
-            self.0.read_line(&mut line).expect("an answer");
-            assert!(!line.is_empty(), "{head:?}");
-            head.push(line);
-        }
-        assert!(head[0].starts_with("HTTP/1.1 204 "), "{head:?}");
     }
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 mod bare;
+mod http;
 mod influx;
 mod large;
 mod process;
@@ -23,11 +24,12 @@ mod throughput;
 
 type Part = (&'static str, fn(&Path));
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("throughput", throughput::measure),
     ("influx", influx::measure),
     ("stops", stops::measure),
     ("sockets", sockets::measure),
+    ("http", http::measure),
     ("resources", resources::measure),
     ("sampling", sampling::measure),
 ];

@@ -10,6 +10,7 @@ pub enum Status {
     Usage = 2,
     FramesRemain = 3,
     Uncommitted = 4,
+    Rejected = 5,
 }
 
 /// Each status with its meaning, for `--help` and the README.
@@ -33,6 +34,10 @@ pub const STATUSES: &[(u8, &str)] = &[
     (
         4,
         "record stopped with accepted readings that it could not commit; the last line says how many",
+    ),
+    (
+        5,
+        "record came to the end of its input, and every line of it was rejected",
     ),
 ];
 

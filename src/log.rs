@@ -34,6 +34,8 @@ struct Log {
     line: String,
     status: String,
     lost: u64,
+    /// By all `Limit`s, and in no line yet.
+    held_back: u64,
 }
 
 static LOG: Mutex<Log> = Mutex::new(Log {
@@ -44,6 +46,7 @@ static LOG: Mutex<Log> = Mutex::new(Log {
     line: String::new(),
     status: String::new(),
     lost: 0,
+    held_back: 0,
 });
 
 fn lock() -> MutexGuard<'static, Log> {
@@ -70,10 +73,19 @@ pub fn debug(event: &str, fields: &[Field]) {
     lock().event(Level::Debug, event, fields, Duration::ZERO);
 }
 
-/// The last line of a recorder, written at every level; takes the status line off the terminal. `wait` is
+/// The last line of a recorder, written whatever `--log-level` is; takes the status line off the terminal. `wait` is
 /// how long a stderr that is full is waited for.
-pub fn last(event: &str, fields: &[Field], wait: Duration) {
+pub fn last(event: &str, level: Level, fields: &[Field], wait: Duration) {
     let mut log = lock();
+    let held_back = log.held_back;
+    if held_back > 0 {
+        log.event(
+            Level::Warn,
+            "lines-held-back",
+            &[("lines", &held_back)],
+            Duration::ZERO,
+        );
+    }
     log.level = log.level.max(Level::Info);
     log.show_status("");
     // Its form is fixed: what was lost is told before it.
@@ -82,7 +94,7 @@ pub fn last(event: &str, fields: &[Field], wait: Duration) {
         log.event(Level::Warn, "lines-lost", &[], Duration::ZERO);
         log.lost = 0;
     }
-    log.event(Level::Info, event, fields, wait);
+    log.event(level, event, fields, wait);
     log.is_over = true;
 }
 
@@ -209,9 +221,10 @@ impl Limit {
     /// Logs a warning, with the number of those held back before it.
     pub fn warn(&mut self, event: &str, fields: &[Field]) {
         match self.pass(Instant::now()) {
-            None => {}
+            None => lock().held_back += 1,
             Some(0) => warn(event, fields),
             Some(held_back) => {
+                lock().held_back -= held_back;
                 warn(
                     event,
                     &[fields, &[("lines_held_back", &held_back)]].concat(),

@@ -103,7 +103,18 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
 }
 
 /// How points in time are written, for help and errors.
-pub const TIME_EXAMPLES: &str = "2026-01-31T12:00:00Z, or -1h, an hour ago";
+pub const TIME_EXAMPLES: &str =
+    "2026-01-31T12:00:00Z, 2026-01-31, 1769860800 since 1970, or -1h, an hour ago";
+
+/// Ten years. A greater number without a unit is no number of seconds ago, but a time since 1970.
+const AGO_S_MAX: i64 = 10 * 366 * S_PER_DAY;
+/// Upper bounds of what counts as seconds, milliseconds and microseconds since 1970: the year 5138 of each, which
+/// is 1973 of the next.
+const EPOCH_BELOW: [(i64, i64); 3] = [
+    (100_000_000_000, NS_PER_S),
+    (100_000_000_000_000, NS_PER_MS),
+    (100_000_000_000_000_000, 1_000),
+];
 
 /// A point in time as a user gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,13 +124,30 @@ pub enum When {
 }
 
 impl When {
-    /// Reads RFC 3339, or a duration that counts backwards from now, with a minus or without.
+    /// Reads a number since 1970, RFC 3339 or a part of it in UTC, or a duration that counts backwards from now, with a
+    /// minus or without.
     pub fn parse(text: &str) -> Option<Self> {
-        let ago = text.strip_prefix('-').unwrap_or(text);
-        match units::parse_duration(ago) {
-            Some(duration) => Some(When::Ago(duration)),
-            None => parse_rfc3339(text).map(When::At),
+        let is_number = text.bytes().all(|b| b.is_ascii_digit());
+        if let Ok(number) = text.parse::<i64>()
+            && is_number
+            && number > AGO_S_MAX
+        {
+            let unit = EPOCH_BELOW.into_iter().find(|(below, _)| number < *below);
+            let at = number.checked_mul(unit.map_or(1, |(_, ns)| ns));
+            return at.map(When::At);
         }
+        let ago = text.strip_prefix('-').unwrap_or(text);
+        if let Some(duration) = units::parse_duration(ago) {
+            return Some(When::Ago(duration));
+        }
+        let rest = match text.len() {
+            10 => "T00:00:00Z",
+            16 => ":00Z",
+            _ => "",
+        };
+        let at = parse_rfc3339(&format!("{text}{rest}"));
+        at.or_else(|| parse_rfc3339(&format!("{text}Z")))
+            .map(When::At)
     }
 
     pub fn ns(self, now_ns: i64) -> i64 {
@@ -227,6 +255,46 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(parse_rfc3339(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_point_in_time_is_read_as_people_and_programs_write_it() {
+        let s = |seconds: i64| Some(When::At(seconds * NS_PER_S));
+        let ago = |seconds| Some(When::Ago(Duration::from_secs(seconds)));
+        for (text, expected) in [
+            ("1769860800", s(1_769_860_800)),
+            ("1769860800123", Some(When::At(1_769_860_800_123_000_000))),
+            (
+                "1769860800123456",
+                Some(When::At(1_769_860_800_123_456_000)),
+            ),
+            (
+                "1769860800123456789",
+                Some(When::At(1_769_860_800_123_456_789)),
+            ),
+            ("2026-01-31", s(1_769_817_600)),
+            ("2026-01-31T12:00", s(1_769_860_800)),
+            ("2026-01-31T12:00Z", None),
+            ("2026-01-31 12:00:00", s(1_769_860_800)),
+            (
+                "2026-01-31T12:00:00.5",
+                Some(When::At(1_769_860_800_500_000_000)),
+            ),
+            ("2026-01-31T13:00:00+01:00", s(1_769_860_800)),
+            ("1h30m", ago(5_400)),
+            ("-1h30m", ago(5_400)),
+            ("3600", ago(3_600)),
+            ("300000000", ago(300_000_000)),
+            ("-1769860800", ago(1_769_860_800)),
+            ("+1769860800", None),
+            ("9223372036854775808", None),
+            ("2026-02-30", None),
+            ("2026-01", None),
+            ("", None),
+            ("-", None),
+        ] {
+            assert_eq!(When::parse(text), expected, "{text}");
         }
     }
 

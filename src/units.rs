@@ -40,10 +40,24 @@ fn written(value: u64, units: &[(&str, u64)]) -> String {
     }
 }
 
-/// Reads `250ms`, `5s`, `2m`, `1h`, `30d`, or a bare number of seconds.
+/// Reads `250ms`, `5s`, `2m`, `1h`, `30d`, several of them as in `1h30m`, or a bare number of seconds.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    let ms = parse(text, &MS_PER_UNIT).or_else(|| parse(text, &[("", 1_000)]))?;
-    Some(Duration::from_millis(ms))
+    if let Some(ms) = parse(text, &[("", 1_000)]) {
+        return Some(Duration::from_millis(ms));
+    }
+    let is_digit = |c: char| c.is_ascii_digit();
+    let (mut ms, mut rest) = (0_u64, text);
+    loop {
+        let unit = rest.find(|c| !is_digit(c))?;
+        let end = rest[unit..]
+            .find(is_digit)
+            .map_or(rest.len(), |at| unit + at);
+        ms = ms.checked_add(parse(&rest[..end], &MS_PER_UNIT)?)?;
+        rest = &rest[end..];
+        if rest.is_empty() {
+            return Some(Duration::from_millis(ms));
+        }
+    }
 }
 
 /// Writes a duration in the largest unit that needs no decimals; less than a millisecond is cut off.

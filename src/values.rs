@@ -127,7 +127,7 @@ pub fn size() -> Reader<u64> {
 
 pub fn size_from(least: u64) -> Reader<u64> {
     let limits = format!("at least {}", units::size(least));
-    let expected = format!("a size of {limits}, such as {}", units::SIZE_EXAMPLES);
+    let expected = format!("a size of {limits}, such as 512MiB or 2GiB");
     let parse = move |text: &str| units::parse_size(text).filter(|size| *size >= least);
     Reader::new(expected, parse).limits(limits)
 }

@@ -3,8 +3,10 @@
 
 mod support;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use support::stop::text;
 use support::*;
@@ -145,7 +147,101 @@ fn an_endless_view_in_the_place_of_a_table_ends_no_command_late() {
     }
 }
 
-/// Each bit of the header and each byte of the schema.
+/// Runs of which a later one began earlier, as no recorder makes them.
+#[test]
+fn runs_that_overlap_are_exported_once() {
+    let dir = Dir::new("altered-runs");
+    let db = database(&dir);
+    for (run, first_id) in [(2, 5), (3, 1), (4, 7), (5, 2)] {
+        sql(
+            &db,
+            &format!(
+                "INSERT INTO runs(id, started_ns, ended_ns, boot_ns, first_id, device) SELECT {run}, 1, 2, 1, {first_id}, device FROM runs WHERE id = 1"
+            ),
+        );
+    }
+    for command in [
+        &["export"][..],
+        &["export", "--after=5:8"],
+        &["show", "--since=none"],
+    ] {
+        // It ends by `timeout`, or by the pipe that nobody reads on.
+        let mut child = Command::new("timeout")
+            .args([&["60", &*BINARY], command, &["--db", text(&db)]].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = String::new();
+        let stdout = child.stdout.take().unwrap();
+        stdout.take(64 * 1024).read_to_string(&mut out).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{command:?}");
+        let lines = out.lines().count();
+        assert!(lines <= 11, "{command:?}: {lines}");
+    }
+    let (code, out, _) = seawall(&["check", "--db", text(&db)]);
+    assert!(code == 1 && out.contains("begins at reading"), "{out}");
+}
+
+/// As from runs that somebody copied into the table.
+#[test]
+fn of_many_runs_that_never_ended_some_are_told() {
+    let dir = Dir::new("altered-open");
+    let db = database(&dir);
+    sql(
+        &db,
+        "INSERT INTO runs(id, started_ns, boot_ns, first_id, device) WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) SELECT i, 1, 1, 11, (SELECT id FROM device) FROM n",
+    );
+    let mut recorder = start(&db);
+    recorder.close_stdin();
+    let ended = recorder.wait();
+    let told = ended
+        .log
+        .iter()
+        .filter(|line| line.contains("event=recovered"));
+    assert_eq!((ended.code(), told.count()), (0, 8), "{:#?}", ended.log);
+    assert_eq!(
+        sql(&db, "SELECT count(*) FROM runs WHERE ended_ns IS NULL"),
+        "0"
+    );
+}
+
+/// SQLite gives an error of its own for a text that is longer than the limit set for it.
+#[test]
+fn a_text_that_is_longer_than_any_that_is_written_here_is_damage() {
+    for place in [
+        "device SET id",
+        "device SET machine",
+        "runs SET reason",
+        "series SET sensor",
+        "readings SET value",
+    ] {
+        let dir = Dir::new("altered-long");
+        let db = database(&dir);
+        let update = format!("UPDATE {place} = replace(hex(zeroblob(5000000)), '00', 'ab')");
+        sql(&db, &update);
+        for retain in [None, Some("--retain=1d")] {
+            let arguments = ["record", "--db", text(&db), "--source=stdin", "--ack"];
+            let arguments = arguments.into_iter().chain(retain).collect::<Vec<_>>();
+            let mut recorder = Running::start(&arguments);
+            recorder.send(b"m v=1 5\n");
+            recorder.close_stdin();
+            let ended = recorder.wait();
+            assert_eq!(
+                (ended.code(), ended.acked()),
+                (0, 1),
+                "{place}: {:#?}",
+                ended.log
+            );
+        }
+        let (code, out, err) = seawall(&["check", "--db", text(&db)]);
+        assert!(
+            err.is_empty() && (code == 0 || out.contains("damage")),
+            "{place}: {out}{err}"
+        );
+    }
+}
+
+/// A bit in each byte of the header, each one of the layout's number, and some of the schema.
 #[test]
 fn a_damaged_header_or_schema_ends_no_start() {
     let dir = Dir::new("altered-header");
@@ -164,9 +260,8 @@ fn a_damaged_header_or_schema_ends_no_start() {
         at.expect(sql) + 8
     })
     .collect();
-    // Not the low bytes of user_version: there a damaged number is a later layout's, which is refused and not renamed.
-    let header = (0..108).filter(|at| !(61..64).contains(at));
-    let places = header.chain(schema).map(|at| (at, 0x10));
+    let layout = (60..64).flat_map(|at| (0..8).map(move |bit| (at, 1 << bit)));
+    let places = (0..108).chain(schema).map(|at| (at, 0x10)).chain(layout);
     let mut bad = Vec::new();
     for (at, flip) in places {
         let folder = dir.file(&format!("at-{at}"));
@@ -180,7 +275,7 @@ fn a_damaged_header_or_schema_ends_no_start() {
         recorder.close_stdin();
         let ended = recorder.wait();
         if (ended.code(), ended.acked()) != (0, 1) {
-            bad.push((at, ended.code(), ended.log.clone()));
+            bad.push((at, flip, ended.code(), ended.log.clone()));
         }
         fs::remove_dir_all(&folder).unwrap();
     }

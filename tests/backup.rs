@@ -372,7 +372,18 @@ fn a_terminal_is_told_how_far_the_copy_is_and_gets_no_database() {
     };
     let (code, out) = on_terminal(text(&dir.file("copy.db")));
     assert_eq!(code, Some(0), "{out}");
-    assert!(out.contains(" MiB/s  ") && out.contains(" s left"), "{out}");
+    // To the end, and gone before the result.
+    assert!(out.contains(" s left  ") && out.contains(" MiB/s"), "{out}");
+    let phases = [
+        "\rchecking…\x1b[K",
+        "\rsyncing…\x1b[K",
+        "\r\x1b[Kcopied readings=",
+    ];
+    let places = phases.map(|phase| {
+        out.find(phase)
+            .unwrap_or_else(|| panic!("{phase:?}: {out:?}"))
+    });
+    assert!(places.is_sorted(), "{out:?}");
     let (code, out) = on_terminal("-");
     assert_eq!(code, Some(1));
     assert!(

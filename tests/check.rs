@@ -56,10 +56,10 @@ fn a_sound_file_is_told_with_its_numbers() {
     let dir = Dir::new("check");
     let db = recorded(&dir, 5000);
     let (code, out) = check(&db);
-    // The run that was killed is found unfinished only by the next start.
+    // The next start notes that the run was killed.
     assert_eq!(
         (code, out.as_str()),
-        (0, "sound readings=5200 runs=2 unclean=0\n")
+        (0, "sound readings=5200 runs=2 unclean=1\n")
     );
     let next = Running::start(&["--db", db.to_str().unwrap(), "--source", "sim:count=1"]);
     assert_eq!(next.wait().code(), 0);
@@ -101,7 +101,7 @@ fn fewer_readings_than_wanted_are_missing() {
     let (code, out, _) = at_least("211");
     assert_eq!(
         (code, out.as_str()),
-        (1, "missing readings=210 runs=2 unclean=0 at_least=211\n")
+        (1, "missing readings=210 runs=2 unclean=1 at_least=211\n")
     );
 }
 
@@ -233,7 +233,7 @@ fn what_is_no_seawall_database_is_refused() {
             "{out}"
         );
     };
-    said(&dir.file("absent.db"), "No such file or directory");
+    said(&dir.file("absent.db"), "no file is there");
     assert!(!dir.file("absent.db").exists());
     fs::write(dir.file("empty.db"), "").unwrap();
     said(&dir.file("empty.db"), "it is empty");
@@ -317,4 +317,27 @@ fn check_and_checkpoint_end_on_a_signal() {
         assert_eq!(status.code(), Some(1), "{name}");
     }
     writer.release();
+}
+
+#[test]
+fn on_a_terminal_check_shows_how_far_it_is() {
+    let dir = Dir::new("check-terminal");
+    let db = dir.file("x.db");
+    start(&db, &["--source", "sim:rate=max,count=70000"]).wait();
+    let command = format!("{} check --full --db {}", &*BINARY, db.display());
+    let output = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.starts_with("\rchecking…\x1b[K"), "{out:?}");
+    assert!(
+        out.ends_with("\r\x1b[Ksound readings=70000 runs=1 unclean=0\r\n"),
+        "{out:?}"
+    );
+    // Without one there is the result alone.
+    let (code, out, err) = seawall(&["check", "--db", db.to_str().unwrap()]);
+    assert_eq!((code, &*err), (0, ""));
+    assert_eq!(out.lines().count(), 1);
 }

@@ -586,6 +586,45 @@ fn assert_settled(answers: &str) {
 }
 
 #[test]
+fn the_python_of_the_document_sends_each_line_of_its_spool_once() {
+    if !have(&["python3 --version"]) {
+        return;
+    }
+    let recorder = Recorder::start(&["tcp:0"]);
+    let document = include_str!("../docs/clients.md");
+    let blocks = document.split("```python\n").skip(1);
+    let mut blocks = blocks.filter_map(|block| block.split("```").next());
+    let script = blocks.find(|block| block.contains("spool.lp")).unwrap();
+    let port = recorder.port("tcp", 0).to_string();
+    let folder = recorder.db().parent().unwrap().to_owned();
+    let mut spool = String::new();
+    for (more, heard) in [
+        ("m v=1 1\nm v=2 2\n", "ack 3\n"),
+        // Nothing new, and a line that is not whole yet.
+        ("", "ack 1\n"),
+        ("m v=3", "ack 1\n"),
+        (" 3\nm v=\nm v=5 5\n", "ack 4\n"),
+        ("m v=6 6\n", "ack 2\n"),
+    ] {
+        spool += more;
+        std::fs::write(folder.join("spool.lp"), &spool).unwrap();
+        let output = Command::new("python3")
+            .args(["-c", &script.replace("8094", &port)])
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let answers = String::from_utf8_lossy(&output.stdout);
+        assert!(answers.ends_with(heard), "{more:?}: {answers}");
+        let is_rejected = answers.contains("err 3 column 5: no field value");
+        assert_eq!(is_rejected, more.contains("m v=\n"), "{answers}");
+    }
+    let (readings, _) = recorder.stop();
+    let all = [1, 2, 3, 5, 6].map(|n| format!("m|v|real|{n}.0|{n}"));
+    assert_eq!(readings, all);
+}
+
+#[test]
 fn nc_gets_the_acks_of_its_lines_and_sends_datagrams() {
     if !have(&["nc -h", "bash --version"]) {
         return;

@@ -131,6 +131,10 @@ fn strangers_are_told_what_is_spoken_here() {
         "{heard:?}"
     );
     assert_eq!(count(&s.db), 0);
+    // A reading is none, whatever its text begins like: who sends it again would never get past it.
+    let reading = "GET v=\"goes on HTTP/1.1\nhere\"\n";
+    assert_eq!(s.unix().send(reading).end().rest(), ["ack 2"]);
+    assert_eq!(count(&s.db), 1);
 }
 
 #[test]

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use support::{Dir, Ended, PAGE_BYTES, Running, assert_sound, count, seawall, sql, until};
+use support::{
+    Dir, Ended, PAGE_BYTES, Running, assert_sound, count, fields, record_lines, seawall, sql,
+    start_stdin, until,
+};
 
 fn record(db: &Path, more: &[&str]) -> Ended {
     let mut args = vec![
@@ -76,6 +79,8 @@ fn overwrite(db: &Path, at: usize, bytes: &[u8]) {
 
 const NOISE: [u8; 64] = [0xa5; 64];
 
+const WAL_MAGIC: [u8; 4] = [0x37, 0x7f, 0x06, 0x82];
+
 type Damage = (&'static str, fn(&Path));
 
 /// What a start must notice. Each works on a file of which everything is in the database itself.
@@ -104,11 +109,25 @@ fn a_file_that_shows_nothing_of_ours_is_never_renamed_or_written_to() {
     let mut noise = vec![0; 8192];
     fastrand::Rng::with_seed(3).fill(&mut noise);
     let text = "root:x:0:0:root:/root:/bin/sh\n".repeat(40);
+    let mut gzip = noise.clone();
+    gzip[..4].copy_from_slice(b"\x1f\x8b\x08\x00");
+    // Another's database, whole, and damaged with a -wal of its own.
+    sql(&dir.file("other"), "CREATE TABLE t(x)");
+    let other = fs::read(dir.file("other")).unwrap();
+    let mut damaged = other.clone();
+    damaged[100..].fill(0xa5);
+    damaged[18..20].fill(2);
+    fs::write(dir.file("hurt-wal"), [&WAL_MAGIC[..], &[0; 96]].concat()).unwrap();
+    // The text has somebody's notes beside it.
+    fs::write(dir.file("passwd-mark"), "marks: 12").unwrap();
     for (name, content) in [
         ("passwd", text.as_bytes()),
         ("short", b"x"),
         ("zeros", &[0; 4096]),
         ("noise", &noise),
+        ("gzip", &gzip),
+        ("other", &other),
+        ("hurt", &damaged),
         ("x.db", text.as_bytes()),
     ] {
         let db = dir.file(name);
@@ -118,6 +137,7 @@ fn a_file_that_shows_nothing_of_ours_is_never_renamed_or_written_to() {
         assert_eq!(ended.code(), 1, "{name}: {:#?}", ended.log);
         let why = match name {
             "short" => "it holds something else",
+            "other" => "it is not a seawall database",
             _ => "nothing in it shows that it was seawall's",
         };
         assert!(ended.has(why), "{name}: {:#?}", ended.log);
@@ -271,4 +291,47 @@ fn an_empty_file_becomes_a_database_and_a_folder_does_not() {
     let ended = record(&dir.file("y.db"), &[]);
     assert_eq!(ended.code(), 1);
     assert!(ended.has("y.db"), "{:#?}", ended.log);
+}
+
+/// A device that sets its file aside at each start would log a hundred thousand lines at each start.
+#[test]
+fn of_many_that_were_set_aside_the_newest_are_named_and_all_are_counted() {
+    let dir = Dir::new("many-aside");
+    let db = dir.file("x.db");
+    record_lines(&db, "m v=1 1\n");
+    for n in 0..2000 {
+        // Not all have all files; those that belong together are one.
+        let ends = [
+            &["", "-wal", "-shm", "-mark"][..],
+            &["-wal", "-shm"],
+            &["-mark"],
+        ];
+        for end in ends[n % 3] {
+            let name = format!("x.db.damaged-20260101T00{n:04}.000Z{end}");
+            fs::write(dir.file(&name), "").unwrap();
+        }
+    }
+    let recorder = start_stdin(&db, &[]);
+    recorder.wait_for("ready");
+    let ended = recorder.stop(libc::SIGTERM);
+    let told: Vec<_> = ended
+        .log
+        .iter()
+        .filter(|line| line.contains("event=set-aside"))
+        .map(|line| fields(line))
+        .collect();
+    assert_eq!(told.len(), 9, "{:#?}", ended.log);
+    for (n, line) in told[..8].iter().enumerate() {
+        assert!(
+            line["path"].ends_with(&format!("{}.000Z", 1992 + n)),
+            "{line:?}"
+        );
+    }
+    assert_eq!(told[8]["more"], "1992");
+    let (code, out, _) = seawall(&["check", "--db", db.to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("and 1992 findings more\ndamaged readings=1"),
+        "{out}"
+    );
 }

@@ -19,7 +19,7 @@ fn document(name: &str) -> String {
 fn every_option_is_documented_as_the_help_has_it() {
     let text = document("docs/interface.md");
     for (command, rows) in seawall::cli::table().unwrap() {
-        for row in rows.iter().filter(|row| !row.flag.is_empty()) {
+        for row in &rows {
             let spelt = format!("{} {}", row.flag, row.value);
             let limits = match row.limits.as_str() {
                 "" => String::new(),

@@ -86,16 +86,9 @@ fn record_three(db: &Path) {
 #[test]
 fn where_there_is_no_database() {
     let dir = Dir::new("every");
-    all_refuse(
-        &dir.file("absent.db"),
-        dir.path(),
-        "No such file or directory",
-    );
-    all_refuse(
-        &dir.file("no/folder/x.db"),
-        dir.path(),
-        "No such file or directory",
-    );
+    let absent = "no file is there; name the database by --db";
+    all_refuse(&dir.file("absent.db"), dir.path(), absent);
+    all_refuse(&dir.file("no/folder/x.db"), dir.path(), absent);
     all_refuse(dir.path(), dir.path(), "it is not a file");
     assert_eq!(
         fs::read_dir(dir.path()).unwrap().count(),

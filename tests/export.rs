@@ -299,7 +299,6 @@ fn times_sensors_and_a_limit_choose_readings() {
     assert_eq!(chosen("--until 1970-01-01T00:00:00Z"), [7, 8, 9, 10]);
     assert_eq!(chosen("--since -1h"), []);
     assert_eq!(chosen("--sensor weather*"), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(chosen("--sensor weather"), []);
     assert_eq!(chosen("--sensor gr?n*"), [14, 15]);
     assert_eq!(chosen("--limit 2"), [1, 2]);
     assert_eq!(chosen("--limit 0"), []);
@@ -559,4 +558,34 @@ fn a_follower_goes_on_with_the_database_that_comes_in_place_of_the_old_one() {
     assert_eq!((of(1, 1), of(2, 1)), ("2".into(), "1".into()));
     assert_ne!(of(1, 0), of(2, 0));
     follower.end();
+}
+
+#[test]
+fn a_sensor_that_is_not_there_and_a_run_that_is_not_are_told() {
+    let dir = Dir::new("export");
+    let db = dir.file("x.db");
+    record_lines(&db, b"m,k=a f=1 1\nm,k=b f=2 2\n");
+    let export = |more: &[&str]| {
+        let db = db.to_str().unwrap();
+        let (code, out, err) = seawall(&[&["export", "--db", db], more].concat());
+        (code, out.lines().count() - 1, err)
+    };
+    let (code, rows, err) = export(&["--sensor", "m"]);
+    assert_eq!((code, rows), (0, 0));
+    assert!(
+        err.starts_with("seawall: no sensor matches --sensor \"m\", ") && err.contains("'m*'"),
+        "{err}"
+    );
+    assert_eq!(export(&["--sensor", "m*"]), (0, 2, String::new()));
+    // It is there, and has nothing of that time.
+    assert_eq!(
+        export(&["--sensor", "m*", "--until", "1969-01-01T00:00:00Z"]),
+        (0, 0, String::new())
+    );
+    let says = format!(
+        "seawall: {} has no run 9; going on after reading 1\n",
+        db.display()
+    );
+    assert_eq!(export(&["--after", "9:1"]), (0, 1, says));
+    assert_eq!(export(&["--after", "1:1"]), (0, 1, String::new()));
 }

@@ -432,7 +432,7 @@ fn check_takes_no_passing_fault_for_damage() {
                 nth,
                 for_good: false,
             });
-            let audit = seawall::store::audit(&folder.db(), true, Duration::ZERO);
+            let audit = seawall::store::audit(&folder.db(), true, Duration::ZERO, &mut |_| {});
             if volume.fired().is_empty() {
                 break;
             }

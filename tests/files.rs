@@ -106,6 +106,31 @@ fn another_file_that_is_copied_onto_the_database_is_noticed_before_the_next_ack(
     }
 }
 
+/// Of exactly the length of the database: one that ended cleanly, which every backup is, or one of an earlier run.
+#[test]
+fn a_database_that_is_copied_onto_one_of_its_length_is_noticed_before_the_next_ack() {
+    for of_an_earlier_run in [false, true] {
+        let dir = Dir::new("copied-alike");
+        let (db, other) = (dir.file("x.db"), dir.file("other.db"));
+        support::record_lines(&db, "m f=1 1\n");
+        fs::copy(&db, &other).unwrap();
+        if of_an_earlier_run {
+            python(&other, "c.execute('PRAGMA journal_mode = WAL')");
+            for _ in 0..3 {
+                support::record_lines(&db, "m f=1 1\n");
+            }
+        }
+        let mut run = recorder(&db);
+        let bytes = |path| fs::metadata(path).unwrap().len();
+        assert_eq!(bytes(&db), bytes(&other));
+        fs::write(&db, fs::read(&other).unwrap()).unwrap();
+        run.send(b"m f=3 3\n");
+        let ended = run.wait();
+        assert_eq!((ended.code(), ended.acked()), (4, 2));
+        assert!(ended.has("x.db: it was removed, replaced, moved or overwritten"));
+    }
+}
+
 /// Tools may checkpoint, truncate the -wal and rebuild the file while it is recorded to.
 #[test]
 fn what_other_programs_may_do_raises_no_alarm() {

@@ -50,3 +50,8 @@ fn settings_come_back_as_they_were_written() {
 fn numbers_come_back_as_they_were_written() {
     replay("number", properties::number);
 }
+
+#[test]
+fn gzip_inflates_to_the_same_however_it_is_cut() {
+    replay("inflate", properties::inflate);
+}

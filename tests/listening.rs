@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use support::client::*;
+use support::shim::Shim;
 use support::*;
 
 #[test]
@@ -38,6 +39,39 @@ fn a_socket_is_for_its_owner_and_group() {
     assert_eq!(mode(&dir.file("x.db")), 0o666, "the umask is as it was");
     assert_eq!(seawall.stop(libc::SIGTERM).code(), 0);
     assert!(!plain.exists() && !open.exists());
+}
+
+/// In a folder in which others may write, the name may lead to another file before the mode is set.
+#[test]
+fn the_mode_of_a_socket_is_set_on_nothing_else() {
+    let dir = Dir::new("swapped");
+    let (path, db) = (dir.file("s"), dir.file("x.db"));
+    let shim = Shim::make("bind");
+    let start = || {
+        let mut command = Command::new(BINARY);
+        command.args(["--db", db.to_str().unwrap()]);
+        command.args(["--source", &format!("unix:{},mode=0666", path.display())]);
+        shim.preload(&mut command);
+        Running::spawn(&mut command)
+    };
+    let seawall = start();
+    let victim = until("a link is in its place", || fs::read_link(&path).ok());
+    let ended = seawall.wait();
+    assert_eq!(ended.code(), 1, "{:#?}", ended.log);
+    assert!(
+        ended.has("somebody replaced it at once"),
+        "{:#?}",
+        ended.log
+    );
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_ne!(mode(&victim), 0o666);
+    // A folder that narrows the mode gets the one that was asked for.
+    fs::remove_file(&path).unwrap();
+    shim.set(1);
+    let seawall = start();
+    seawall.wait_for("ready");
+    assert_eq!(mode(&path), 0o666);
+    assert_eq!(seawall.stop(libc::SIGTERM).code(), 0);
 }
 
 /// Runs a recorder that has to fail, and gives what it says.
@@ -111,6 +145,50 @@ fn only_a_socket_on_which_nobody_listens_is_replaced() {
     std::os::unix::fs::symlink(&path, &link).unwrap();
     assert!(refused(&dir, &format!("unix:{}", link.display())).contains("not a socket"));
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+}
+
+/// Idle, and busy with commits.
+#[test]
+fn a_socket_whose_file_is_gone_is_logged_once_and_unhealthy() {
+    for sim in [None, Some("--source=sim:rate=200")] {
+        let dir = Dir::new("gone");
+        let (db, gone, replaced) = (dir.file("x.db"), dir.file("gone"), dir.file("replaced"));
+        let sources = [&gone, &replaced].map(|path| format!("--source=unix:{}", path.display()));
+        let mut arguments = vec!["--db", db.to_str().unwrap(), "--commit-interval=20ms"];
+        arguments.extend(sources.iter().map(String::as_str).chain(sim));
+        let seawall = Running::start(&arguments);
+        seawall.wait_for("ready");
+        let status = || support::seawall(&["status", "--db", db.to_str().unwrap()]);
+        assert_eq!(status().0, 0);
+        let mut client = connect(&gone);
+        fs::remove_file(&gone).unwrap();
+        let told = seawall.wait_for("socket-gone");
+        assert!(
+            told.contains("level=warn") && told.contains("/gone "),
+            "{told}"
+        );
+        let (code, out, _) = until("it is not healthy", || {
+            let told = status();
+            (told.0 != 0).then_some(told)
+        });
+        assert!(
+            code == 1 && out.contains("/gone was taken away or replaced"),
+            "{out}"
+        );
+        // Who is connected goes on.
+        client.send("m v=1\n").until_ack(1);
+        fs::remove_file(&replaced).unwrap();
+        let _other = UnixListener::bind(&replaced).unwrap();
+        until("both are told", || {
+            let (_, out, _) = status();
+            (out.matches("was taken away or replaced").count() == 2).then_some(())
+        });
+        drop(client);
+        let ended = seawall.stop(libc::SIGTERM);
+        assert_eq!(ended.code(), 0);
+        let told = ended.log.iter().filter(|line| line.contains("socket-gone"));
+        assert_eq!(told.count(), 2, "{:#?}", ended.log);
+    }
 }
 
 #[test]

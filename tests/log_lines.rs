@@ -39,6 +39,29 @@ fn the_log_level_keeps_out_what_is_below_it_but_never_the_last_line() {
 }
 
 #[test]
+fn no_rejected_line_is_unsaid_at_the_end() {
+    let dir = Dir::new("held-back");
+    let db = dir.file("x.db");
+    let mut running = record(&db, "--source stdin --ack --commit-interval 0");
+    running.send("rejected\n".repeat(50).as_bytes());
+    running.wait_for_ack(50);
+    let (_, ended) = stop(&db, running);
+    let told = |line: &String| {
+        let of = fields(line);
+        let number = |key| {
+            of.get(key)
+                .map_or(0, |n: &String| n.parse::<u64>().unwrap())
+        };
+        match &*of["event"] {
+            "rejected" => 1 + number("lines_held_back"),
+            "lines-held-back" => number("lines"),
+            _ => 0,
+        }
+    };
+    assert_eq!(ended.log.iter().map(told).sum::<u64>(), 50);
+}
+
+#[test]
 fn every_log_line_is_logfmt() {
     let dir = Dir::new("logfmt");
     let db = dir.file("a \"quoted\" name.db");

@@ -206,7 +206,7 @@ fn check_takes_no_want_of_memory_for_damage() {
     for nth in 1.. {
         let plan = Plan::new(nth, false);
         PLAN.set(Some(plan.clone()));
-        let audit = seawall::store::audit(&folder.db(), true, PATIENCE);
+        let audit = seawall::store::audit(&folder.db(), true, PATIENCE, &mut |_| {});
         PLAN.set(None);
         match audit {
             Err(e) => assert_eq!(e.class(), Class::Retry, "allocation {nth}: {e}"),

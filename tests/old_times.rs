@@ -39,7 +39,9 @@ fn a_time_of_1970_is_told_with_the_precision_that_fits() {
             &[],
         );
         assert_eq!(told.len(), 1, "{told:?}");
-        let expected = format!("times of 1970: they fit precision={fits}, add that to the source");
+        let expected = format!(
+            "times of 1970: they fit precision={fits}, give --source stdin:precision={fits}, or send ns"
+        );
         assert!(told[0].contains(&expected), "{told:?}");
         assert!(
             told[0].contains("source=stdin sensor=\"m,at=a\" time=1970-01-"),

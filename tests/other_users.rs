@@ -229,6 +229,87 @@ fn a_side_file_that_may_not_be_written_is_named() {
     assert!(said.contains("x.db-shm: Permission denied"), "{said}");
 }
 
+fn as_stranger(script: &str, at: &Path) -> Output {
+    let mut command = Command::new("python3");
+    command.args(["-c", script, text(at)]);
+    command.uid(STRANGER).gid(STRANGER).output().unwrap()
+}
+
+/// What is made at the temporary name before a backup comes.
+#[test]
+fn a_file_that_a_stranger_made_at_the_temporary_name_of_a_backup_gets_none_of_it() {
+    if !may_be_others() {
+        return;
+    }
+    let dir = PublicDir::new();
+    fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o1777)).unwrap();
+    let (db, dest) = (dir.0.join("x.db"), dir.0.join("copy.db"));
+    record_lines(&db, "m v=1 1\n");
+    let temporary = dir.0.join("copy.db.seawall-backup");
+    let victim = Dir::new("victim");
+    let victim = victim.file("other.db");
+    record_lines(&victim, "m v=2 2\nm v=3 3\n");
+    let others = fs::read(&victim).unwrap();
+    let link = format!(
+        "import os, sys; os.symlink({:?}, sys.argv[1])",
+        text(&victim)
+    );
+    for make in [
+        "import os, sys; open(sys.argv[1], 'w'); os.chmod(sys.argv[1], 0o666)",
+        "import os, sys; os.mkfifo(sys.argv[1])",
+        &link,
+    ] {
+        assert!(as_stranger(make, &temporary).status.success());
+        // Whoever opened it before goes on writing to what it opened.
+        let opened = fs::File::options().read(true).write(true).open(&temporary);
+        let (code, _, err) = seawall(&["backup", text(&dest), "--db", text(&db)]);
+        assert_eq!(code, 0, "{make}: {err}");
+        let copy = fs::metadata(&dest).unwrap();
+        let opened = opened.unwrap().metadata().unwrap();
+        assert_ne!((copy.dev(), copy.ino()), (opened.dev(), opened.ino()));
+        assert_eq!(
+            (copy.uid(), fs::read(&victim).unwrap() == others),
+            (0, true)
+        );
+        assert_sound(&dest);
+        assert!(fs::symlink_metadata(&temporary).is_err());
+    }
+}
+
+/// As the kernel does where `fs.protected_symlinks` is set.
+#[test]
+fn a_link_that_a_stranger_put_into_a_sticky_folder_chooses_no_file() {
+    if !may_be_others() {
+        return;
+    }
+    let dir = PublicDir::new();
+    fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o1777)).unwrap();
+    let victim = Dir::new("victim");
+    let victim = victim.file("other.db");
+    record_lines(&victim, "m v=2 2\n");
+    let others = fs::read(&victim).unwrap();
+    let (db, linked) = (dir.0.join("x.db"), dir.0.join("linked.db"));
+    record_lines(&db, "m v=1 1\n");
+    let link = format!(
+        "import os, sys; os.symlink({:?}, sys.argv[1])",
+        text(&victim)
+    );
+    assert!(as_stranger(&link, &linked).status.success());
+    let reason = "linked.db is a link that user 65534 put into a folder";
+    refused_everywhere(&linked, reason);
+    let (code, _, err) = seawall(&["backup", text(&linked), "--db", text(&db)]);
+    assert!(code == 1 && err.contains(reason), "{err}");
+    assert!(fs::read(&victim).unwrap() == others);
+    // One's own is followed, and so is one in a folder of one's own.
+    fs::remove_file(&linked).unwrap();
+    std::os::unix::fs::symlink(&victim, &linked).unwrap();
+    record_lines(&linked, "m v=3 3\n");
+    std::os::unix::fs::lchown(&linked, Some(STRANGER), None).unwrap();
+    fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o755)).unwrap();
+    record_lines(&linked, "m v=4 4\n");
+    assert_eq!(count(&victim), 3);
+}
+
 /// The recorder's socket is in its network namespace, the lock is in the file.
 #[test]
 fn status_from_another_network_namespace_says_that_somebody_records() {

@@ -3,10 +3,11 @@
 mod support;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use support::recording::*;
 use support::stop::*;
@@ -62,6 +63,47 @@ fn a_second_recorder_is_refused_and_told_who_the_first_is() {
         "{:#?}",
         ended.log
     );
+}
+
+/// Whoever may read a file may lock it.
+#[test]
+fn a_reader_that_keeps_a_recorder_out_by_its_lock_is_named() {
+    let dir = Dir::new("locked");
+    let db = dir.file("x.db");
+    record_lines(&db, "m v=1 1\n");
+    let socket = format!("--source unix:{}", text(&dir.file("s")));
+    for (locked, source) in [(db.as_path(), "--source stdin"), (dir.path(), &*socket)] {
+        let script = "
+import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.flock(fd, fcntl.LOCK_SH)
+print('locked', flush=True)
+sys.stdin.read()
+";
+        let mut reader = Command::new("python3")
+            .args(["-c", script, text(locked)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(reader.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let ended = record_at_once(&db, source).wait();
+        assert_eq!(ended.code(), 1, "{:#?}", ended.log);
+        let name = format!("process {} (python", reader.id());
+        assert!(ended.has(&name), "{name}: {:#?}", ended.log);
+        assert!(!ended.has("is recording to it"), "{:#?}", ended.log);
+        if locked == db {
+            let (code, out, _) = seawall(&["status", "--db", text(&db)]);
+            assert!(code == 1 && out.contains("nobody records"), "{out}");
+            assert!(out.contains(&name), "{out}");
+        }
+        drop(reader.stdin.take());
+        reader.wait().unwrap();
+    }
+    record_lines(&db, "m v=2 2\n");
 }
 
 #[test]
@@ -182,7 +224,9 @@ fn a_file_of_a_newer_version_is_refused_and_left_as_it_was() {
     let dir = Dir::new("newer");
     let db = dir.file("newer.db");
     record_all(&db, "--source sim:rate=max,count=100");
-    Holder::start(&db, "PRAGMA user_version = 1000").release();
+    // At the least, another layout has one table more.
+    let make = "CREATE TABLE of_tomorrow(a); PRAGMA user_version = 1000";
+    Holder::start(&db, make).release();
     let before = snapshot(dir.path());
     let log = refused(&db);
     assert!(log.iter().any(|line| line.contains("1000")), "{log:#?}");

@@ -61,6 +61,29 @@ fn real_weather_is_recorded_to_the_last_digit() {
 }
 
 #[test]
+fn the_log_shows_how_a_rejected_line_begins_and_no_terminal_obeys_it() {
+    let dir = Dir::new("beginning");
+    let db = dir.file("x.db");
+    let mut running = record(&db, "--source stdin --ack");
+    let long = "ä".repeat(100);
+    running.send(format!("\x1b[2J\r\n{long}\n{{\"t\": 21.5}}\n").as_bytes());
+    running.wait_for_ack(3);
+    let (_, ended) = stop(&db, running);
+    let told: Vec<_> = ended
+        .log
+        .iter()
+        .filter(|line| line.contains(" event=rejected "))
+        .collect();
+    assert!(told[0].contains(r#" text="\u{1b}[2J" "#), "{told:?}");
+    let shown = format!(" text=\"{}…\" ", "ä".repeat(30));
+    assert!(told[1].contains(&shown), "{told:?}");
+    assert!(
+        told[2].contains("; this looks like JSON (a line is: "),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn rejected_lines_are_counted_told_and_settled() {
     const BAD: u64 = 2000;
     let dir = Dir::new("rejected");
@@ -88,6 +111,7 @@ fn rejected_lines_are_counted_told_and_settled() {
             .all(|event| event["level"] == "warn" && event["source"] == "stdin")
     );
     assert_eq!(told[0]["line"], "3", "{told:?}");
+    assert_eq!(told[0]["text"], "m v=", "{told:?}");
     assert_eq!(told[1]["line"], "6", "{told:?}");
     assert!(
         told.iter().all(|event| !event["reason"].is_empty()),

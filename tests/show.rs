@@ -2,6 +2,7 @@
 //! unit that is not meant, a line that a narrow terminal breaks, a name that moves the cursor.
 
 mod support;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -141,7 +142,126 @@ fn nothing_to_show_is_said_in_words() {
         table.contains("the last one that was recorded is of 2010-01-01T00:00:00.000Z"),
         "{table}"
     );
-    assert_eq!(show(&db, "--sensor x*"), "no sensor has such a name\n");
+    for (pattern, all) in [("x", "'x*'"), ("y*", "'y*'")] {
+        let says = format!(
+            "no sensor matches --sensor \"{pattern}\", which stands for a whole name with its tags: {all} matches all that begin so\n"
+        );
+        assert_eq!(show(&db, &format!("--sensor {pattern}")), says);
+    }
+}
+
+/// The table as a terminal of so many columns gets it.
+fn on_terminal(db: &Path, options: &str, columns: u32, variables: &[(&str, &str)]) -> String {
+    let command = format!(
+        "stty cols {columns} rows 24; {} show {options} --db {}",
+        &*BINARY,
+        text(db)
+    );
+    let output = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env_remove("NO_COLOR")
+        .env("TERM", "xterm")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().replace('\r', "")
+}
+
+/// At each width the sensors can be told apart, and columns go before names are cut.
+#[test]
+fn a_narrow_terminal_costs_columns_and_no_sensor() {
+    let dir = Dir::new("show-narrow");
+    let [weather, sim] = ["weather.db", "sim.db"].map(|name| dir.file(name));
+    record_lines(&weather, include_str!("data/weather.lp"));
+    // Some seconds of the default simulator.
+    let lines: String = (0..480)
+        .map(|n| {
+            format!(
+                "sim,sensor={} temperature_c={}.25 {}\n",
+                n % 8 + 1,
+                n % 30,
+                ago(48 - n / 10)
+            )
+        })
+        .collect();
+    record_lines(&sim, &lines);
+    for columns in [40, 60, 72, 80, 120] {
+        for (db, sensors) in [(&weather, 2), (&sim, 8)] {
+            let table = on_terminal(db, "--since none", columns, &[("NO_COLOR", "1")]);
+            let lines: Vec<_> = table.lines().collect();
+            assert_eq!(lines.len(), sensors + 1, "{table}");
+            let names: BTreeSet<_> = lines[1..]
+                .iter()
+                .map(|line| line.split("  ").next())
+                .collect();
+            assert_eq!(names.len(), sensors, "{table}");
+            for line in &lines {
+                assert!(
+                    line.chars().count() <= columns as usize,
+                    "{columns}:\n{table}"
+                );
+            }
+            let heading: Vec<_> = lines[0].split_whitespace().collect();
+            assert!(
+                ["last", "age"].iter().all(|word| heading.contains(word)),
+                "{table}"
+            );
+            // Of these names even the longest is whole where there is room for it.
+            assert_eq!(
+                table.contains('…'),
+                columns == 40 && db == &weather,
+                "{columns}:\n{table}"
+            );
+            let is_there = |word| heading.contains(&word);
+            assert_eq!(
+                is_there("min") && is_there("max"),
+                columns >= 72 || db == &sim && columns == 60,
+                "{table}"
+            );
+            assert_eq!(
+                is_there("mean") && is_there("unit"),
+                columns == 120,
+                "{table}"
+            );
+            let blocks = lines[1].chars().filter(|c| ('▁'..='█').contains(c)).count();
+            match (columns, blocks) {
+                (80, 12) | (120, 24) => {}
+                (40..=72, _) => {}
+                _ => panic!("{blocks} blocks at {columns}:\n{table}"),
+            }
+        }
+    }
+    // The sparkline is of the time that there is, and its heading says so.
+    let table = on_terminal(&sim, "", 80, &[("NO_COLOR", "1")]);
+    let heading = table.lines().next().unwrap();
+    assert!(
+        !heading.ends_with("last 1h") && heading.contains("  last "),
+        "{table}"
+    );
+    let blocks = table
+        .lines()
+        .nth(1)
+        .unwrap()
+        .chars()
+        .filter(|c| ('▁'..='█').contains(c))
+        .count();
+    assert!(blocks > 2, "{table}");
+}
+
+#[test]
+fn sensors_are_in_the_order_of_their_numbers() {
+    let dir = Dir::new("show-order");
+    let db = dir.file("x.db");
+    let lines: String = [10, 2, 1, 11].map(|n| format!("m,n={n} f=1\n")).concat();
+    record_lines(&db, &lines);
+    let table = show(&db, "");
+    let names: Vec<_> = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(names, ["m,n=1", "m,n=2", "m,n=10", "m,n=11"]);
 }
 
 #[test]
@@ -159,22 +279,7 @@ fn piped_it_is_plain_and_on_a_terminal_it_fits_and_may_be_coloured() {
         !piped.contains('\x1b') && piped.contains("tag11=value"),
         "{piped}"
     );
-    let on_terminal = |columns: u32, variables: &[(&str, &str)]| {
-        let command = format!(
-            "stty cols {columns} rows 24; {} show --db {}",
-            &*BINARY,
-            text(&db)
-        );
-        let output = Command::new("script")
-            .args(["-qec", &command, "/dev/null"])
-            .env_remove("NO_COLOR")
-            .env("TERM", "xterm")
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        String::from_utf8(output.stdout).unwrap().replace('\r', "")
-    };
+    let on_terminal = |columns, variables: &[_]| on_terminal(&db, "", columns, variables);
     let coloured = on_terminal(100, &[]);
     assert!(
         coloured.contains("\x1b[1m") && !coloured.contains("\x1b[2J"),

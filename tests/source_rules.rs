@@ -62,7 +62,6 @@ fn unsafe_stands_in_few_files_of_the_program() {
             "src/db/raw/bulk.rs",
             "src/db/raw/callbacks.rs",
             "src/db/raw/connection.rs",
-            "src/db/raw/copy.rs",
             "src/db/raw/row.rs",
             "src/db/raw/statement.rs",
             "src/sys/copy.rs",
@@ -119,7 +118,6 @@ fn the_c_interface_is_called_in_one_module() {
         [
             "src/db/raw/bulk.rs",
             "src/db/raw/connection.rs",
-            "src/db/raw/copy.rs",
             "src/db/raw/row.rs",
             "src/db/raw/statement.rs"
         ]

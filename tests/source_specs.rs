@@ -59,8 +59,11 @@ fn sources_read_as_documented() {
         ("ms", Precision::Ms),
         ("s", Precision::S),
     ] {
-        let spec = format!("stdin:precision={word}");
-        assert_eq!(source(&spec), SourceSpec::Stdin { precision });
+        // The comma is that of `tcp:8094,precision=ms`.
+        for joint in [':', ','] {
+            let spec = format!("stdin{joint}precision={word}");
+            assert_eq!(source(&spec), SourceSpec::Stdin { precision });
+        }
     }
 }
 
@@ -207,6 +210,8 @@ fn durations_are_read_exactly() {
         ("1h", 3_600_000_000_000),
         ("30d", 2_592_000_000_000_000),
         ("007s", 7_000_000_000),
+        ("1h30m", 5_400_000_000_000),
+        ("1s500ms", 1_500_000_000),
     ] {
         let expected = Duration::from_nanos(ns);
         assert_eq!(units::parse_duration(text), Some(expected), "{text}");
@@ -223,6 +228,11 @@ fn durations_are_read_exactly() {
         "-1",
         "+1",
         "1 s",
+        "1h 30m",
+        "1h30",
+        "1hm",
+        "1h-1m",
+        "213503982334d213503982334d",
         "1S",
         "1min",
         "1us",

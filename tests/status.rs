@@ -68,6 +68,7 @@ fn a_recorder_says_what_it_is_doing() {
         ("queue_max", "65536"),
         ("rejected", "1"),
         ("dropped", "0"),
+        ("repeated", "0"),
         ("errors", "0"),
         ("set_aside", "0"),
         ("expired", "0"),

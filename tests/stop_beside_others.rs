@@ -91,6 +91,13 @@ fn a_reader_that_goes_during_the_stop_is_waited_for() {
     let (ended, _) = running.wait_timed();
     assert_stopped(&db, &ended, 0, "SIGTERM");
     assert_holds_first(&db, 200);
+    // What the reader held back at first counts as copied.
+    let line = ended.log.iter().find(|line| line.contains(" cause=stop "));
+    let told = fields(line.unwrap());
+    assert!(
+        told["log"] != "0" && told["log"] == told["checkpointed"],
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -77,6 +77,31 @@ fn the_end_of_the_input_is_a_stop() {
     assert_eq!((last.committed, ended.acked()), (100, 100));
 }
 
+/// A script that feeds a file of another format hears of it by the status.
+#[test]
+fn input_of_which_every_line_is_rejected_ends_with_status_5_and_a_warning() {
+    let dir = Dir::new("all-rejected");
+    let db = dir.file("x.db");
+    for (input, status) in [
+        ("time,room,value\n1,kitchen,21.5\n", 5),
+        ("time,room,value\nm v=1\n", 0),
+        ("# nothing\n\n", 0),
+        ("", 0),
+    ] {
+        let mut running = record(&db, "--source stdin");
+        running.send(input.as_bytes());
+        running.close_stdin();
+        let ended = running.wait();
+        assert_stopped(&db, &ended, status, "eof");
+        assert_eq!(ended.has(" level=warn event=stopped "), status == 5);
+    }
+    // Who stops it knows better than its input.
+    let mut running = record(&db, "--source stdin --ack");
+    running.send(b"{}\n");
+    running.wait_for_ack(1);
+    assert_stopped(&db, &running.stop(libc::SIGTERM), 0, "SIGTERM");
+}
+
 #[test]
 fn a_last_line_without_its_newline_is_recorded_at_the_end_of_the_input() {
     let dir = Dir::new("unended");

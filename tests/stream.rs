@@ -53,10 +53,11 @@ fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
                 room,
                 rows_max: ROWS_MAX,
                 full: Full::Waits,
+                may_repeat: false,
                 old_before_ns: i64::MIN,
                 old: None,
             };
-            let taken = stream.take(&mut to, 77, &mut |line, _| {
+            let taken = stream.take(&mut to, 77, &mut |line, _, _| {
                 heard.rejected.push(line);
             });
             assert!(batch.rows().len() <= rows.max(ROWS_MAX));
@@ -255,10 +256,11 @@ fn named(input: &str, settled: u64, interner: &mut Interner, readings: &mut Vec<
             room,
             rows_max: ROWS_MAX,
             full: Full::Waits,
+            may_repeat: false,
             old_before_ns: i64::MIN,
             old: None,
         };
-        let taken = stream.take(&mut to, 77, &mut |_, _| ());
+        let taken = stream.take(&mut to, 77, &mut |_, _, _| ());
         assert_eq!(taken, Taken::All);
     }
     readings.extend(

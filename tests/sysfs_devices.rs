@@ -177,20 +177,22 @@ fn no_sensors_at_all_is_said_once_each_time_that_it_becomes_so() {
     let mut watched = Watched::of(&tree);
     watched.rescan();
     assert_eq!(watched.values(), []);
-    assert_eq!(watched.said(), ["none"]);
+    let none = format!("none in {}", tree.root.display());
+    assert_eq!(watched.said(), [&*none]);
     one_temperature(&tree);
     watched.rescan();
     assert_eq!(watched.said(), ["found temp1_input"]);
     tree.remove("class/hwmon/hwmon0");
     watched.rescan();
     watched.rescan();
-    assert_eq!(watched.said(), ["gone temp1_input", "none"]);
+    assert_eq!(watched.said(), ["gone temp1_input", &none]);
 
     let mut nowhere = Sysfs::new(tree.path("nowhere"), Default::default());
     let mut count = 0;
     for _ in 0..3 {
         nowhere.rescan(&mut |notice| {
-            assert_eq!(notice, Notice::None);
+            let root = &tree.path("nowhere");
+            assert_eq!(notice, Notice::None { root });
             count += 1;
         });
     }
@@ -204,7 +206,8 @@ fn class_folders_that_are_files_or_lead_nowhere_are_no_sensors() {
     tree.write("class/power_supply/BAT0", "no folder");
     tree.link("class/thermal/thermal_zone0", "devices/virtual/gone");
     symlink("devices", tree.path("bus")).unwrap();
-    assert_eq!(Watched::of(&tree).said(), ["none"]);
+    let said = Watched::of(&tree).said();
+    assert_eq!(said, [format!("none in {}", tree.root.display())]);
 }
 
 #[test]

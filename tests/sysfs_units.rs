@@ -317,6 +317,79 @@ fn what_else_the_abi_documents_is_recorded_in_its_unit() {
     }
 }
 
+#[test]
+fn the_words_of_a_battery_are_recorded_as_numbers_that_stay() {
+    let tree = Tree::new();
+    let supply = "devices/virtual/power_supply/BAT0";
+    tree.link("class/power_supply/BAT0", supply);
+    let values = |health: &str, status: &str, charge_type: &str| {
+        let files = [
+            ("health", health),
+            ("status", status),
+            ("charge_type", charge_type),
+        ];
+        tree.files(supply, &files);
+        let got = Watched::of(&tree).sample();
+        ["health", "status", "charge_type"].map(|field| {
+            got.get(&format!("power_supply,supply=BAT0 {field}"))
+                .copied()
+        })
+    };
+    let some = |numbers: [f64; 3]| numbers.map(Some);
+    assert_eq!(
+        values("Unknown\n", "Unknown\n", "Unknown\n"),
+        some([0.0; 3])
+    );
+    assert_eq!(
+        values("Good\n", "Discharging\n", "N/A\n"),
+        some([1.0, 2.0, 1.0])
+    );
+    assert_eq!(
+        values("No battery\n", "Full\n", "Long Life\n"),
+        some([14.0, 4.0, 7.0])
+    );
+    // The kernel writes the number of a word that it does not know.
+    assert_eq!(
+        values("Under voltage\n", "9\n", "Slow\n"),
+        [Some(17.0), Some(9.0), None]
+    );
+}
+
+#[test]
+fn what_looks_like_a_channel_and_is_not_known_is_told_once_a_device() {
+    let tree = Tree::new();
+    tree.device("platform/x", "platform");
+    let files = [
+        ("name", "x\n"),
+        ("freq1_input", "1\n"),
+        ("temp1_input", "1000\n"),
+        ("temp1_max", "1\n"),
+    ];
+    tree.hwmon(0, "platform/x", &files);
+    tree.device("platform/y", "platform");
+    let files = [
+        ("in_gravity_x_raw", "1\n"),
+        ("in_radiation_input", "1\n"),
+        ("in_temp_input", "1\n"),
+        ("in_temp_raw", "1\n"),
+        ("in_accel_x_calibbias", "1\n"),
+    ];
+    tree.iio(0, "platform/y", &files);
+    tree.device("platform/z", "platform");
+    tree.iio(1, "platform/z", &[("in_rot_raw", "1\n")]);
+    let mut watched = Watched::of(&tree);
+    watched.rescan();
+    let said = watched.said();
+    let unknown: Vec<_> = said.iter().filter(|s| s.starts_with("unknown ")).collect();
+    let expected = [
+        "unknown freq1_input",
+        "unknown in_gravity_x_raw,in_radiation_input",
+        "unknown in_rot_raw",
+    ];
+    assert_eq!(unknown, expected);
+    assert_eq!(watched.values().len(), 2);
+}
+
 /// Drivers give what their registers hold where no sensor is connected.
 #[test]
 fn below_absolute_zero_there_is_no_reading() {

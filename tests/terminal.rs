@@ -1,7 +1,8 @@
 //! A terminal: one line that shows how the recording goes, and none where there is no terminal.
 
 mod support;
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::thread;
 
@@ -83,6 +84,48 @@ fn on_a_terminal_one_line_shows_how_the_recording_goes() {
         assert_one_file(&db);
         assert_sound(&db);
     }
+}
+
+/// What a terminal shows, until its last line.
+fn shown_at_the_end(mut master: File) -> String {
+    let mut shown = Vec::new();
+    let mut bytes = [0; 4096];
+    while let Ok(n @ 1..) = master.read(&mut bytes) {
+        shown.extend(&bytes[..n]);
+    }
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+#[test]
+fn typed_lines_and_acks_are_never_mixed_with_a_status_line() {
+    let dir = Dir::new("typed");
+    let db = dir.file("typed.db");
+    let (mut master, slave) = terminal(80);
+    let again = || slave.try_clone().unwrap().into();
+    let options = "--source stdin --commit-interval 0";
+    let running = Running::on(&db, options, [again(), Stdio::piped(), again()]);
+    master.write_all(b"temp v=1\n\x04").unwrap();
+    let (ended, _) = running.wait_timed();
+    drop(slave);
+    let shown = shown_at_the_end(master);
+    assert_eq!(ended.code(), 0, "{shown}");
+    assert_eq!(count(&db), 1, "{shown}");
+    let advice = shown.matches("type line protocol, Ctrl-D ends").count();
+    assert!(advice == 1 && !shown.contains('\x1b'), "{shown:?}");
+
+    // Acks on the same terminal as the log.
+    let (master, slave) = terminal(80);
+    let again = || slave.try_clone().unwrap().into();
+    let options = "--source stdin --ack --commit-interval 0";
+    let mut running = Running::on(&db, options, [Stdio::piped(), again(), again()]);
+    running.send(b"temp v=2\n");
+    running.close_stdin();
+    let (ended, _) = running.wait_timed();
+    drop(slave);
+    let shown = shown_at_the_end(master);
+    assert_eq!(ended.code(), 0, "{shown}");
+    let is_acked = shown.contains("\nack 1\r\n");
+    assert!(is_acked && !shown.contains('\x1b'), "{shown:?}");
 }
 
 #[test]

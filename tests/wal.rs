@@ -58,7 +58,7 @@ fn a_copy_without_its_wal_is_not_sound_and_raises_no_alarm_at_a_start() {
     recorder.kill();
     let (code, out) = check(&copy);
     assert_eq!(code, 1, "{out}");
-    assert!(out.starts_with("gone: the end of run 1: "), "{out}");
+    assert!(out.starts_with("gone: run 1 has no end: "), "{out}");
     assert!(out.contains("\nmissing readings="), "{out}");
     let ended = next(&copy);
     assert_eq!(recovered(&ended).0, "unclean");

@@ -3,6 +3,7 @@
 //! An option is written once, as a call of `read` beside the field that it fills. A new command is a row of
 //! `COMMANDS` and its function.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ const HTTP_WAIT_MAX: Duration = Duration::from_secs(3_600);
 const RETAIN_MIN: Duration = Duration::from_secs(1);
 const RETAIN_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
 const MIB: u64 = 1024 * 1024;
+/// How a path ends that is hardly the database to export.
+const OUTPUT_ENDS: [&[u8]; 4] = [b".csv", b".json", b".ndjson", b".lp"];
 
 // SQLite takes milliseconds as a C int.
 const _: () = assert!(BUSY_TIMEOUT_MAX.as_millis() <= i32::MAX as u128);
@@ -98,7 +101,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "status",
-        usage: "seawall status [OPTIONS]",
+        usage: "seawall status [PATH] [OPTIONS]",
         summary: "what the running recorder is doing; healthy or not",
         about: "Asks the recorder of a database, over a local socket that needs no file, and prints \
                 key=value lines. Exits 0 when it is healthy; 1 when nobody records it, its commits \
@@ -108,7 +111,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "check",
-        usage: "seawall check [OPTIONS]",
+        usage: "seawall check [PATH] [OPTIONS]",
         summary: "audit a database: sound, or what is missing or damaged",
         about: "Audits a database, also while it is recorded: SQLite's own check, ids without a \
                 gap, every reading's sensor known, every run's count right. The last line begins \
@@ -117,7 +120,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "show",
-        usage: "seawall show [OPTIONS]",
+        usage: "seawall show [PATH] [OPTIONS]",
         summary: "a table of the sensors: last value, least, mean, greatest, a sparkline",
         about: "Prints a table of the sensors: how many readings, the last one and its age, the \
                 least, mean and greatest, and a sparkline of the means, over --since. Colours and \
@@ -126,7 +129,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "export",
-        usage: "seawall export [OPTIONS]",
+        usage: "seawall export [PATH] [OPTIONS]",
         summary: "readings as CSV, JSON lines or line protocol; can follow",
         about: "Writes readings to stdout in the order of their ids, also while they are recorded: \
                 device, id, time_ns, timestamp, sensor, field, value, run. Every row names its \
@@ -146,7 +149,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "checkpoint",
-        usage: "seawall checkpoint [OPTIONS]",
+        usage: "seawall checkpoint [PATH] [OPTIONS]",
         summary: "run one checkpoint now, in any of the four modes",
         about: "Runs one checkpoint and prints busy=0 log=N checkpointed=N. Exits 3 when frames \
                 remain in -wal.",
@@ -157,6 +160,12 @@ pub const COMMANDS: &[Command] = &[
 fn db(o: &mut Options) -> Result<PathBuf, Usage> {
     let help = "the database; record makes it where there is none, and missing folders";
     o.read("--db PATH", "data/sensor_data.db", path(), help)
+}
+
+/// The database of a command that takes its path without the flag too.
+fn path_or_db(o: &mut Options) -> Result<PathBuf, Usage> {
+    o.take_operand("--db");
+    db(o)
 }
 
 fn busy_timeout(o: &mut Options) -> Result<Duration, Usage> {
@@ -311,7 +320,7 @@ fn record(o: &mut Options) -> Result<Invocation, Usage> {
 
 fn status(o: &mut Options) -> Result<Invocation, Usage> {
     Ok(Invocation::Status(status::Settings {
-        db: db(o)?,
+        db: path_or_db(o)?,
         format: o.read_own(
             "--format FORMAT",
             "text",
@@ -323,7 +332,7 @@ fn status(o: &mut Options) -> Result<Invocation, Usage> {
 
 fn check(o: &mut Options) -> Result<Invocation, Usage> {
     Ok(Invocation::Check(check::Settings {
-        db: db(o)?,
+        db: path_or_db(o)?,
         full: o.read(
             "--full",
             "off",
@@ -342,7 +351,7 @@ fn check(o: &mut Options) -> Result<Invocation, Usage> {
 
 fn show(o: &mut Options) -> Result<Invocation, Usage> {
     Ok(Invocation::Show(show::Settings {
-        db: db(o)?,
+        db: path_or_db(o)?,
         since: o.read_own(
             "--since T",
             "1h",
@@ -355,8 +364,16 @@ fn show(o: &mut Options) -> Result<Invocation, Usage> {
 }
 
 fn export(o: &mut Options) -> Result<Invocation, Usage> {
-    Ok(Invocation::Export(export::Settings {
-        db: db(o)?,
+    let db = path_or_db(o)?;
+    let ends_as_output = |end| db.as_os_str().as_bytes().ends_with(end);
+    if o.has_operand && OUTPUT_ENDS.into_iter().any(ends_as_output) {
+        return Err(Usage(format!(
+            "export writes to stdout: seawall export > {}",
+            db.display()
+        )));
+    }
+    let export = export::Settings {
+        db,
         format: o.read_own(
             "--format FORMAT",
             "csv",
@@ -399,8 +416,21 @@ fn export(o: &mut Options) -> Result<Invocation, Usage> {
             "at the end, go on as readings are committed, four times a second, until a signal or \
              a closed pipe; also across a restart of the recorder and with a new database",
         )?,
+        skip_damaged: o.read(
+            "--skip-damaged",
+            "off",
+            switch(),
+            "of a damaged file, all readings that can be read; stderr has the ids of the others, and the \
+             status is 1 where there are any",
+        )?,
         busy_timeout: busy_timeout(o)?,
-    }))
+    };
+    if export.follow && export.skip_damaged {
+        return Err(Usage(
+            "--follow and --skip-damaged exclude each other".to_owned(),
+        ));
+    }
+    Ok(Invocation::Export(export))
 }
 
 fn backup(o: &mut Options) -> Result<Invocation, Usage> {
@@ -414,7 +444,7 @@ fn backup(o: &mut Options) -> Result<Invocation, Usage> {
 
 fn checkpoint(o: &mut Options) -> Result<Invocation, Usage> {
     Ok(Invocation::Checkpoint(checkpoint::Settings {
-        db: db(o)?,
+        db: path_or_db(o)?,
         mode: o.read(
             "--mode MODE",
             "passive",

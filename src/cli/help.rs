@@ -2,11 +2,11 @@
 
 use super::commands::{COMMANDS, Command};
 use super::options::Row;
-use crate::exit;
+use crate::exit::{self, Status};
 use crate::reading::line::LINE_BYTES_MAX;
 use crate::source::answers::ANSWERS_BYTES_MAX;
 use crate::source::spec;
-use crate::source::{client, sockets};
+use crate::source::{opening, sockets};
 use crate::time::TIME_EXAMPLES;
 use crate::units;
 
@@ -35,9 +35,9 @@ pub(super) fn overview() -> String {
         );
     }
     out += "\nWithout a command, or when the first argument is an option: record.\n\n";
-    out += "  seawall COMMAND --help   what a command does, and its options\n";
+    out += "  seawall help COMMAND     what a command does, and its options\n";
     out += "  seawall --version        the version, and SQLite's\n";
-    statuses(&mut out);
+    statuses(&mut out, u8::MAX);
     out
 }
 
@@ -48,7 +48,7 @@ pub(super) fn of(command: &Command, rows: &[Row]) -> String {
     out.push('\n');
     paragraph(&mut out, "", 0, OPTIONS_ARE);
     out.push('\n');
-    for row in rows.iter().filter(|row| !row.flag.is_empty()) {
+    for row in rows {
         let flag = format!("  {} {}", row.flag, row.value);
         let set = format!("{}={}", row.variable, row.default);
         out += &format!("{flag:<w$}{set}\n", w = VARIABLE_COLUMN);
@@ -74,9 +74,14 @@ pub(super) fn of(command: &Command, rows: &[Row]) -> String {
         units::SIZE_EXAMPLES
     );
     if rows.iter().any(|row| row.value == "T") {
-        out += &format!("Times: {TIME_EXAMPLES}.\n");
+        paragraph(&mut out, "Times: ", 7, TIME_EXAMPLES);
     }
-    statuses(&mut out);
+    let last_status = match command.name {
+        "record" => u8::MAX,
+        "checkpoint" => Status::FramesRemain as u8,
+        _ => Status::Usage as u8,
+    };
+    statuses(&mut out, last_status);
     out
 }
 
@@ -91,7 +96,7 @@ fn clients() -> String {
          taken, a new one gets the place of the one that is idle longest, for {idle} at least. Held for \
          each: a line of up to {line}, and answers of up to {answers}; lines that are not whole may hold \
          {held} in all, and who holds most of it goes first.",
-        name = client::NAME_BYTES_MAX,
+        name = opening::NAME_BYTES_MAX,
         connections = sockets::CONNECTIONS_MAX,
         idle = units::duration(sockets::IDLE_MIN),
         line = units::bytes_human(LINE_BYTES_MAX as u64),
@@ -100,9 +105,9 @@ fn clients() -> String {
     )
 }
 
-fn statuses(out: &mut String) {
+fn statuses(out: &mut String, last: u8) {
     *out += "\nExit status:\n";
-    for (status, meaning) in exit::STATUSES {
+    for (status, meaning) in exit::STATUSES.iter().filter(|(status, _)| *status <= last) {
         paragraph(out, &format!("  {status:<4}"), INDENT, meaning);
     }
 }

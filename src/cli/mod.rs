@@ -23,7 +23,12 @@ pub fn parse(
     let mut args = args.peekable();
     let first = args.next_if(|first| !first.as_encoded_bytes().starts_with(b"-"));
     let command = match (first, args.peek().and_then(|option| option.to_str())) {
-        (Some(name), _) if name == "help" => return Ok(Invocation::Help(help::overview())),
+        (Some(name), _) if name == "help" => {
+            return match args.next() {
+                None => Ok(Invocation::Help(help::overview())),
+                Some(name) => help_of(named(&name)?),
+            };
+        }
         (Some(name), _) if name == "version" => return Ok(Invocation::Version),
         (Some(name), _) => named(&name)?,
         (None, Some("--help" | "-h")) => return Ok(Invocation::Help(help::overview())),
@@ -33,8 +38,13 @@ pub fn parse(
     let listed = command.list()?;
     match Options::gather(&listed, &mut args, variables)? {
         Some(mut given) => (command.fill)(&mut given),
-        None => Ok(Invocation::Help(help::of(command, &listed.rows))),
+        None => help_of(command),
     }
+}
+
+fn help_of(command: &Command) -> Result<Invocation, Usage> {
+    let rows = command.list()?.rows;
+    Ok(Invocation::Help(help::of(command, &rows)))
 }
 
 fn named(name: &OsStr) -> Result<&'static Command, Usage> {

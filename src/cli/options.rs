@@ -28,7 +28,7 @@ pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 /// An option as `--help` and the errors describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// `--commit-rows`; empty for an argument that is no option.
+    /// `--commit-rows`.
     pub flag: &'static str,
     /// The value's name in the help; empty for a switch.
     pub value: &'static str,
@@ -58,7 +58,10 @@ pub struct Options<'a> {
     command: &'static str,
     pub rows: Vec<Row>,
     flags: Vec<(&'static str, OsString)>,
-    operand: Option<OsString>,
+    /// The flag for which an argument that is no option stands; empty where it has none.
+    operand: Option<&'static str>,
+    /// There was such an argument.
+    pub has_operand: bool,
     /// `None`: the rows are listed, with every option at its default.
     variables: Option<Variables<'a>>,
 }
@@ -70,6 +73,7 @@ impl<'a> Options<'a> {
             rows: Vec::new(),
             flags: Vec::new(),
             operand: None,
+            has_operand: false,
             variables: None,
         }
     }
@@ -85,12 +89,18 @@ impl<'a> Options<'a> {
         given.variables = Some(variables);
         while let Some(arg) = args.next() {
             if !arg.as_bytes().starts_with(b"-") || arg == "-" {
-                if given.operand.is_some() || !listed.rows.iter().any(|row| row.flag.is_empty()) {
+                let is_given = |flag: &&str| given.flags.iter().any(|(name, _)| name == flag);
+                let Some(flag) = listed.operand.filter(|flag| !is_given(flag)) else {
+                    let advice = match listed.operand {
+                        None => "; a database is given by --db",
+                        Some(_) => "",
+                    };
                     return Err(Usage(format!(
-                        "unexpected argument {arg:?}; see seawall {command} --help"
+                        "unexpected argument {arg:?}{advice}; see seawall {command} --help"
                     )));
-                }
-                given.operand = Some(arg);
+                };
+                given.flags.push((flag, arg));
+                given.has_operand = true;
                 continue;
             }
             let mut parts = arg.as_bytes().splitn(2, |byte| *byte == b'=');
@@ -107,6 +117,9 @@ impl<'a> Options<'a> {
                         "unknown option {flag:?} of seawall {command}; see seawall {command} --help"
                     ))
                 })?;
+            if given.has_operand && listed.operand == Some(row.flag) {
+                return Err(Usage(format!("{} is given twice", row.flag)));
+            }
             let value = match parts.next() {
                 Some(value) => OsStr::from_bytes(value).to_owned(),
                 None if row.value.is_empty() => "on".into(),
@@ -181,15 +194,17 @@ impl<'a> Options<'a> {
         Ok((from, all))
     }
 
+    /// An argument that is no option is the value of `flag`.
+    pub fn take_operand(&mut self, flag: &'static str) {
+        self.operand = Some(flag);
+    }
+
     /// The one argument that is no option.
     pub fn read_operand(&mut self, name: &'static str) -> Result<PathBuf, Usage> {
-        let mut row = Row::new("", "", "");
-        row.value = name;
-        row.variable.clear();
-        self.rows.push(row);
+        self.take_operand("");
         let command = self.command;
-        match &self.operand {
-            Some(value) => {
+        match self.flags.iter().find(|(flag, _)| flag.is_empty()) {
+            Some((_, value)) => {
                 let read = values::path().read(value);
                 read.map_err(|reason| Usage(format!("{name}: {reason}")))
             }

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
+use std::path::Path;
 
 use super::sink::{Sink, Written};
 use crate::exit::Status;
@@ -30,6 +31,21 @@ pub fn complain(error: impl Display) -> Status {
     // There is nowhere left to report that stderr takes nothing.
     let _ = put(STDERR, &format!("seawall: {error}\n"));
     Status::Failed
+}
+
+/// No sensor fits a pattern.
+pub fn no_sensor(pattern: &str) -> String {
+    format!(
+        "no sensor matches --sensor {pattern:?}, which stands for a whole name with its tags: '{}*' matches all that begin so",
+        pattern.trim_end_matches('*')
+    )
+}
+
+/// Says on stderr what a file lacks of its last run.
+pub fn warn_of_missing(db: &Path, missing: Option<String>) {
+    if let Some(missing) = missing {
+        complain(format_args!("{}: gone: {missing}", db.display()));
+    }
 }
 
 fn put(fd: RawFd, text: &str) -> io::Result<Written> {

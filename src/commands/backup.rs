@@ -1,17 +1,18 @@
 //! `backup`: a copy of the database as it is now. The file DEST appears whole, checked and on the disk, or
 //! stays as it was; whatever ends the copy, at most a temporary file is left beside it, and the next backup to
-//! the same DEST takes that over.
+//! the same DEST removes that.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::answer::{complain, print};
+use super::answer::{complain, print, warn_of_missing};
+use super::progress::Progress;
 use crate::exit::Status;
-use crate::place::paths::{folder_of, follow_links, wal_of, with_end};
-use crate::record::terminal;
+use crate::place;
+use crate::place::paths::{folder_of, follow_links, refuse_link, wal_of, with_end};
 use crate::store::{self, Snapshot};
 use crate::sys;
 
@@ -19,11 +20,12 @@ use crate::sys;
 const TEMPORARY: &str = ".seawall-backup";
 /// Endings of the files that SQLite makes beside a database.
 const BESIDE: [&str; 3] = ["-journal", "-wal", "-shm"];
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Permissions of the temporary file until it has those of the database.
 const OWNER_ALONE: u32 = 0o600;
-/// Bytes handed to stdout at a time.
+/// Bytes written at a time.
 const STREAM_BYTES: usize = 64 * 1024;
+/// Bytes of the copy between two looks for a signal.
+const LOOK_BYTES: u64 = 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -49,45 +51,67 @@ pub fn run(settings: &Settings) -> Status {
     }
 }
 
+fn take(db: &Path, settings: &Settings) -> Result<Snapshot, store::Error> {
+    let beside = store::look_before_reading(db)?;
+    let mut snapshot = Snapshot::take(db, settings.busy_timeout)?;
+    warn_of_missing(db, snapshot.missing(&beside));
+    Ok(snapshot)
+}
+
 fn to_stdout(db: &Path, settings: &Settings) -> Status {
     if sys::is_terminal(sys::STDOUT) {
         return complain("cannot write a database to a terminal; send stdout to a file or a pipe");
     }
-    let taken =
-        store::look_before_reading(db).and_then(|()| Snapshot::take(db, settings.busy_timeout));
-    let mut snapshot = match taken {
+    let mut snapshot = match take(db, settings) {
         Ok(snapshot) => snapshot,
         Err(e) => return complain(e),
     };
-    let mut progress = Progress::new(snapshot.bytes());
-    let mut stdout = io::BufWriter::with_capacity(STREAM_BYTES, io::stdout().lock());
-    let mut written = Ok(());
-    let mut bytes = 0;
-    let copied = snapshot.pages(|page| {
-        written = stdout.write_all(page);
-        bytes += page.len() as u64;
-        progress.at(bytes);
-        written.is_ok()
-    });
-    let written = written.and_then(|()| stdout.flush());
+    let mut progress = Progress::of_copy(snapshot.bytes());
+    let stdout = &mut io::stdout().lock();
+    // Even if nobody reads on: what was written is no database.
+    let failed = |e: &_| format!("cannot write all of the copy to stdout: {e}");
+    let poured = pour(&mut snapshot, &mut progress, stdout, failed);
     drop(progress);
-    match (copied, written) {
-        (Err(e), _) => complain(e),
-        // Even if nobody reads on: what was written is no database.
-        (Ok(()), Err(e)) => complain(format_args!("cannot write all of the copy to stdout: {e}")),
-        (Ok(()), Ok(())) => Status::Done,
+    match poured {
+        Err(words) => complain(words),
+        Ok(_) => Status::Done,
     }
+}
+
+/// Writes the copy; false after a signal.
+fn pour(
+    snapshot: &mut Snapshot,
+    progress: &mut Progress,
+    to: &mut dyn Write,
+    failed: impl FnOnce(&io::Error) -> String,
+) -> Result<bool, String> {
+    let all = snapshot.bytes();
+    let mut to = io::BufWriter::with_capacity(STREAM_BYTES, to);
+    let mut written = Ok(());
+    let (mut bytes, mut next_look) = (0, LOOK_BYTES);
+    let copied = snapshot.pages(|page| {
+        written = to.write_all(page);
+        bytes += page.len() as u64;
+        let is_due = bytes >= next_look;
+        if is_due {
+            next_look += LOOK_BYTES;
+            progress.copied(bytes);
+        }
+        written.is_ok() && !(is_due && sys::stop_pending())
+    });
+    let written = written.and_then(|()| to.flush());
+    copied.map_err(|e| e.to_string())?;
+    written.map_err(|e| failed(&e))?;
+    Ok(bytes == all)
 }
 
 /// Returns the line to print about the copy.
 fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String> {
-    let taken =
-        store::look_before_reading(db).and_then(|()| Snapshot::take(db, settings.busy_timeout));
-    let mut snapshot = taken.map_err(|e| e.to_string())?;
+    let mut snapshot = take(db, settings).map_err(|e| e.to_string())?;
     refuse_dest(dest, db)?;
     let bytes = snapshot.bytes();
     let temporary = Temporary::make(dest)?;
-    // After the temporary file of a backup that was killed was emptied, so that its room counts as free.
+    // After the temporary file of a backup that was killed was removed, so that its room counts as free.
     let folder = folder_of(dest);
     let disk = sys::filesystem(&folder).map_err(|e| cannot("look at", &folder, &e))?;
     if disk.free_bytes.saturating_sub(settings.min_free_bytes) < bytes {
@@ -99,22 +123,23 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
         ));
     }
 
-    let mut progress = Progress::new(bytes);
-    let whole = snapshot.copy_to(&temporary.path, |copied| {
-        progress.at(copied);
-        !sys::stop_pending()
-    });
-    drop(progress);
-    // The recorder's WAL may start again while the copy is checked.
-    drop(snapshot);
-    if !whole.map_err(|e| e.to_string())? {
+    let mut progress = Progress::of_copy(bytes);
+    let failed = |e: &_| cannot("write", &temporary.path, e);
+    if !pour(&mut snapshot, &mut progress, &mut &temporary.file, failed)? {
         return Err(interrupted(dest));
     }
-    let audit = store::audit(&temporary.path, false, settings.busy_timeout);
+    // The recorder's WAL may start again while the copy is checked.
+    drop(snapshot);
+    let audit = store::audit(
+        &temporary.path,
+        false,
+        settings.busy_timeout,
+        &mut |readings| progress.checked(readings),
+    );
     let audit = audit.map_err(|e| e.to_string())?;
     if let Some(finding) = audit.damaged.iter().chain(&audit.missing).next() {
         return Err(format!(
-            "cannot copy {} to {}: the copy is not sound ({finding}); see `seawall check`, and copy .db and -wal together while nobody records, to keep them as they are",
+            "cannot copy {} to {}: the copy is not sound ({finding}); to keep the files as they are, copy .db and -wal together while nobody records",
             db.display(),
             dest.display()
         ));
@@ -123,6 +148,7 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
         return Err(interrupted(dest));
     }
     temporary.take_access_from(db)?;
+    progress.say("syncing…");
     temporary.become_dest(dest)?;
     Ok(format!(
         "copied readings={} runs={} bytes={bytes}",
@@ -150,6 +176,7 @@ fn refuse_dest(dest: &Path, db: &Path) -> Result<(), String> {
             dest.display()
         ))
     };
+    refuse_link(dest).map_err(|why| format!("cannot copy: {why}"))?;
     for end in ["-wal", "-journal"] {
         let beside = with_end(dest, end);
         if fs::metadata(&beside).is_ok_and(|file| file.len() > 0) {
@@ -193,7 +220,22 @@ fn refuse_dest(dest: &Path, db: &Path) -> Result<(), String> {
         return refuse("it is there already, and no seawall database");
     }
     match sys::try_lock(&file) {
-        Ok(false) => refuse("a recorder is recording to it"),
+        Ok(false) => refuse(&place::lock::who_records(&there)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a path still leads to this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    file.metadata().is_ok_and(|ours| {
+        fs::symlink_metadata(path)
+            .is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
+    })
+}
+
+fn take_away(path: &Path) -> Result<(), String> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(cannot("remove", path, &e)),
         _ => Ok(()),
     }
 }
@@ -213,49 +255,58 @@ struct Temporary {
 }
 
 impl Temporary {
+    /// Makes the file anew: one that somebody made beforehand would stay theirs to write, and a link would choose
+    /// the file that is written.
     fn make(dest: &Path) -> Result<Self, String> {
         let path = with_end(dest, TEMPORARY);
         loop {
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(OWNER_ALONE)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(&path)
-                .map_err(|e| cannot("make", &path, &e))?;
-            let lock = sys::try_lock(&file).map_err(|e| cannot("lock", &path, &e))?;
-            if !lock {
+            let mut options = File::options();
+            options.read(true).mode(OWNER_ALONE);
+            let made = options.clone().write(true).create_new(true).open(&path);
+            let is_left = matches!(&made, Err(e) if e.kind() == io::ErrorKind::AlreadyExists);
+            let file = match made {
+                Ok(file) => file,
+                Err(e) if !is_left => return Err(cannot("make", &path, &e)),
+                Err(_) => {
+                    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+                    match options.open(&path) {
+                        Ok(file) => file,
+                        // A link, or nothing that could be locked.
+                        Err(_) => {
+                            take_away(&path)?;
+                            continue;
+                        }
+                    }
+                }
+            };
+            if !sys::try_lock(&file).map_err(|e| cannot("lock", &path, &e))? {
+                let holder = file
+                    .metadata()
+                    .ok()
+                    .and_then(|file| place::lock::holder(&file));
+                let by = holder.map_or(String::new(), |by| format!(" ({by})"));
                 return Err(format!(
-                    "cannot copy to {}: another backup to it is going on",
+                    "cannot copy to {}: another backup to it is going on{by}",
                     dest.display()
                 ));
             }
             // Another backup may have finished in between, and this be DEST.
-            let is_there = file.metadata().is_ok_and(|ours| {
-                fs::symlink_metadata(&path)
-                    .is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
-            });
-            if !is_there {
+            if !is_at(&file, &path) {
                 continue;
             }
-            let temporary = Temporary {
+            if is_left {
+                take_away(&path)?;
+                continue;
+            }
+            for end in BESIDE {
+                take_away(&with_end(&path, end))?;
+            }
+            let is_dest = false;
+            return Ok(Temporary {
                 path,
                 file,
-                is_dest: false,
-            };
-            let path = &temporary.path;
-            for end in BESIDE {
-                let _ = fs::remove_file(with_end(path, end));
-            }
-            let emptied = temporary.file.set_len(0);
-            emptied.map_err(|e| cannot("empty", path, &e))?;
-            // One that was left behind may have had other permissions.
-            let alone = fs::Permissions::from_mode(OWNER_ALONE);
-            let closed = temporary.file.set_permissions(alone);
-            closed.map_err(|e| cannot("set the permissions of", path, &e))?;
-            return Ok(temporary);
+                is_dest,
+            });
         }
     }
 
@@ -281,6 +332,13 @@ impl Temporary {
     fn become_dest(mut self, dest: &Path) -> Result<(), String> {
         let synced = self.file.sync_all();
         synced.map_err(|e| cannot("sync", &self.path, &e))?;
+        if !is_at(&self.file, &self.path) {
+            return Err(format!(
+                "cannot copy to {}: somebody took {} away; give a DEST in a folder of your own",
+                dest.display(),
+                self.path.display()
+            ));
+        }
         fs::rename(&self.path, dest).map_err(|e| cannot("rename to", dest, &e))?;
         self.is_dest = true;
         let folder = folder_of(dest);
@@ -300,56 +358,5 @@ impl Drop for Temporary {
         for end in BESIDE {
             let _ = fs::remove_file(with_end(&self.path, end));
         }
-    }
-}
-
-/// The progress line on a terminal, removed with the value.
-struct Progress {
-    all: u64,
-    began: Instant,
-    drawn: Option<Instant>,
-    columns: Option<usize>,
-}
-
-impl Progress {
-    fn new(all: u64) -> Self {
-        let columns =
-            sys::is_terminal(sys::STDERR).then(|| sys::terminal_columns(sys::STDERR).unwrap_or(80));
-        Progress {
-            all,
-            began: Instant::now(),
-            drawn: None,
-            columns,
-        }
-    }
-
-    fn at(&mut self, done: u64) {
-        let Some(columns) = self.columns else {
-            return;
-        };
-        if self
-            .drawn
-            .is_some_and(|drawn| drawn.elapsed() < PROGRESS_INTERVAL)
-        {
-            return;
-        }
-        self.drawn = Some(Instant::now());
-        let line = terminal::progress(done, self.all, self.began.elapsed(), columns);
-        show_progress(&line);
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.drawn.is_some() {
-            show_progress("");
-        }
-    }
-}
-
-/// A terminal that is stopped shows nothing: it must not stop the copy.
-fn show_progress(line: &str) {
-    if sys::is_writable(sys::STDERR, Duration::ZERO) {
-        let _ = write!(io::stderr(), "\r{line}\x1b[K");
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::answer::{complain, print};
+use super::progress::Progress;
 use crate::exit::Status;
 use crate::place::{follow_links, set_aside};
 use crate::store;
@@ -18,12 +19,17 @@ pub struct Settings {
 
 pub fn run(settings: &Settings) -> Status {
     let db = follow_links(&settings.db);
-    let audit = store::audit(&db, settings.full, settings.busy_timeout);
+    let mut progress = Progress::of_copy(0);
+    let mut tell = |readings| progress.checked(readings);
+    let audit = store::audit(&db, settings.full, settings.busy_timeout, &mut tell);
+    drop(progress);
     let mut audit = match audit {
         Ok(audit) => audit,
         Err(e) => return complain(e),
     };
-    for path in set_aside::still_aside(&db) {
+    let aside = set_aside::still_aside(&db);
+    audit.more += aside.unnamed() as u64;
+    for path in aside.newest {
         let path = path.display();
         audit.damaged.push(format!(
             "{path} was found damaged and set aside; take it away when it has been looked at"

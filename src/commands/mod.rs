@@ -5,6 +5,7 @@ pub mod backup;
 pub mod check;
 pub mod checkpoint;
 pub mod export;
+mod progress;
 pub mod show;
 pub mod sink;
 pub mod status;

@@ -63,6 +63,9 @@ fn ask(db: &Path, deadline: Instant) -> Result<Report, String> {
     let name = name::socket_name((file.dev(), file.ino()));
     let answer = match read_answer(&name, file.uid(), deadline) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && place::is_recorded(db) => {
+            if let Some(other) = place::lock::holder(&file).filter(|by| !by.is_recorder()) {
+                return Err(format!("{}; {other} holds its lock (flock)", nobody()));
+            }
             return Err("somebody records it who cannot be asked from here: ask in the recorder's container or network namespace".into());
         }
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Err(nobody()),

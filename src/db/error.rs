@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use libsqlite3_sys as ffi;
 
+use crate::units;
+
 /// One failed operation: what was tried, on which file, what SQLite and the system said.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -43,6 +45,7 @@ pub enum Cause {
     Strange,
     /// There is nothing in the file, not even tables.
     Empty,
+    Absent,
 }
 
 impl From<i32> for Cause {
@@ -118,7 +121,8 @@ impl Error {
 
     /// Less is free than is to be left to the rest of the device.
     pub fn little_room(path: &Path, free_bytes: u64, min_free_bytes: u64) -> Self {
-        let message = format!("{free_bytes} bytes are free, {min_free_bytes} are to be kept so");
+        let [free, keep] = [free_bytes, min_free_bytes].map(units::bytes_human);
+        let message = format!("{free} are free, {keep} are to be kept so (see --min-free)");
         Self::new("commit to", path, ffi::SQLITE_FULL, message)
     }
 
@@ -131,6 +135,12 @@ impl Error {
     /// Something would have to be written first, on a connection that may not.
     pub fn is_read_only(&self) -> bool {
         self.cause.primary_code() == ffi::SQLITE_READONLY
+    }
+
+    /// A page is damaged, or the device cannot read it.
+    pub fn is_unreadable(&self) -> bool {
+        let is_lost = self.cause.primary_code() == ffi::SQLITE_IOERR;
+        self.class() == Class::Damaged || (is_lost && self.class() == Class::Fatal)
     }
 
     /// Another process was in the way.
@@ -157,7 +167,9 @@ impl Error {
             Cause::NotSeawall | Cause::NewerLayout | Cause::Empty | Cause::Strange => {
                 return Class::Foreign;
             }
-            Cause::PragmaRefused | Cause::FilesGone | Cause::ForeignWal => return Class::Fatal,
+            Cause::PragmaRefused | Cause::FilesGone | Cause::ForeignWal | Cause::Absent => {
+                return Class::Fatal;
+            }
         };
         match (code, code & 0xff) {
             (ffi::SQLITE_IOERR_NOMEM, _) => Class::Retry,
@@ -177,7 +189,8 @@ impl Error {
                 | ffi::SQLITE_NOMEM
                 | ffi::SQLITE_PROTOCOL,
             ) => Class::Retry,
-            (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => Class::Damaged,
+            // No text that is ever written here is as long as the limit.
+            (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_TOOBIG) => Class::Damaged,
             _ => Class::Fatal,
         }
     }
@@ -187,6 +200,7 @@ impl Error {
         let code = match self.cause {
             Cause::Sqlite(code) => code,
             Cause::NotSeawall => return "; give another --db",
+            Cause::Absent => return "; name the database by --db",
             Cause::Empty => return "; nothing was ever recorded to it",
             Cause::NewerLayout => return "; use the newer seawall that wrote it",
             Cause::PragmaRefused => return "; the filesystem may lack what SQLite's WAL mode needs",
@@ -197,8 +211,8 @@ impl Error {
                 "; another process holds the lock, end its transaction"
             }
             ffi::SQLITE_FULL => "; free some space",
-            ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => {
-                "; see `seawall check`, and keep a copy of the .db and -wal before anything else"
+            ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_TOOBIG => {
+                "; keep a copy of the .db and -wal before anything else; `seawall export --skip-damaged` has all that can be read"
             }
             ffi::SQLITE_IOERR => "; see the kernel's log, the device may be failing",
             ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN | ffi::SQLITE_PERM => {

@@ -119,18 +119,9 @@ pub fn set_for_reading(connection: &mut Connection, cache_kib: i64) -> Result<()
     Ok(())
 }
 
-/// For a copy that nobody sees before it is whole and synced.
-pub fn set_for_copy(connection: &mut Connection) -> Result<(), Error> {
-    for row in [
-        pragma("journal_mode", "OFF", "off"),
-        pragma("synchronous", "OFF", 0),
-        // No -shm beside it.
-        pragma("locking_mode", "EXCLUSIVE", "exclusive"),
-        pragma("cache_size", -CACHE_KIB, -CACHE_KIB),
-    ] {
-        set(connection, &row)?;
-    }
-    Ok(())
+/// Reads the pages that are there of a file that lacks some at its end. It is for reading alone.
+pub fn allow_a_file_cut_short(connection: &mut Connection) -> Result<(), Error> {
+    set(connection, &pragma("writable_schema", "ON", 1))
 }
 
 /// May not be called within a transaction.

@@ -6,12 +6,10 @@
 mod bulk;
 mod callbacks;
 mod connection;
-mod copy;
 mod row;
 mod statement;
 
 pub use callbacks::{BULK_COLUMNS, NewRow};
 pub use connection::{Access, Connection, version};
-pub use copy::Copying;
 pub use row::Row;
 pub use statement::Statement;

@@ -142,7 +142,7 @@ fn judge_overlay(options: &str, is_container: bool) -> Verdict {
     }
 }
 
-fn is_container() -> bool {
+pub fn is_container() -> bool {
     let marks = ["/.dockerenv", "/run/.containerenv"];
     marks.iter().any(|mark| Path::new(mark).exists()) || std::env::var_os("container").is_some()
 }

@@ -36,6 +36,11 @@ pub enum Treatment {
     Remove,
 }
 
+/// Whether a -wal with a frame lies beside a database.
+pub fn has_frames(db: &Path) -> bool {
+    fs::metadata(wal_of(db)).is_ok_and(|file| file.len() > WAL_HEADER_BYTES)
+}
+
 /// Looks at the files of a database that nobody has open here. `is_ours` recognises the header of a database that
 /// a recorder made; the files of others are left alone.
 pub fn look(db: &Path, is_ours: impl FnOnce(&[u8; HEAD_BYTES]) -> bool) -> io::Result<Treatment> {

@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -29,13 +30,19 @@ pub enum Look<'a> {
     ShortWal,
 }
 
-/// Inodes of database, `-wal` and `-shm`, and the length of the database.
+/// As much of the header of the database as is looked at.
+const HEAD_BYTES: usize = 72;
+
+/// Inodes of database, `-wal` and `-shm`, length and header of the database.
 #[derive(Debug)]
 pub struct Identity {
     files: [(PathBuf, (u64, u64)); 3],
     /// Nobody holds locks on it, so that it may be open beside SQLite.
     wal: File,
+    /// Never closed, which would drop SQLite's locks.
+    db: ManuallyDrop<File>,
     db_bytes: u64,
+    head: [u8; HEAD_BYTES],
 }
 
 impl Identity {
@@ -46,7 +53,12 @@ impl Identity {
             Ok::<_, io::Error>((path, inode))
         };
         let wal = wal_of(db);
+        let open = ManuallyDrop::new(File::open(db)?);
+        let mut head = [0; HEAD_BYTES];
+        open.read_exact_at(&mut head, 0)?;
         Ok(Identity {
+            db: open,
+            head,
             wal: File::open(&wal)?,
             files: [
                 file(db.to_owned())?,
@@ -75,6 +87,14 @@ impl Identity {
             if !is_length_sound(before, db_bytes, pages, expected.page_bytes) {
                 return Look::Lost(&db.0);
             }
+        }
+        let mut head = [0; HEAD_BYTES];
+        // SQLite's own calls report an error better.
+        if self.db.read_exact_at(&mut head, 0).is_ok() {
+            if !is_head_sound(&self.head, &head) {
+                return Look::Lost(&db.0);
+            }
+            self.head = head;
         }
         let wal_bytes = self.wal.metadata().map_or(0, |file| file.len());
         if wal_bytes < expected.wal_bytes {
@@ -106,6 +126,16 @@ fn is_length_sound(before: u64, now: u64, pages: u64, page_bytes: u64) -> bool {
     }
 }
 
+/// Magic, page size and WAL mode stay, and so does the application's id once the file has it. The change counter only
+/// grows. A database that is not being recorded is not in WAL mode, a copy of this one has an older counter.
+fn is_head_sound(before: &[u8; HEAD_BYTES], now: &[u8; HEAD_BYTES]) -> bool {
+    let id = |head: &[u8; HEAD_BYTES]| head[68..] != [0; 4];
+    // The bytes of the counter are in the order in which they compare.
+    now[..24] == before[..24]
+        && now[24..28] >= before[24..28]
+        && (now[68..] == before[68..] || !id(before))
+}
+
 /// Device and inode.
 pub fn inode(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|m| (m.dev(), m.ino()))
@@ -114,6 +144,25 @@ pub fn inode(path: &Path) -> io::Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_header_of_a_database_keeps_its_mode_and_its_counter_grows() {
+        let mut made = [0; HEAD_BYTES];
+        made[..20].copy_from_slice(b"SQLite format 3\0\x10\0\x02\x02");
+        let with = |head: &[u8; HEAD_BYTES], at: usize, byte| {
+            let mut head = *head;
+            head[at] = byte;
+            head
+        };
+        let first = with(&with(&made, 71, 0x57), 26, 1);
+        let later = with(&first, 26, 2);
+        assert!(is_head_sound(&made, &made) && is_head_sound(&made, &first));
+        assert!(is_head_sound(&first, &later));
+        // An older copy; one that ended cleanly; another's; none.
+        assert!(!is_head_sound(&later, &first) && !is_head_sound(&first, &with(&later, 18, 1)));
+        assert!(!is_head_sound(&first, &with(&later, 71, 0)));
+        assert!(!is_head_sound(&first, &[0; HEAD_BYTES]));
+    }
 
     #[test]
     fn a_database_grows_to_what_sqlite_says_and_shrinks_only_with_it() {

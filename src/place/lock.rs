@@ -1,6 +1,7 @@
 //! The lock that keeps a second recorder out.
 
-use std::fs::{self, File};
+use std::fmt;
+use std::fs::{self, File, Metadata};
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -58,36 +59,73 @@ pub fn lock(db: &Path) -> Result<Lock, String> {
         Ok(true) => Ok(Lock {
             _file: Some(ManuallyDrop::new(file)),
         }),
-        Ok(false) => {
-            let holder = fs::read_to_string("/proc/locks")
-                .ok()
-                .and_then(|locks| holder(&locks, metadata.ino()));
-            Err(match holder {
-                Some(pid) => format!(
-                    "cannot record to {}: process {pid} is recording to it",
-                    db.display()
-                ),
-                None => format!(
-                    "cannot record to {}: a recorder in another container is recording to it",
-                    db.display()
-                ),
-            })
-        }
+        Ok(false) => Err(format!(
+            "cannot record to {}: {}",
+            db.display(),
+            who_records(&metadata)
+        )),
         Err(e) => Err(refused("lock", db, &e)),
     }
 }
 
-/// The process that holds the whole-file lock of an inode, from the text of /proc/locks. Processes of
-/// other containers are not listed there.
-fn holder(locks: &str, inode: u64) -> Option<u32> {
+/// Who has the lock of a database, in words.
+pub fn who_records(file: &Metadata) -> String {
+    match holder(file) {
+        Some(holder) if holder.is_recorder() => {
+            format!("process {} is recording to it", holder.pid)
+        }
+        Some(holder) => format!(
+            "{holder} holds the lock (flock) by which a recorder keeps others out, and is none; end it"
+        ),
+        None => "a recorder in another container is recording to it, or another process there holds its lock (flock)".into(),
+    }
+}
+
+/// The process that holds the whole-file lock of a file.
+#[derive(Debug)]
+pub struct Holder {
+    pid: u32,
+    /// Empty for one that has ended: a child of it goes on with the lock.
+    name: String,
+}
+
+impl Holder {
+    pub fn is_recorder(&self) -> bool {
+        self.name == "seawall"
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {}", self.pid)?;
+        match &*self.name {
+            "" => write!(f, " or a child of it"),
+            name => write!(f, " ({name})"),
+        }
+    }
+}
+
+/// `None` where it is not listed, as processes of other containers are not.
+pub fn holder(file: &Metadata) -> Option<Holder> {
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let (major, minor) = sys::device_numbers(file.dev());
+    let pid = holder_in(&locks, &format!("{major:02x}:{minor:02x}:{}", file.ino()))
+        // Some filesystems have another device there than they say.
+        .or_else(|| holder_in(&locks, &format!(":{}", file.ino())))?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = name.trim_end().to_owned();
+    Some(Holder { pid, name })
+}
+
+/// The process in a line of /proc/locks whose file ends so.
+fn holder_in(locks: &str, file: &str) -> Option<u32> {
     locks.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace().skip(1);
         if words.next()? != "FLOCK" {
             return None;
         }
         let pid = words.nth(2)?.parse().ok()?;
-        let file = words.next()?.rsplit(':').next()?;
-        (file.parse() == Ok(inode)).then_some(pid)
+        words.next()?.ends_with(file).then_some(pid)
     })
 }
 
@@ -101,10 +139,12 @@ mod tests {
 1: POSIX  ADVISORY  WRITE 301 fe:01:77 128 128
 2: FLOCK  ADVISORY  WRITE 302 fe:01:7 0 EOF
 3: -> FLOCK  ADVISORY  WRITE 400 fe:01:77 0 EOF
-4: FLOCK  ADVISORY  WRITE 303 fe:01:77 0 EOF
+4: FLOCK  ADVISORY  READ  305 00:1f:77 0 EOF
+5: FLOCK  ADVISORY  WRITE 303 fe:01:77 0 EOF
 bad line
 ";
-        assert_eq!(holder(locks, 77), Some(303));
-        assert_eq!(holder(locks, 78), None);
+        assert_eq!(holder_in(locks, "fe:01:77"), Some(303));
+        assert_eq!(holder_in(locks, ":77"), Some(305));
+        assert_eq!(holder_in(locks, ":78"), None);
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::sys;
 
 pub fn wal_of(db: &Path) -> PathBuf {
     with_end(db, "-wal")
@@ -21,17 +24,35 @@ pub fn folder_of(db: &Path) -> PathBuf {
     }
 }
 
-/// Resolves symlinks, whether the file exists yet or not.
+/// Resolves symlinks, whether the file exists yet or not; up to one that `refuse_link` refuses.
 pub fn follow_links(db: &Path) -> PathBuf {
     const LINKS_MAX: usize = 40;
     let mut path = db.to_owned();
     for _ in 0..LINKS_MAX {
         match fs::read_link(&path) {
-            Ok(target) => path = folder_of(&path).join(target),
-            Err(_) => break,
+            Ok(target) if refuse_link(&path).is_ok() => path = folder_of(&path).join(target),
+            _ => break,
         }
     }
     path
+}
+
+/// An error for a link that somebody else put into a folder in which everybody may make files, whatever
+/// `fs.protected_symlinks` is: it would choose the file that this user writes.
+pub fn refuse_link(path: &Path) -> Result<(), String> {
+    const OPEN_TO_ALL: u32 = 0o1002;
+    let (Ok(link), Ok(folder)) = (fs::symlink_metadata(path), fs::metadata(folder_of(path))) else {
+        return Ok(());
+    };
+    let is_trusted = [sys::user_and_group().0, folder.uid()].contains(&link.uid());
+    if !link.is_symlink() || is_trusted || folder.mode() & OPEN_TO_ALL != OPEN_TO_ALL {
+        return Ok(());
+    }
+    Err(format!(
+        "{} is a link that user {} put into a folder in which everybody may make files, and is not followed; name the file itself",
+        path.display(),
+        link.uid()
+    ))
 }
 
 /// Makes a folder and those above it, each on the disk before the next.

@@ -1,7 +1,7 @@
 //! A database that was found damaged is set aside whole: renamed with the files beside it, never written to,
 //! never deleted, and reported at every start until somebody takes it away.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -15,6 +15,8 @@ use crate::words::words;
 words!(OnDamage: SetAside = "set-aside", Refuse = "refuse");
 
 const WORD: &str = ".damaged-";
+/// Upper bound on the names that are told.
+const NAMED_MAX: usize = 8;
 
 /// Renames the files of a database. Returns the new name of the database itself.
 pub fn set_aside(db: &Path, now_ns: i64) -> io::Result<PathBuf> {
@@ -60,29 +62,60 @@ fn free_name(db: &Path, now_ns: i64) -> PathBuf {
 }
 
 /// The databases that were set aside and are still there.
-pub fn still_aside(db: &Path) -> Vec<PathBuf> {
+#[derive(Debug, Default)]
+pub struct Aside {
+    pub count: usize,
+    /// The newest, in order; a device that sets one aside at each start would be told of nothing else.
+    pub newest: Vec<PathBuf>,
+}
+
+impl Aside {
+    pub fn unnamed(&self) -> usize {
+        self.count - self.newest.len()
+    }
+}
+
+pub fn still_aside(db: &Path) -> Aside {
+    let mut aside = Aside::default();
     let Some(name) = db.file_name() else {
-        return Vec::new();
+        return aside;
     };
     let mut start = name.to_owned();
     start.push(WORD);
     let folder = folder_of(db);
-    let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries
-        .map(|entry| entry.file_name())
-        .filter(|name| name.as_bytes().starts_with(start.as_bytes()))
-        .map(|name| folder.join(without_end(name)))
-        .collect();
-    found.sort_unstable();
-    found.dedup();
-    found
+    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if !name.as_bytes().starts_with(start.as_bytes()) {
+            continue;
+        }
+        let (base, ends_before) = base_and_ends(&name);
+        let path = folder.join(base);
+        // Of files that belong together one counts.
+        let is_there = |end: &str| fs::symlink_metadata(with_end(&path, end)).is_ok();
+        if ends_before.iter().any(|end| is_there(end)) {
+            continue;
+        }
+        aside.count += 1;
+        let newest = &mut aside.newest;
+        if newest.len() < NAMED_MAX || newest[0] < path {
+            newest.push(path);
+            newest.sort_unstable();
+            if newest.len() > NAMED_MAX {
+                newest.remove(0);
+            }
+        }
+    }
+    aside
 }
 
-/// The name of the database to which a file belongs.
-fn without_end(name: OsString) -> OsString {
-    let ends = [&b"-wal"[..], b"-shm", b"-mark"];
-    let base = ends
-        .into_iter()
-        .find_map(|end| name.as_bytes().strip_suffix(end));
-    base.map_or_else(|| name.clone(), |base| OsStr::from_bytes(base).to_owned())
+/// Endings of the files of a database.
+const ALL_ENDS: [&str; 4] = ["", "-wal", "-shm", "-mark"];
+
+/// The name of the database to which a file belongs, and the endings before its own.
+fn base_and_ends(name: &OsStr) -> (&OsStr, &'static [&'static str]) {
+    let name = name.as_bytes();
+    let found = ALL_ENDS.iter().enumerate().skip(1);
+    let mut found = found.filter_map(|(n, end)| Some((name.strip_suffix(end.as_bytes())?, n)));
+    let (base, n) = found.next().unwrap_or((name, 0));
+    (OsStr::from_bytes(base), &ALL_ENDS[..n])
 }

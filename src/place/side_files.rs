@@ -7,17 +7,18 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::paths::{follow_links, with_end};
+use super::paths::{follow_links, refuse_link, with_end};
 use super::refusal::refused;
 use crate::sys;
 
 const ENDS: [&str; 3] = ["-wal", "-shm", "-journal"];
 const ROOT: u32 = 0;
 
-/// Refuses side files that are no files, or that neither this user nor the owner of the database has put there. The
+/// Refuses a link of somebody else, and side files that are no files, or that neither this user nor the owner of the database has put there. The
 /// message says all that the user needs.
 pub fn refuse_strange(db: &Path) -> Result<(), String> {
     let db = follow_links(db);
+    refuse_link(&db)?;
     let (uid, _) = sys::user_and_group();
     // Without a database nobody else has a right to put files beside it.
     let owner = fs::metadata(&db).map_or(uid, |file| file.uid());

@@ -66,6 +66,8 @@ pub struct Row {
     bits: u64,
     pub slot: Slot,
     form: Form,
+    /// It has its time from a sender who may send it again: equal to one of the last readings, it is the same.
+    pub may_repeat: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -141,6 +143,9 @@ impl Counts {
         self.errors += more.errors;
     }
 }
+
+/// Memory for text that an empty batch keeps.
+const TEXT_BYTES_KEPT: usize = 64 * 1024;
 
 /// Readings in the order in which they will get their ids.
 #[derive(Debug, Default)]
@@ -235,6 +240,11 @@ impl Batch {
     }
 
     pub fn push(&mut self, time_ns: i64, slot: Slot, value: Value<'_>) {
+        self.push_sent(time_ns, slot, value, false);
+    }
+
+    /// As `push`. `may_repeat` as in `Row`.
+    pub fn push_sent(&mut self, time_ns: i64, slot: Slot, value: Value<'_>, may_repeat: bool) {
         let (form, bits) = match value {
             Value::Real(v) => (Form::Real, v.to_bits()),
             Value::Integer(v) => (Form::Integer, v as u64),
@@ -249,6 +259,7 @@ impl Batch {
             bits,
             slot,
             form,
+            may_repeat,
         });
     }
 
@@ -315,10 +326,12 @@ impl Batch {
         more.clear();
     }
 
+    /// Keeps memory for the next readings, but not for many new names or much text, which may never come again.
     pub fn clear(&mut self) {
         self.rows.clear();
         self.text.clear();
-        self.definitions.clear();
+        self.text.shrink_to(TEXT_BYTES_KEPT);
+        self.definitions = Vec::new();
         self.name_bytes = 0;
         self.marks.clear();
         self.clients.clear();

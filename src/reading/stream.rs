@@ -4,7 +4,7 @@
 //! is room for it, so that a full queue is felt by the sender. Of many streams only one is read at a time,
 //! so that they share a read buffer, and each holds only its unfinished line.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io;
 
 use crate::reading::batch::{Batch, Client, Kind, Mark, Value};
@@ -58,12 +58,12 @@ pub struct Intake<'a> {
     pub room: Room,
     pub rows_max: usize,
     pub full: Full,
+    /// The sender sends again what it has no answer to, and does not know how far it came.
+    pub may_repeat: bool,
     /// Times before this are hardly meant.
     pub old_before_ns: i64,
     /// The first such time that was accepted.
     pub old: Option<OldTime>,
-    /// The sender sends a line again whose commit it was not told of; with the same time it is the same reading.
-    pub may_repeat: bool,
 }
 
 /// A time that a line gave, too old to be meant.
@@ -92,8 +92,23 @@ impl Intake<'_> {
     }
 }
 
-/// Called with the number of each rejected line and the reason.
-pub type Reject<'a> = &'a mut dyn FnMut(u64, &dyn Display);
+/// Called with the number of each rejected line, its text and the reason.
+pub type Reject<'a> = &'a mut dyn FnMut(u64, Excerpt<'_>, &dyn Display);
+
+/// A rejected line, of which the log shows the beginning.
+#[derive(Clone, Copy)]
+pub struct Excerpt<'a>(pub &'a [u8]);
+
+const EXCERPT_BYTES_MAX: usize = 60;
+
+impl Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = self.0.trim_ascii_end();
+        let shown = line.get(..EXCERPT_BYTES_MAX).unwrap_or(line);
+        f.write_str(&String::from_utf8_lossy(shown))?;
+        f.write_str(if shown.len() < line.len() { "…" } else { "" })
+    }
+}
 
 /// Reason for a line that a cut connection left unfinished.
 const CUT: &str = "the connection ended before the newline of this line";
@@ -299,7 +314,7 @@ impl Stream {
             if input.is_empty() {
                 if std::mem::take(&mut self.cut) {
                     to.batch.counts.rejected += 1;
-                    reject(self.lines + 1, &CUT);
+                    reject(self.lines + 1, Excerpt(b""), &CUT);
                 }
                 return Taken::All;
             }
@@ -310,12 +325,12 @@ impl Stream {
                 Outcome::Nothing { used } => self.advance(used, 1),
                 Outcome::Rejected { used, reason } => {
                     to.batch.counts.rejected += 1;
-                    reject(number, &reason);
+                    reject(number, Excerpt(&input[..used]), &reason);
                     self.advance(used, 1);
                 }
                 Outcome::TooLong { used } => {
                     to.batch.counts.rejected += 1;
-                    reject(number, &Reason::TOO_LONG);
+                    reject(number, Excerpt(&input[..used]), &Reason::TOO_LONG);
                     self.buffer.advance(used);
                     self.lines += 1;
                     self.skipping = true;
@@ -330,6 +345,7 @@ impl Stream {
                         to.batch.counts.rejected += 1;
                         reject(
                             number,
+                            Excerpt(&input[..used]),
                             &format_args!(
                                 "{fields} fields with a sensor's name as long as this take {name_bytes} bytes of names, at most {NAME_BYTES_MAX} may be"
                             ),
@@ -338,6 +354,7 @@ impl Stream {
                         to.batch.counts.rejected += 1;
                         reject(
                             number,
+                            Excerpt(&input[..used]),
                             &format_args!(
                                 "{fields} readings in one line, --queue-rows is {rows_max}"
                             ),
@@ -382,6 +399,8 @@ impl Stream {
         let input = &self.buffer.waiting()[..used];
         let (batch, interner, line) = (&mut *to.batch, &mut *to.interner, &*to.line);
         let time_ns = line.time_ns().unwrap_or(now_ns);
+        // Readings that get their time here cannot be told apart.
+        let may_repeat = to.may_repeat && line.time_ns().is_some();
         let sensor = line.sensor(input);
         if time_ns < to.old_before_ns && to.old.is_none() && line.time_ns().is_some() {
             let sensor = line.canonical_sensor(input);
@@ -393,7 +412,7 @@ impl Stream {
                 let name = line.field_name(input, field);
                 (line.canonical_sensor(input).into(), name.into())
             });
-            batch.push(time_ns, slot, line.value(field));
+            batch.push_sent(time_ns, slot, line.value(field), may_repeat);
         }
     }
 

@@ -33,14 +33,15 @@ impl Writer {
             }
             retry.wait(&self.queue, "commit-waiting", &e);
         }
-        let (committed, counts, checkpoints) = db.ledger();
+        let (counts, checkpoints) = db.ledger();
         log::info(
             "run",
             &[
                 ("run", &db.run()),
-                ("committed", &committed),
+                ("committed", &db.committed()),
                 ("dropped", &counts.dropped),
                 ("rejected", &counts.rejected),
+                ("repeated", &db.repeated()),
                 ("errors", &counts.errors),
                 ("checkpoints", &checkpoints),
             ],
@@ -59,9 +60,15 @@ impl Writer {
         loop {
             let patience = until.saturating_duration_since(Instant::now());
             let done = self.last_checkpoint(db, CheckpointMode::Truncate, patience)?;
+            let log = whole.log.max(done.log);
+            // SQLite counts no frames in a -wal that it has cut to nothing.
+            let copied = match done.is_truncated() {
+                true => log,
+                false => whole.copied.max(done.copied),
+            };
             whole = Checkpoint {
-                log: whole.log.max(done.log),
-                copied: whole.copied.max(done.copied),
+                log,
+                copied,
                 took: whole.took + done.took,
                 ..done
             };

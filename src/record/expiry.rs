@@ -343,6 +343,7 @@ mod tests {
             boot_id: None,
             boot_ns: 2,
             machine: Default::default(),
+            may_repeat: false,
         };
         let mut db = Db::open(&path, Duration::ZERO, 1000, &start, None).unwrap();
         let limit = SizeLimit::share(MAX_SIZE_BYTES_MIN, 65_536, PAGE_BYTES);

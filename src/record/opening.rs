@@ -16,7 +16,8 @@ use crate::record::expiry::SizeLimit;
 use crate::record::retry::Retry;
 use crate::record::stop::Step;
 use crate::record::writer::{Writer, warn_of_mark};
-use crate::store::{self, Class, Db, Error};
+use crate::source::spec::SourceSpec;
+use crate::store::{self, Cause, Class, Db, Error};
 use crate::sys::{self, Clock};
 
 impl Writer {
@@ -41,12 +42,13 @@ impl Writer {
                 Ok(db)
             });
             match opened {
-                Ok(db) => {
+                Ok(mut db) => {
                     let set_aside = self.tell_set_aside();
                     let file = inode(&self.path).ok();
                     let free_bytes = free_bytes(&self.path);
                     log_recovered(&db);
                     log_new_device(&db);
+                    self.warn_of_simulation(&mut db);
                     let mut progress = self.exchange.progress();
                     progress.step = Step::Record;
                     progress.busy_since = None;
@@ -70,13 +72,12 @@ impl Writer {
                 // Once: if the new file is damaged too, the device cannot be recorded to.
                 Err(e) if e.class() == Class::Damaged && std::mem::take(&mut may_set_aside) => {
                     if !store::was_seawall(&self.path) {
-                        return Err(Error {
-                            message: format!(
-                                "{}; nothing in it shows that it was seawall's, so it stays where it is: record to another file, or move this one away",
-                                e.message
-                            ),
-                            ..e
-                        });
+                        let message = format!(
+                            "{}, and nothing in it shows that it was seawall's",
+                            e.message
+                        );
+                        let cause = Cause::NotSeawall;
+                        return Err(Error::new("record to", &self.path, cause, message));
                     }
                     self.set_aside(&e)?;
                     mark = None;
@@ -175,22 +176,34 @@ impl Writer {
         Ok(())
     }
 
+    /// Warns of simulated readings where they are hardly meant: they cannot be taken out again.
+    fn warn_of_simulation(&self, db: &mut Db) {
+        let sources = &self.settings.sources;
+        let is_simulated = |source: &SourceSpec| matches!(source, SourceSpec::Sim(_));
+        let reason = if !sources.iter().any(is_simulated) {
+            return;
+        } else if db.has_sensors_beside_sim() {
+            "simulated sensors are recorded, and the database holds other ones: unless that is meant, stop, and give --source or another --db"
+        } else if SourceSpec::parse("sim").is_ok_and(|sim| *sources == [sim]) {
+            "simulated sensors are recorded, as always without --source; for those of this machine: --source sysfs"
+        } else {
+            return;
+        };
+        log::warn("simulated", &[("reason", &reason)]);
+    }
+
     /// Logs which databases were set aside and are still there. Returns their number.
     fn tell_set_aside(&self) -> usize {
-        let paths = set_aside::still_aside(&self.path);
-        for path in &paths {
-            log::error(
-                "set-aside",
-                &[
-                    ("path", &path.display()),
-                    (
-                        "reason",
-                        &"it was found damaged; take it away to end this message",
-                    ),
-                ],
-            );
+        let aside = set_aside::still_aside(&self.path);
+        let reason = "it was found damaged; take it away to end this message";
+        for path in &aside.newest {
+            let path = path.display();
+            log::error("set-aside", &[("path", &path), ("reason", &reason)]);
         }
-        paths.len()
+        if aside.unnamed() > 0 {
+            log::error("set-aside", &[("more", &aside.unnamed())]);
+        }
+        aside.count
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::exit::Status;
-use crate::log;
+use crate::log::{self, Level};
 use crate::reading::Counts;
 use crate::record::stop::{Reason, Step};
 
@@ -48,6 +48,8 @@ impl Outcome {
             Status::Failed
         } else if self.step < Step::Closed || self.wal_frames > 0 || self.kept_wal {
             Status::FramesRemain
+        } else if self.reason == Reason::Eof && self.committed == 0 && self.counts.rejected > 0 {
+            Status::Rejected
         } else {
             Status::Done
         }
@@ -55,8 +57,13 @@ impl Outcome {
 
     /// Writes the last line of the log. `wait` is how long a full stderr is waited for.
     pub fn log(self, wait: Duration) {
+        let level = match self.status() {
+            Status::Rejected => Level::Warn,
+            _ => Level::Info,
+        };
         log::last(
             "stopped",
+            level,
             &[
                 ("reason", &self.reason.name()),
                 ("committed", &self.committed),
@@ -74,6 +81,7 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::Signal;
 
     #[test]
     fn the_status_says_what_a_supervisor_must_know() {
@@ -87,9 +95,19 @@ mod tests {
         };
         let reason = Reason::Error;
         let (uncommitted, wal_frames) = (1, 3);
+        let counts = Counts {
+            rejected: 2,
+            ..done.counts
+        };
+        let rejected = Outcome { counts, ..done };
+        let signal = Reason::Signal(Signal::Term);
         #[rustfmt::skip]
         let cases = [
             (done, Status::Done),
+            (rejected, Status::Rejected),
+            (Outcome { committed: 1, ..rejected }, Status::Done),
+            (Outcome { reason: signal, ..rejected }, Status::Done),
+            (Outcome { wal_frames, ..rejected }, Status::FramesRemain),
             (Outcome { wal_frames, ..done }, Status::FramesRemain),
             (Outcome { kept_wal: true, ..done }, Status::FramesRemain),
             (cut, Status::FramesRemain),

@@ -3,6 +3,7 @@
 //! `Progress` is state, read at any time. `Mail` is delivered once. The bell rings after each commit and
 //! at each step, so the recorder waits for both in its one `ppoll`.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -27,6 +28,8 @@ pub struct Progress {
     pub run: i64,
     /// Readings committed by this run.
     pub committed: u64,
+    /// Readings that were sent to this run again.
+    pub repeated: u64,
     /// Frames in the WAL that are still needed there.
     pub wal_frames: u32,
     pub page_bytes: u64,
@@ -42,6 +45,8 @@ pub struct Progress {
     /// Databases that were set aside and still exist.
     pub set_aside: usize,
     pub free_bytes: Option<u64>,
+    /// Unix sockets whose file was taken away or replaced.
+    pub lost_sockets: Vec<PathBuf>,
     /// Readings that retention has dropped since the start.
     pub expired: u64,
     /// The file is still in WAL mode for want of room or memory, though the WAL is empty.

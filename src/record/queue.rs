@@ -15,7 +15,8 @@ pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 /// Upper bound on readings of streams, which can wait: enough to keep the writer busy, and few enough to be
 /// committed within a stop.
 const STREAM_ROWS_AHEAD: usize = 8192;
-
+/// Minimum interval between commits that hellos bring forward: each writes pages, and a hello is a few bytes.
+const HURRY_PERIOD: Duration = Duration::from_millis(100);
 /// Upper bound on marks, names and hellos that wait for a commit, those of closed connections included.
 const STREAMS_WAITING_MAX: usize = 4096;
 
@@ -60,6 +61,8 @@ pub enum Order {
 struct Inner {
     pending: Batch,
     oldest: Option<Instant>,
+    /// When a hello may bring a commit forward again.
+    hurry_again: Option<Instant>,
     in_hand_rows: usize,
     in_hand_text: usize,
     room_wanted: bool,
@@ -206,8 +209,14 @@ impl Queue {
             let is_stopping = inner.stop.is_some();
             let wake = wake.filter(|_| !is_stopping);
             let rows = inner.pending.rows().len();
-            let due = due(now, inner.oldest, rows, self.policy);
-            let is_urgent = is_stopping || inner.room_wanted || is_awaited(&inner.pending);
+            let mut due = due(now, inner.oldest, rows, self.policy);
+            if !inner.pending.hellos().is_empty() {
+                // A lookup without a commit writes nothing.
+                let again = inner.hurry_again.filter(|_| inner.pending.has_data());
+                due = due.map(|due| due.min(again.unwrap_or(now)));
+            }
+            let is_crowded = inner.pending.streams() >= STREAMS_WAITING_MAX;
+            let is_urgent = is_stopping || inner.room_wanted || is_crowded;
             let is_due = due.is_some_and(|due| due <= now || is_urgent);
             // Commits and checkpoints take turns, so neither starves.
             if !is_due || !inner.commit_is_next {
@@ -223,6 +232,9 @@ impl Queue {
             }
             if is_due {
                 inner.commit_is_next = false;
+                if !inner.pending.hellos().is_empty() && inner.pending.has_data() {
+                    inner.hurry_again = Some(now + HURRY_PERIOD);
+                }
                 std::mem::swap(&mut inner.pending, batch);
                 inner.oldest = None;
                 inner.in_hand_rows = batch.rows().len();
@@ -279,7 +291,7 @@ const RETRY_WHILE_STOPPING: Duration = Duration::from_millis(20);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::{Mark, Value};
+    use crate::reading::{Hello, Mark, Value};
 
     const POLICY: Policy = Policy {
         interval: Duration::from_secs(1),
@@ -353,6 +365,40 @@ mod tests {
             }
         }
         assert_eq!(orders, "wcwcwc");
+    }
+
+    #[test]
+    fn hellos_bring_commits_forward_only_now_and_then() {
+        let queue = Queue::new(20, POLICY);
+        let greet = |mut batch: Batch| {
+            batch.hello(Hello {
+                stream: 1,
+                name: "a".into(),
+                uid: None,
+            });
+            queue.push(&mut batch, Instant::now());
+        };
+        let mut batch = Batch::default();
+        // What is due comes within two orders, and the other is to look around.
+        let mut is_committed = || {
+            let past = Some(Instant::now());
+            let is_due = (0..2).any(|_| matches!(queue.next(&mut batch, past), Order::Commit));
+            batch.clear();
+            is_due
+        };
+        greet(rows(1));
+        assert!(is_committed());
+        let again = queue.lock().hurry_again.expect("the next has to wait");
+        let later = again + Duration::from_secs(3600);
+        queue.lock().hurry_again = Some(later);
+        // A lookup writes nothing.
+        greet(Batch::default());
+        assert!(is_committed());
+        greet(rows(1));
+        queue.lock().oldest = Some(later);
+        assert!(!is_committed());
+        queue.lock().hurry_again = Some(again - HURRY_PERIOD);
+        assert!(is_committed());
     }
 
     #[test]

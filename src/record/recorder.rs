@@ -5,19 +5,17 @@
 //! This thread waits in one `ppoll` and touches no disk, so that a disk that stalls costs no sample and
 //! no stop its deadline.
 
-use std::cell::RefCell;
+mod start;
+
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::exit::Status;
 use crate::log::{self, Limit};
-use crate::place;
-use crate::place::machine::Machine;
 use crate::record::outcome::Outcome;
 use crate::record::progress::Exchange;
-use crate::record::queue::{Policy, Queue};
+use crate::record::queue::Queue;
 use crate::record::sampler::Sampler;
 use crate::record::settings::Settings;
 use crate::record::staging::Staging;
@@ -26,12 +24,11 @@ use crate::record::status::report::Report;
 use crate::record::status::server::Server;
 use crate::record::stop::{Reason, Step, Stop};
 use crate::record::terminal::StatusLine;
-use crate::record::writer::Writer;
 use crate::source::sockets::Sockets;
 use crate::source::spec::SourceSpec;
 use crate::source::stdin::{self, Stdin};
-use crate::store::{self, Moment, Start};
-use crate::sys::{self, Clock, Signal, Watch};
+use crate::store;
+use crate::sys::{self, Signal, Watch};
 use crate::time::ClockWatch;
 
 /// How long full outputs are waited for when the recorder leaves without a stop.
@@ -90,77 +87,6 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn start(mut settings: Settings) -> Result<Self, String> {
-        let mut status = Server::default();
-        let place = place::prepare(&settings.db, settings.create, settings.on_damage)?;
-        settings.db.clone_from(&place.path);
-        // Not before the lock is taken: until then the name may be another recorder's.
-        let file = std::fs::metadata(&settings.db).ok();
-        if let Some(file) = &file {
-            status.set_readers(file);
-            status.listen((file.dev(), file.ino()));
-        }
-        for warning in &place.warnings {
-            log::warn(
-                "not-lasting",
-                &[("db", &settings.db.display()), ("warning", warning)],
-            );
-        }
-        // Before the database is opened, so that nothing is written where not all can be heard; and while
-        // there is one thread, because of the umask.
-        let sockets = Sockets::bind(&settings.sources, settings.http_wait)?;
-
-        let could_not = |what: &str| {
-            let what = what.to_owned();
-            move |e: io::Error| format!("cannot {what}: {e}")
-        };
-        let policy = Policy {
-            interval: settings.commit_interval,
-            // Before the queue is full, so that a source which cannot wait finds room meanwhile.
-            rows: settings.commit_rows.min((settings.queue_rows / 2).max(1)),
-        };
-        let queue = Arc::new(Queue::new(settings.queue_rows, policy));
-        let exchange = Arc::new(Exchange::new().map_err(could_not("make an eventfd"))?);
-        // Before the other thread starts: it inherits the mask, so that signals come to this one.
-        sys::block_signals().map_err(could_not("block signals"))?;
-        let writer = Writer {
-            path: settings.db.clone(),
-            settings: settings.clone(),
-            start: Start {
-                now_ns: sys::clock_ns(Clock::Real),
-                boot_id: sys::boot_id(),
-                boot_ns: sys::clock_ns(Clock::Boot),
-                machine: Machine::look(file.map(|file| file.dev())),
-            },
-            queue: queue.clone(),
-            exchange: exchange.clone(),
-            clock: Box::new(Moment::now),
-            lock: RefCell::new(place.lock),
-        };
-        sys::spawn("writer", Box::new(|| writer.run())).map_err(could_not("start a thread"))?;
-        let now = Instant::now();
-        let clock_offset_ns = (0..10).find_map(|_| sys::clock_offset_ns()).unwrap_or(0);
-        Ok(Recorder {
-            queue,
-            exchange,
-            phase: Phase::Opening,
-            sampler: Sampler::default(),
-            stdin: None,
-            sockets,
-            staging: Staging::new(settings.retain),
-            source_failed: false,
-            streams_first: false,
-            sockets_first: false,
-            clock: ClockWatch::new(clock_offset_ns),
-            rejections: Limit::default(),
-            status_line: StatusLine::new(now),
-            status,
-            began: now,
-            watches: Vec::new(),
-            settings,
-        })
-    }
-
     fn run(&mut self) -> Status {
         loop {
             self.hear_signals();
@@ -281,17 +207,21 @@ impl Recorder {
         if let Some(file) = progress.file {
             self.status.listen(file);
         }
+        let db = &self.settings.db;
+        let db = std::path::absolute(db).unwrap_or_else(|_| db.clone());
+        let names: Vec<_> = specs.iter().map(SourceSpec::to_string).collect();
         log::info(
             "ready",
             &[
-                ("db", &self.settings.db.display()),
+                ("db", &db.display()),
+                ("sources", &names.join(",")),
                 ("device", &progress.device),
                 ("run", &progress.run),
-                ("sources", &specs.len()),
                 ("version", &crate::VERSION),
                 ("sqlite", &store::version()),
             ],
         );
+        self.status_line.say_how_to_type();
     }
 
     /// Takes what is due and what has come, as far as there is room.
@@ -362,12 +292,7 @@ impl Recorder {
             self.sockets.take(&mut to, now);
         }
         if let Some(stdin) = &mut self.stdin {
-            let limit = &mut self.rejections;
-            stdin.take(&mut to, &mut |line, reason| {
-                let fields: [log::Field; 3] =
-                    [("source", &"stdin"), ("line", &line), ("reason", reason)];
-                limit.warn("rejected", &fields);
-            });
+            stdin.take(&mut to, &mut self.rejections);
         }
         if !self.sockets_first {
             self.sockets.take(&mut to, now);
@@ -481,7 +406,7 @@ impl Recorder {
         self.sockets.take(&mut to, Instant::now());
         if let Some(stdin) = &mut self.stdin {
             stdin.flush(last_wait);
-            stdin.take(&mut to, &mut |_, _| ());
+            stdin.take(&mut to, &mut self.rejections);
         }
         self.sockets.finish(last_wait);
         let progress = self.exchange.progress();

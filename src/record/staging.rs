@@ -67,9 +67,9 @@ impl Staging {
             room,
             rows_max,
             full,
+            may_repeat: false,
             old_before_ns,
             old: None,
-            may_repeat: false,
         }
     }
 

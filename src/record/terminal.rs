@@ -1,9 +1,12 @@
-//! The live lines of a recorder and of a backup on a terminal.
+//! The live lines of a recorder and of a backup on a terminal. What matters most stands first, because a narrow
+//! terminal cuts the rest off.
 
 use std::time::{Duration, Instant};
 
 use crate::log;
 use crate::record::progress::Progress;
+use crate::record::settings::Settings;
+use crate::source::spec::SourceSpec;
 use crate::store;
 use crate::sys;
 use crate::units;
@@ -15,13 +18,29 @@ pub struct StatusLine {
     /// When to show it again; `None` where there is no terminal.
     next: Option<Instant>,
     rate: Rate,
+    /// A person types the lines.
+    is_typed: bool,
 }
 
 impl StatusLine {
-    pub fn new(now: Instant) -> Self {
+    /// None where typed lines or acks would be mixed with it.
+    pub fn new(now: Instant, settings: &Settings) -> Self {
+        let is_stdin = |source: &SourceSpec| matches!(source, SourceSpec::Stdin { .. });
+        let has_stdin = settings.sources.iter().any(is_stdin);
+        let is_typed = has_stdin && sys::is_terminal(sys::STDIN);
+        let shows_acks = has_stdin && settings.ack && sys::is_terminal(sys::STDOUT);
+        let is_alone = sys::is_terminal(sys::STDERR) && !is_typed && !shows_acks;
         StatusLine {
-            next: sys::is_terminal(sys::STDERR).then_some(now),
+            next: is_alone.then_some(now),
             rate: Rate::new(now),
+            is_typed,
+        }
+    }
+
+    pub fn say_how_to_type(&self) {
+        if self.is_typed {
+            let advice = "type line protocol, Ctrl-D ends";
+            log::info("typed", &[("source", &"stdin"), ("advice", &advice)]);
         }
     }
 
@@ -39,7 +58,7 @@ impl StatusLine {
             readings: progress.committed,
             waiting: held as u64,
             dropped,
-            rate: self.rate.at(now, progress.committed),
+            rate: self.rate.at(now, progress.committed + held as u64),
             wal_bytes: store::wal_bytes(progress.wal_frames, progress.page_bytes),
             checkpoint_age: progress.last_checkpoint.map(|at| now - at),
         };
@@ -67,16 +86,17 @@ impl Status {
             Some(age) => format!("{} s ago", age.as_secs()),
             None => "none yet".to_owned(),
         };
+        let dropped = match self.dropped {
+            0 => String::new(),
+            dropped => format!("  {} dropped", units::grouped(dropped)),
+        };
         let mut line = format!(
-            "{} readings  {:.0}/s  {} waiting  WAL {}  checkpoint {checkpoint}",
+            "{} readings{dropped}  {:.0}/s  {} waiting  WAL {}  checkpoint {checkpoint}",
             units::grouped(self.readings),
             self.rate,
             self.waiting,
             units::bytes_human(self.wal_bytes),
         );
-        if self.dropped > 0 {
-            line += &format!("  {} dropped", units::grouped(self.dropped));
-        }
         // All characters are one byte and one column.
         line.truncate(columns.saturating_sub(1));
         line
@@ -89,7 +109,7 @@ pub fn progress(done: u64, all: u64, took: Duration, columns: usize) -> String {
     let left_s = all.saturating_sub(done) as f64 / rate.max(1.0);
     let percent = 100 * done / all.max(1);
     let mut line = format!(
-        "{} of {}  {percent}%  {}/s  {left_s:.0} s left",
+        "{left_s:.0} s left  {percent}%  {} of {}  {}/s",
         units::bytes_human(done),
         units::bytes_human(all),
         units::bytes_human(rate as u64),
@@ -98,34 +118,36 @@ pub fn progress(done: u64, all: u64, took: Duration, columns: usize) -> String {
     line
 }
 
-/// Readings a second over the last seconds.
+/// Accepted readings a second over the last seconds. Not those committed: commits come in steps.
 #[derive(Debug)]
 struct Rate {
     at: Instant,
     readings: u64,
-    per_second: f64,
+    /// That of the last time `OVER`, once there was one.
+    per_second: Option<f64>,
 }
 
 impl Rate {
-    /// Commits come in steps, so the rate is an average over at least this time.
     const OVER: Duration = Duration::from_secs(2);
 
     fn new(now: Instant) -> Self {
         Rate {
             at: now,
             readings: 0,
-            per_second: 0.0,
+            per_second: None,
         }
     }
 
     fn at(&mut self, now: Instant, readings: u64) -> f64 {
         let over = now.duration_since(self.at);
+        let so_far = readings.saturating_sub(self.readings) as f64;
+        let per_second = so_far / over.as_secs_f64().max(0.1);
         if over >= Self::OVER {
-            self.per_second = readings.saturating_sub(self.readings) as f64 / over.as_secs_f64();
+            self.per_second = Some(per_second);
             self.at = now;
             self.readings = readings;
         }
-        self.per_second
+        self.per_second.unwrap_or(per_second)
     }
 }
 
@@ -149,13 +171,16 @@ mod tests {
             "1,234,567 readings  80/s  12 waiting  WAL 4.0 MiB  checkpoint 17 s ago"
         );
         assert_eq!(status.line(20).len(), 19);
+        let dropped = 7;
+        let narrow = Status { dropped, ..status }.line(40);
+        assert!(narrow.starts_with("1,234,567 readings  7 dropped  80/s "));
     }
 
     #[test]
     fn progress_tells_the_rate_and_the_time_left() {
         const MIB: u64 = 1024 * 1024;
         let line = progress(3 * MIB, 12 * MIB, Duration::from_secs(2), 80);
-        assert_eq!(line, "3.0 MiB of 12.0 MiB  25%  1.5 MiB/s  6 s left");
+        assert_eq!(line, "6 s left  25%  3.0 MiB of 12.0 MiB  1.5 MiB/s");
         assert_eq!(progress(0, 0, Duration::ZERO, 10).len(), 9);
     }
 
@@ -163,6 +188,8 @@ mod tests {
     fn the_rate_is_that_of_the_last_seconds() {
         let start = Instant::now();
         let mut rate = Rate::new(start);
+        assert_eq!(rate.at(start, 0), 0.0);
+        assert_eq!(rate.at(start + Duration::from_secs(1), 80), 80.0);
         assert_eq!(rate.at(start + Duration::from_secs(2), 160), 80.0);
         assert_eq!(rate.at(start + Duration::from_secs(3), 160), 80.0);
         assert_eq!(rate.at(start + Duration::from_secs(4), 160), 0.0);

@@ -21,10 +21,11 @@ use crate::record::progress::Exchange;
 use crate::record::queue::{Order, Queue};
 use crate::record::retry::{Pin, Retry, Threshold};
 use crate::record::settings::{Settings, Synchronous};
+use crate::source::listener::SocketFile;
 use crate::store::ack::{Ack, Resume};
 use crate::store::{self, Checkpoint, Class, Committed, Db, Durability, Error, Moment, Start};
 
-/// Interval at which an idle writer checks that its files are still there.
+/// Interval at which an idle writer checks that its files are still there, and every writer what `status` reports.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// Pause where a look at the files was kept from its end.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -38,6 +39,7 @@ pub struct Writer {
     /// Both clocks, by which readings expire.
     pub clock: Box<dyn Fn() -> Moment + Send>,
     pub lock: RefCell<Lock>,
+    pub socket_files: Vec<SocketFile>,
 }
 
 /// Work between commits.
@@ -45,6 +47,7 @@ struct Tending {
     threshold: Threshold,
     pin: Pin,
     retention: Retention,
+    next_look: Instant,
 }
 
 impl Writer {
@@ -70,13 +73,34 @@ impl Writer {
         let was_set_aside = self.exchange.progress().set_aside;
         // Only a start sets one aside.
         let set_aside = if was_set_aside > 0 {
-            set_aside::still_aside(&self.path).len()
+            set_aside::still_aside(&self.path).count
         } else {
             0
         };
         let mut progress = self.exchange.progress();
         progress.free_bytes = free_bytes;
         progress.set_aside = set_aside;
+        drop(progress);
+        self.look_at_sockets();
+    }
+
+    /// Clients still connected go on; nobody else reaches a socket whose file is gone.
+    fn look_at_sockets(&self) {
+        let lost = self.socket_files.iter().filter(|file| file.is_lost());
+        let lost: Vec<PathBuf> = lost.map(|file| file.path().to_owned()).collect();
+        if self.queue.stopping().is_some() {
+            // It removes them itself.
+            return;
+        }
+        let mut progress = self.exchange.progress();
+        for path in lost.iter().filter(|p| !progress.lost_sockets.contains(p)) {
+            let reason = "its file was taken away or replaced, and no client reaches it: start seawall again";
+            log::warn(
+                "socket-gone",
+                &[("path", &path.display()), ("reason", &reason)],
+            );
+        }
+        progress.lost_sockets = lost;
     }
 
     /// Commits and checkpoints until a stop.
@@ -89,6 +113,7 @@ impl Writer {
                 self.settings.retain,
                 SizeLimit::of(&self.settings, db.page_bytes()),
             ),
+            next_look: Instant::now(),
         };
         tending.retention.begin(db)?;
         let mut identity = Identity::of(&self.path).map_err(|_| Error::files_gone(&self.path))?;
@@ -121,7 +146,6 @@ impl Writer {
                 }
                 Order::Woken => {
                     self.look_at_files(db, &mut identity)?;
-                    self.look_around();
                     is_surplus_left = self.tend(db, &mut tending)?;
                     let now = Instant::now();
                     if next_checkpoint.is_none_or(|at| at > now) {
@@ -186,6 +210,10 @@ impl Writer {
     fn tend(&self, db: &mut Db, tending: &mut Tending) -> Result<bool, Error> {
         let now = (self.clock)();
         db.tick(now);
+        if now.at >= tending.next_look {
+            self.look_around();
+            tending.next_look = now.at + LOOK_PERIOD;
+        }
         let more = tending.retention.step(db, now.at)?;
         self.tell_expired(db, tending);
         if tending.threshold.reached(db.wal_frames()) {
@@ -283,16 +311,13 @@ impl Writer {
 
     /// Logs and acknowledges a commit, and empties the batch.
     fn settle(&self, db: &Db, batch: &mut Batch, committed: &Committed) {
-        log::debug(
-            "commit",
-            &[
-                ("rows", &batch.rows().len()),
-                ("wal_frames", &db.wal_frames()),
-            ],
-        );
+        let rows = db.committed() as u64 - self.exchange.progress().committed;
+        let wal_frames = db.wal_frames();
+        log::debug("commit", &[("rows", &rows), ("wal_frames", &wal_frames)]);
         batch.clear();
         let mut progress = self.exchange.progress();
         progress.committed = db.committed() as u64;
+        progress.repeated = db.repeated() as u64;
         progress.last_commit = Some(Instant::now());
         progress.trouble = None;
         progress.wal_frames = db.wal_frames();

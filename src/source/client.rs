@@ -10,86 +10,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::reading::line::{LINE_BYTES_MAX, Precision};
-use crate::reading::stream::{Intake, Reject, Stream, Taken};
+use crate::reading::line::Precision;
+use crate::reading::stream::{Excerpt, Intake, Reject, Stream, Taken};
 use crate::reading::{self, Hello};
 use crate::source::answers::Answers;
 use crate::source::http::reply::State;
 use crate::source::http::request::Now;
 use crate::source::http::{Http, Progress, Rules};
+use crate::source::opening::{Opening, opening};
 use crate::store::ack::{Ack, Resume};
 use crate::sys;
 
-/// Upper bound on a client's name.
-pub const NAME_BYTES_MAX: usize = 128;
 /// Upper bound on the wait for a client to read its last ack.
 const LAST_ACK_WAIT: Duration = Duration::from_secs(60);
 /// Reads discarded before a close, because unread input would reset the connection and could lose the
 /// last answer.
 const DRAIN_READS_MAX: usize = 16;
 
-const HELLO: &[u8] = b"# client ";
-const SPEAKS: &str = "this port speaks InfluxDB line protocol over a plain stream";
-
 const TORN: &str = "the input ended inside a quoted string of several lines: from its first line on \
     nothing is settled";
-
-/// Kind of a connection's first line.
-#[derive(Debug, PartialEq, Eq)]
-enum Opening<'a> {
-    /// Not whole yet.
-    More,
-    Line,
-    Client {
-        name: &'a str,
-        used: usize,
-    },
-    Wrong(String),
-}
-
-fn opening(bytes: &[u8]) -> Opening<'_> {
-    // A TLS handshake record; no line begins with such a byte, and no newline may ever come.
-    if bytes.starts_with(&[0x16, 0x03]) {
-        return Opening::Wrong(format!("{SPEAKS}, not TLS"));
-    }
-    let Some(newline) = bytes.iter().position(|&b| b == b'\n') else {
-        return if bytes.len() > LINE_BYTES_MAX {
-            Opening::Line
-        } else {
-            Opening::More
-        };
-    };
-    let line = &bytes[..newline];
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if let Some(name) = line.strip_prefix(HELLO) {
-        return match client_name(name) {
-            Some(name) => Opening::Client {
-                name,
-                used: newline + 1,
-            },
-            None => Opening::Wrong(format!(
-                "a client's name is 1 to {NAME_BYTES_MAX} bytes of UTF-8 without spaces or control bytes"
-            )),
-        };
-    }
-    if is_http(line) {
-        return Opening::Wrong(format!("{SPEAKS}, not HTTP"));
-    }
-    Opening::Line
-}
-
-fn client_name(name: &[u8]) -> Option<&str> {
-    let name = std::str::from_utf8(name.trim_ascii()).ok()?;
-    let is_good = |c: char| !c.is_control() && !c.is_whitespace();
-    let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
-    (fits && name.chars().all(is_good)).then_some(name)
-}
-
-/// A request line: its last word would be the timestamp, and is `HTTP/…`.
-fn is_http(line: &[u8]) -> bool {
-    let version = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
-    version.starts_with(b"HTTP/") && line.first().is_some_and(u8::is_ascii_uppercase)
-}
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -393,20 +332,22 @@ impl Client {
                 }
                 Opening::Wrong(reason) => {
                     to.batch.counts.rejected += 1;
-                    reject(1, &reason);
+                    reject(1, Excerpt(self.stream.waiting()), &reason);
                     self.refuse(1, &reason);
                     return Turn::Refused(reason);
                 }
             }
         }
         let (answers, fd) = (&mut self.answers, self.socket.as_raw_fd());
-        let taken = self.stream.take(to, self.arrived_ns, &mut |line, reason| {
-            reject(line, reason);
-            if answers.is_full() {
-                answers.flush(|bytes| sys::write(fd, bytes));
-            }
-            answers.reject(line, reason);
-        });
+        let taken = self
+            .stream
+            .take(to, self.arrived_ns, &mut |line, text, reason| {
+                reject(line, text, reason);
+                if answers.is_full() {
+                    answers.flush(|bytes| sys::write(fd, bytes));
+                }
+                answers.reject(line, reason);
+            });
         match taken {
             Taken::All => Turn::Done,
             Taken::NoRoom => Turn::NoRoom,
@@ -509,39 +450,5 @@ impl Client {
                 break;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_is_known_by_its_first_line() {
-        let client = |name, used| Opening::Client { name, used };
-        assert_eq!(opening(b"# client a-1\nm v=1\n"), client("a-1", 13));
-        assert_eq!(opening(b"# client a-1\r\n"), client("a-1", 14));
-        assert_eq!(opening(b"# client gr\xc3\xbcn\n"), client("grün", 15));
-        assert_eq!(opening(b"# client"), Opening::More);
-        assert_eq!(opening(b"# clients are many\n"), Opening::Line);
-        assert_eq!(opening(b"# comment\n"), Opening::Line);
-        assert_eq!(opening(b"\n# client a\n"), Opening::Line);
-        assert_eq!(opening(b"m v=1\n"), Opening::Line);
-        for wrong in [
-            &b"# client \n"[..],
-            b"# client a b\n",
-            b"# client \xff\n",
-            b"GET /ping HTTP/1.1\r\n",
-            b"PRI * HTTP/2.0\r\n",
-            b"\x16\x03\x01\x02",
-        ] {
-            assert!(matches!(opening(wrong), Opening::Wrong(_)), "{wrong:?}");
-        }
-        assert!(matches!(
-            opening(format!("# client {}\n", "n".repeat(NAME_BYTES_MAX + 1)).as_bytes()),
-            Opening::Wrong(_)
-        ));
-        assert_eq!(opening(&vec![b'm'; LINE_BYTES_MAX]), Opening::More);
-        assert_eq!(opening(&vec![b'm'; LINE_BYTES_MAX + 1]), Opening::Line);
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -16,6 +16,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::place;
+use crate::place::lock::holder;
 use crate::reading::line::Precision;
 use crate::source::client::Peer;
 use crate::source::http::Rules;
@@ -57,13 +58,25 @@ enum Socket {
     Closed,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
 }
 
 impl SocketFile {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether no client reaches the socket any more.
+    pub fn is_lost(&self) -> bool {
+        match inode(&self.path) {
+            Ok(found) => found != self.inode,
+            Err(e) => e.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
     /// Removes the file if it is still ours.
     pub fn remove(self) {
         if inode(&self.path).is_ok_and(|found| found == self.inode) {
@@ -74,11 +87,8 @@ impl SocketFile {
 
 impl Listener {
     pub fn unix(path: &Path, mode: u32, precision: Precision) -> Result<Self, String> {
-        let listener = bind_unix(path, mode).map_err(|reason| cannot("unix", path, &reason))?;
-        let file = inode(path).ok().map(|inode| SocketFile {
-            path: path.to_owned(),
-            inode,
-        });
+        let bound = bind_unix(path, mode).map_err(|reason| cannot("unix", path, &reason));
+        let (listener, file) = bound?;
         Ok(Listener {
             name: format!("unix:{}", path.display()),
             address: path.display().to_string(),
@@ -87,7 +97,7 @@ impl Listener {
             is_ready: false,
             is_old_told: false,
             socket: Socket::Unix(listener),
-            file,
+            file: Some(file),
         })
     }
 
@@ -110,6 +120,13 @@ impl Listener {
         })
     }
 
+    /// Its clients speak HTTP.
+    pub fn speak_http(&mut self, rules: Rules) {
+        let place = self.name.strip_prefix("tcp:").unwrap_or(&self.name);
+        self.name = format!("http:{place}");
+        self.rules = Some(Rc::new(rules));
+    }
+
     /// HTTP without a token, for other machines too.
     pub fn is_open_to_all(&self) -> bool {
         let needs_none = self
@@ -126,6 +143,10 @@ impl Listener {
             Socket::Tcp(listener) => listener.as_raw_fd(),
             Socket::Closed => -1,
         }
+    }
+
+    pub fn file(&self) -> Option<&SocketFile> {
+        self.file.as_ref()
     }
 
     /// Stops accepting. Returns the file to remove.
@@ -230,14 +251,16 @@ fn resolve(port: &Port) -> io::Result<SocketAddr> {
     }
 }
 
-fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, String> {
+fn bind_unix(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), String> {
     // Two starts at once must not both find one stale socket and remove each other's.
     let folder = place::paths::folder_of(path);
     let folder = File::open(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let patience = Instant::now() + LOCK_PATIENCE;
     while !sys::try_lock(&folder).map_err(|e| format!("its folder cannot be locked: {e}"))? {
         if Instant::now() > patience {
-            return Err("its folder stays locked (flock) by another process".into());
+            let holder = folder.metadata().ok().and_then(|folder| holder(&folder));
+            let by = holder.map_or("another process".into(), |by| by.to_string());
+            return Err(format!("{by} keeps its folder locked (flock)"));
         }
         std::thread::sleep(LOCK_AGAIN);
     }
@@ -246,10 +269,27 @@ fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, String> {
     let bound = UnixListener::bind(path);
     sys::set_umask(umask);
     let listener = bound.map_err(|e| e.to_string())?;
-    // A mask only removes permissions, and some filesystems ignore it.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|e| e.to_string())?;
     listener.set_nonblocking(true).map_err(|e| e.to_string())?;
-    Ok(listener)
+    let inode = set_mode(path, mode).map_err(|e| e.to_string())?;
+    let path = path.to_owned();
+    Ok((listener, SocketFile { path, inode }))
+}
+
+/// Gives a new socket its mode where the mask did not, as where its folder has a default ACL. By a descriptor: where
+/// others may write, the name may lead to another file by now. Returns device and inode.
+fn set_mode(path: &Path, mode: u32) -> io::Result<(u64, u64)> {
+    let mut options = File::options();
+    options.custom_flags(libc::O_PATH | libc::O_NOFOLLOW);
+    let file = options.read(true).open(path)?;
+    let found = file.metadata()?;
+    if !found.file_type().is_socket() {
+        return Err(io::Error::other("somebody replaced it at once"));
+    }
+    if found.mode() & 0o777 != mode {
+        let file = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::set_permissions(file, fs::Permissions::from_mode(mode))?;
+    }
+    Ok((found.dev(), found.ino()))
 }
 
 /// Removes a socket on which nobody listens.

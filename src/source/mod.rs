@@ -2,12 +2,15 @@
 //! are streams, which wait for room; datagrams can do neither.
 
 pub mod answers;
+pub mod binding;
 pub mod client;
 pub mod datagrams;
 pub mod http;
 pub mod inflate;
 pub mod listener;
 pub mod old_times;
+pub mod opening;
+pub mod places;
 pub mod sim;
 pub mod sockets;
 pub mod spec;

@@ -38,10 +38,13 @@ fn warn(source: &dyn Display, precision: Precision, old: &OldTime) {
             "it is older than --retain: such readings go once a recorder has run for a day more"
                 .to_owned()
         }
-        Some(name) => format!(
-            "times of 1970: they fit precision={name}, add that to the source, or send {} as it expects",
-            precision.name()
-        ),
+        Some(name) => {
+            let (source, expected) = (source.to_string(), precision.name());
+            let joint = if source == "stdin" { ':' } else { ',' };
+            format!(
+                "times of 1970: they fit precision={name}, give --source {source}{joint}precision={name}, or send {expected}"
+            )
+        }
         None => "times of 1970: set the clock of the sender, or let it send none".to_owned(),
     };
     let time = timestamp(old.time_ns);

@@ -4,23 +4,22 @@
 //! Connections are read one at a time into shared memory, and none while another waits for room, so that
 //! a thousand connections hold little more than their unfinished lines.
 
+mod accepting;
+
 use std::fmt::Display;
-use std::io;
-use std::path::Path;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::log::{self, Limit};
 use crate::reading::Hello;
 use crate::reading::stream::Intake;
+use crate::source::binding;
 use crate::source::client::{Client, Memory, Turn, another_users};
 use crate::source::datagrams::Datagrams;
-use crate::source::http::Rules;
 use crate::source::http::reply::State;
-use crate::source::http::{INFLATING_MAX, INFLATING_MIN};
-use crate::source::listener::{Listener, Removal};
+use crate::source::listener::{Listener, Removal, SocketFile};
 use crate::source::old_times;
-use crate::source::spec::{Door, SourceSpec};
+use crate::source::places::{self, INFLATING_MAX};
+use crate::source::spec::SourceSpec;
 use crate::store::ack::{Ack, Resume};
 use crate::sys::{self, Watch};
 
@@ -33,14 +32,8 @@ pub const IDLE_MIN: Duration = Duration::from_secs(10);
 pub const HELD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Descriptors reserved for files, listeners and libraries.
 const DESCRIPTORS_BESIDE: u64 = 64;
-/// Upper bound on connections accepted from one socket in a turn.
-const ACCEPTS_PER_TURN: usize = 64;
-/// Pause after the system had no descriptor or memory for a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Interval at which the kernel's drop counters are read.
 const DROPS_PERIOD: Duration = Duration::from_secs(1);
-
-const TOKEN_BYTES_MAX: usize = 512;
 
 /// Stream number of the first connection; stdin has the one before.
 const FIRST_STREAM: u64 = 1;
@@ -81,9 +74,10 @@ enum Watched {
 impl Sockets {
     /// Binds the sockets of the specs. Accepts nothing yet.
     pub fn bind(specs: &[SourceSpec], http_wait: Duration) -> Result<Self, String> {
+        let (listeners, datagrams) = binding::bind(specs, http_wait)?;
         let mut sockets = Sockets {
-            listeners: Vec::new(),
-            datagrams: Vec::new(),
+            listeners,
+            datagrams,
             clients: Vec::new(),
             next_stream: FIRST_STREAM,
             connections_max: CONNECTIONS_MAX,
@@ -95,45 +89,6 @@ impl Sockets {
             told: Told::default(),
             removal: None,
         };
-        for spec in specs {
-            match spec {
-                SourceSpec::Unix {
-                    path,
-                    mode,
-                    precision,
-                } => sockets
-                    .listeners
-                    .push(Listener::unix(path, *mode, *precision)?),
-                SourceSpec::Tcp { port, precision } => {
-                    sockets.listeners.push(Listener::tcp(port, *precision)?);
-                }
-                SourceSpec::Http {
-                    door,
-                    token_file,
-                    precision,
-                } => {
-                    let mut listener = match door {
-                        Door::Unix { path, mode } => Listener::unix(path, *mode, *precision)?,
-                        Door::Tcp(port) => Listener::tcp(port, *precision)?,
-                    };
-                    listener.name = match door {
-                        Door::Unix { .. } => format!("http:{}", listener.name),
-                        Door::Tcp(port) => format!("http:{port}"),
-                    };
-                    let token = token_file.as_deref().map(token).transpose()?;
-                    listener.rules = Some(Rc::new(Rules {
-                        token,
-                        precision: *precision,
-                        wait: http_wait,
-                    }));
-                    sockets.listeners.push(listener);
-                }
-                SourceSpec::Udp { port, precision } => {
-                    sockets.datagrams.push(Datagrams::bind(port, *precision)?);
-                }
-                SourceSpec::Sim(_) | SourceSpec::Sysfs { .. } | SourceSpec::Stdin { .. } => {}
-            }
-        }
         if !sockets.listeners.is_empty() {
             // One more than the limit can be accepted, to be refused with a reason.
             let wanted = CONNECTIONS_MAX as u64 + DESCRIPTORS_BESIDE;
@@ -146,17 +101,7 @@ impl Sockets {
 
     /// Logs the addresses, with ports that the system chose.
     pub fn announce(&self) {
-        let say = |source: &dyn Display, address: &dyn Display| {
-            log::info("listening", &[("source", source), ("address", address)]);
-        };
-        self.listeners.iter().for_each(|l| say(&l.name, &l.address));
-        for listener in self.listeners.iter().filter(|l| l.is_open_to_all()) {
-            let reason =
-                "who reaches this port can write: give token-file=PATH, or a host of this machine";
-            let fields: [log::Field; 2] = [("source", &listener.name), ("reason", &reason)];
-            log::warn("open-to-all", &fields);
-        }
-        self.datagrams.iter().for_each(|d| say(&d.name, &d.address));
+        binding::announce(&self.listeners, &self.datagrams);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -166,6 +111,12 @@ impl Sockets {
     /// Number of `--source` options that are sockets.
     pub fn sources(&self) -> usize {
         self.listeners.len() + self.datagrams.len()
+    }
+
+    /// Files of the unix sockets.
+    pub fn files(&self) -> Vec<SocketFile> {
+        let files = self.listeners.iter().filter_map(Listener::file);
+        files.cloned().collect()
     }
 
     /// Lines of a client wait for room.
@@ -228,68 +179,6 @@ impl Sockets {
             .min()
     }
 
-    /// Accepts waiting connections.
-    pub fn accept(&mut self, now: Instant) {
-        for n in 0..self.listeners.len() {
-            if std::mem::take(&mut self.listeners[n].is_ready) {
-                self.accept_from(n, now);
-            }
-        }
-    }
-
-    fn accept_from(&mut self, listener: usize, now: Instant) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let from = &self.listeners[listener];
-            let (socket, peer) = match from.accept() {
-                Ok(accepted) => accepted,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                // It was gone before it was accepted.
-                Err(e) if is_of_one_connection(&e) => continue,
-                Err(e) => {
-                    self.accept_again = Some(now + ACCEPT_PAUSE);
-                    let fields: [log::Field; 2] = [("source", &from.name), ("reason", &e)];
-                    self.told.refusals.warn("cannot-accept", &fields);
-                    return;
-                }
-            };
-            let (name, precision) = (from.name.clone(), from.precision);
-            let rules = from.rules.clone();
-            let rules = rules.as_ref();
-            if self.clients.len() >= self.connections_max && !self.close_idlest(now) {
-                let reason = format!("there are {} connections already", self.clients.len());
-                let limit = &mut self.told.refusals;
-                tell(limit, "client-refused", &name, &peer.name, &reason);
-                Client::new(socket, 0, listener, precision, rules, &peer, now).refuse(0, &reason);
-                continue;
-            }
-            let fields: [log::Field; 2] = [("source", &name), ("client", &peer.name)];
-            log::debug("client-connected", &fields);
-            let id = self.next_stream;
-            let client = Client::new(socket, id, listener, precision, rules, &peer, now);
-            self.next_stream += 1;
-            self.clients.push(client);
-        }
-    }
-
-    /// Closes the longest idle connection. Returns false if none was idle for long enough.
-    fn close_idlest(&mut self, now: Instant) -> bool {
-        let idle = self.clients.iter().enumerate().filter_map(|(n, client)| {
-            let since = client.idle_since()?;
-            Some((now.saturating_duration_since(since), n))
-        });
-        let Some((idle_for, n)) = idle
-            .filter(|(idle_for, _)| *idle_for >= IDLE_MIN)
-            .max_by_key(|(idle_for, _)| *idle_for)
-        else {
-            return false;
-        };
-        let seconds = idle_for.as_secs();
-        let reason = format!("idle for {seconds} s, and others wait for a connection");
-        self.refuse(n, "client-closed-idle", 0, &reason);
-        self.remove_closed();
-        true
-    }
-
     /// Logs why a connection is closed, tells the client, and closes it.
     fn refuse(&mut self, n: usize, event: &str, line: u64, reason: &str) {
         let client = &mut self.clients[n];
@@ -309,7 +198,7 @@ impl Sockets {
         let count = self.clients.len();
         let first = self.turn;
         let mut held: usize = self.clients.iter().map(Client::held_bytes).sum();
-        let mut inflating = self.inflating();
+        let mut inflating = places::taken(&self.clients);
         for n in (0..count).map(|n| (first + n) % count) {
             let client = &mut self.clients[n];
             if !client.wants_turn() {
@@ -322,8 +211,15 @@ impl Sockets {
             let of = &mut self.listeners[client.source];
             let (source, is_told, peer) = (&of.name, &mut of.is_old_told, client.peer.clone());
             let turn = old_times::watch(is_told, source, of.precision, to, |to| {
-                client.turn(memory, to, now, may_inflate, &mut |line, reason| {
-                    reject(limit, source, &peer, line, reason);
+                client.turn(memory, to, now, may_inflate, &mut |line, text, reason| {
+                    let fields: [log::Field; 5] = [
+                        ("source", source),
+                        ("client", &peer),
+                        ("line", &line),
+                        ("text", &text),
+                        ("reason", reason),
+                    ];
+                    limit.warn("rejected", &fields);
                 })
             });
             held += client.held_bytes();
@@ -365,11 +261,20 @@ impl Sockets {
             }
             let name = datagrams.name.clone();
             let limit = &mut self.told.rejections;
-            datagrams.turn(is_last, self.memory.lines(), to, &mut |line, reason| {
-                let fields: [log::Field; 3] =
-                    [("source", &name), ("line", &line), ("reason", reason)];
-                limit.warn("rejected", &fields);
-            });
+            datagrams.turn(
+                is_last,
+                self.memory.lines(),
+                to,
+                &mut |line, text, reason| {
+                    let fields: [log::Field; 4] = [
+                        ("source", &name),
+                        ("line", &line),
+                        ("text", &text),
+                        ("reason", reason),
+                    ];
+                    limit.warn("rejected", &fields);
+                },
+            );
         }
         if !is_last && self.next_drops.is_none_or(|at| now < at) {
             return 0;
@@ -424,33 +329,12 @@ impl Sockets {
         }
     }
 
-    /// Bodies that are being inflated.
-    fn inflating(&self) -> usize {
-        let clients = self.clients.iter();
-        clients.filter_map(Client::inflates_since).count()
-    }
-
     /// A client goes on without input.
     pub fn can_go_on(&self) -> bool {
-        let has_place = self.inflating() < INFLATING_MAX;
+        let has_place = places::taken(&self.clients) < INFLATING_MAX;
         self.clients
             .iter()
             .any(|client| client.can_go_on(has_place))
-    }
-
-    /// Takes the place of the body that is inflated longest, where others wait and it had its time.
-    fn make_place(&mut self, now: Instant) {
-        if !self.clients.iter().any(Client::awaits_place) || self.inflating() < INFLATING_MAX {
-            return;
-        }
-        let since = self.clients.iter().enumerate();
-        let since = since.filter_map(|(n, client)| Some((client.inflates_since()?, n)));
-        if let Some((since, n)) = since.min()
-            && now.saturating_duration_since(since) >= INFLATING_MIN
-        {
-            let reason = "its body comes slowly, and others wait for a place to be inflated";
-            self.refuse(n, "client-refused", 0, reason);
-        }
     }
 
     /// A client asks for the state of the recorder.
@@ -481,7 +365,10 @@ impl Sockets {
     /// Writes the answers, and removes the connections that are over.
     pub fn flush(&mut self, now: Instant) {
         let mut any_over = false;
-        self.make_place(now);
+        if let Some(n) = places::slowest(&self.clients, now) {
+            let reason = "its body comes slowly, and others wait for a place to be inflated";
+            self.refuse(n, "client-refused", 0, reason);
+        }
         for n in 0..self.clients.len() {
             let client = &mut self.clients[n];
             client.flush(now);
@@ -542,38 +429,6 @@ impl Sockets {
             removal.wait(until.saturating_duration_since(Instant::now()));
         }
     }
-}
-
-/// The token in a file: its only line.
-fn token(path: &Path) -> Result<Vec<u8>, String> {
-    let cannot =
-        |reason: &dyn Display| format!("cannot take a token from {}: {reason}", path.display());
-    let text = std::fs::read(path).map_err(|e| cannot(&e))?;
-    let token = text.trim_ascii();
-    let is_good = |b: &u8| b.is_ascii_graphic();
-    match (1..=TOKEN_BYTES_MAX).contains(&token.len()) && token.iter().all(is_good) {
-        true => Ok(token.to_vec()),
-        false => Err(cannot(
-            &"it is not one line of 1 to 512 printable characters without spaces",
-        )),
-    }
-}
-
-fn is_of_one_connection(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-    )
-}
-
-fn reject(limit: &mut Limit, source: &dyn Display, client: &str, line: u64, reason: &dyn Display) {
-    let fields: [log::Field; 4] = [
-        ("source", source),
-        ("client", &client),
-        ("line", &line),
-        ("reason", reason),
-    ];
-    limit.warn("rejected", &fields);
 }
 
 fn tell(limit: &mut Limit, event: &str, source: &dyn Display, client: &str, reason: &dyn Display) {

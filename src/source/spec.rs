@@ -3,6 +3,7 @@
 //! `KINDS` is the one table, and a key is written once: where its kind's function reads it, with its default.
 //! Pure: opens nothing, so a spec that parses may name a folder that does not exist.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,6 +61,24 @@ pub enum Door {
     Tcp(Port),
 }
 
+/// As the log names it: without its keys.
+impl fmt::Display for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SourceSpec::Sim(_) => f.write_str("sim"),
+            SourceSpec::Sysfs { .. } => f.write_str("sysfs"),
+            SourceSpec::Stdin { .. } => f.write_str("stdin"),
+            SourceSpec::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+            SourceSpec::Tcp { port, .. } => write!(f, "tcp:{port}"),
+            SourceSpec::Udp { port, .. } => write!(f, "udp:{port}"),
+            SourceSpec::Http { door, .. } => match door {
+                Door::Unix { path, .. } => write!(f, "http:unix:{}", path.display()),
+                Door::Tcp(port) => write!(f, "http:{port}"),
+            },
+        }
+    }
+}
+
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
@@ -68,8 +87,8 @@ pub struct Port {
     pub number: u16,
 }
 
-impl std::fmt::Display for Port {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.number)
         } else {
@@ -200,7 +219,8 @@ pub const UNIX_PATH_BYTES_MAX: usize = 107;
 
 impl SourceSpec {
     pub fn parse(spec: &str) -> Result<Self, String> {
-        let (name, rest) = match spec.split_once(':') {
+        // A comma in the place of the colon, as behind a port, can mean nothing else.
+        let (name, rest) = match spec.split_once([':', ',']) {
             Some((name, rest)) => (name, Some(rest)),
             None => (spec, None),
         };
@@ -216,6 +236,11 @@ impl SourceSpec {
         Keys::parse(&known, place, rest)
             .and_then(|mut keys| (kind.read)(&mut keys))
             .map_err(|reason| format!("{spec:?} is not a source: {reason}"))
+    }
+
+    /// Its senders send again what they have no answer to, and do not know how far it came.
+    pub fn may_repeat(&self) -> bool {
+        matches!(self, SourceSpec::Http { .. })
     }
 }
 

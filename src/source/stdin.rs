@@ -3,9 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use crate::log;
+use crate::log::{self, Limit};
 use crate::reading::line::Precision;
-use crate::reading::stream::{Intake, Reject, Stream, Taken};
+use crate::reading::stream::{Intake, Stream, Taken};
 use crate::source::answers::Answers;
 use crate::source::old_times;
 use crate::sys::{self, Clock, Watch};
@@ -93,12 +93,20 @@ impl Stdin {
         }
     }
 
-    /// Takes whole lines while there is room.
-    pub fn take(&mut self, to: &mut Intake<'_>, reject: Reject<'_>) {
+    /// Takes whole lines while there is room. Logs those that are rejected.
+    pub fn take(&mut self, to: &mut Intake<'_>, limit: &mut Limit) {
         let (stream, is_told) = (&mut self.stream, &mut self.is_old_told);
         let arrived_ns = self.arrived_ns;
         let taken = old_times::watch(is_told, &"stdin", self.precision, to, |to| {
-            stream.take(to, arrived_ns, reject)
+            stream.take(to, arrived_ns, &mut |line, text, reason| {
+                let fields: [log::Field; 4] = [
+                    ("source", &"stdin"),
+                    ("line", &line),
+                    ("text", &text),
+                    ("reason", reason),
+                ];
+                limit.warn("rejected", &fields);
+            })
         });
         self.is_blocked = taken == Taken::NoRoom;
     }

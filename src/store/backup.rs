@@ -1,21 +1,18 @@
 //! A copy of the database as it is at one moment, for `backup`.
 //!
-//! One read transaction spans the copy. SQLite begins a copy anew whenever another connection commits
-//! between two of its steps, which beside a recorder is every second: without the snapshot a large copy would
-//! never end. The recorder goes on; only its WAL cannot start again from the beginning until then.
+//! One read transaction spans the copy. The recorder goes on; only its WAL cannot start again from the beginning until
+//! then. The pages are handed out, not written by SQLite: it would open the copy by its name, and whatever lies there
+//! or beside it by then.
 
 use std::ffi::CStr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{read, schema};
+use super::open::{Beside, open};
+use super::schema;
 use crate::db::Error;
-use crate::db::pragma;
-use crate::db::raw::{Access, Connection};
+use crate::db::raw::Connection;
 use crate::db::transaction;
-
-/// Pages copied in one step, between which a signal is heard and progress told: 1 MiB.
-const STEP_PAGES: i32 = 256;
 
 const PAGE_SIZE: &CStr = c"PRAGMA page_size";
 const PAGES: &CStr = c"SELECT data FROM sqlite_dbpage";
@@ -33,7 +30,7 @@ pub struct Snapshot {
 impl Snapshot {
     pub fn take(path: &Path, busy_timeout: Duration) -> Result<Self, Error> {
         let operation = "copy";
-        let mut raw = read::open(path, busy_timeout)?;
+        let mut raw = open(path, busy_timeout)?;
         raw.execute(operation, transaction::BEGIN_READ)?;
         // The first query takes the snapshot.
         raw.answer(operation, schema::GET_DEVICE)?;
@@ -47,37 +44,14 @@ impl Snapshot {
         })
     }
 
+    /// What the file lacks of its last run, in words. An error comes again where the readings are read.
+    pub fn missing(&mut self, beside: &Beside) -> Option<String> {
+        beside.missing(&mut self.raw).unwrap_or(None)
+    }
+
     /// Pages of the copy.
     pub fn bytes(&self) -> u64 {
         self.pages * self.page_bytes
-    }
-
-    /// Writes the copy into an empty file. Calls `go_on` with the bytes copied and all bytes; false ends the copy
-    /// early, and so does this function return false.
-    pub fn copy_to(
-        &mut self,
-        dest: &Path,
-        mut go_on: impl FnMut(u64) -> bool,
-    ) -> Result<bool, Error> {
-        let page_bytes = self.page_bytes;
-        let mut to = Connection::open(dest, Access::ReadWrite)?;
-        pragma::set_for_copy(&mut to)?;
-        let mut copy = self.raw.copy_to(&mut to)?;
-        loop {
-            let is_done = copy.step(STEP_PAGES)?;
-            if !go_on(u64::from(copy.pages()) * page_bytes) {
-                return Ok(false);
-            }
-            if is_done {
-                break;
-            }
-        }
-        copy.finish()?;
-        if !pragma::leave_wal(&mut to)? {
-            return Err(Error::busy("take out of WAL mode", dest));
-        }
-        to.close()?;
-        Ok(true)
     }
 
     /// Hands the pages of the copy to `each`, in order, until it returns false.

@@ -1,19 +1,18 @@
 //! `check`: what is damaged or missing in a file, in one snapshot, while recording may go on.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use super::identify::{code_in, identify};
 use super::objects::{self, Wrong};
+use super::open::{self, Beside, lost};
+use super::schema;
 use super::spans::Examiner;
-use super::start::{LOST, UNCLEAN};
-use super::{read, schema};
+use super::start::{LOST, UNCLEAN, last_run};
 use crate::db::Cause;
-use crate::db::raw::{Access, Connection};
-use crate::db::{Class, Error, transaction};
-use crate::place::paths::{follow_links, wal_of};
-use crate::place::{lock, mark};
+use crate::db::raw::{Access, Connection, Statement};
+use crate::db::{Class, Error, pragma, transaction};
+use crate::place::paths::follow_links;
 use crate::reading::fingerprint;
 use crate::reading::{Kind, Value};
 
@@ -46,9 +45,49 @@ struct Run {
     found: i64,
 }
 
+#[derive(Clone, Copy)]
 struct Series {
+    id: i64,
     fingerprint: u64,
     kind: Option<Kind>,
+}
+
+/// Series looked up lately, by the low bits of their numbers: there may be millions of them, and little memory.
+struct SeriesCache {
+    find: Statement,
+    places: Vec<Option<Series>>,
+}
+
+impl SeriesCache {
+    const PLACES: usize = 4096;
+
+    fn new(raw: &mut Connection) -> Result<Self, Error> {
+        Ok(SeriesCache {
+            find: raw.prepare(schema::NAME_SERIES)?,
+            places: vec![None; Self::PLACES],
+        })
+    }
+
+    fn get(&mut self, raw: &mut Connection, id: i64) -> Result<Option<Series>, Error> {
+        let place = &mut self.places[id as usize % Self::PLACES];
+        if place.is_none_or(|series| series.id != id) {
+            raw.begin_rows("check", self.find, &[id])?;
+            *place = raw.step("check", self.find)?.map(|row| {
+                let (sensor, field, kind) = (row.text(0), row.text(1), kind_of(&row.text(2)));
+                Series {
+                    id,
+                    fingerprint: kind.map_or(0, |kind| fingerprint::series(&sensor, &field, kind)),
+                    kind,
+                }
+            });
+            raw.end_rows(self.find);
+        }
+        Ok(*place)
+    }
+}
+
+fn kind_of(name: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|kind| kind.name() == name)
 }
 
 impl Audit {
@@ -69,25 +108,27 @@ impl Audit {
     }
 }
 
-/// Checks everything. An error means that the check could not be made; damage is a finding.
-pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, Error> {
+/// Readings checked between two calls of `tell`.
+const TELL_READINGS: i64 = 1 << 16;
+
+/// Checks everything, and tells how many readings were. An error means that the check could not be made; damage is a finding.
+pub fn audit(
+    path: &Path,
+    full: bool,
+    busy_timeout: Duration,
+    tell: &mut dyn FnMut(i64),
+) -> Result<Audit, Error> {
     let path = &follow_links(path);
     let mut audit = Audit::default();
-    read::look_before_reading(path)?;
-    // Read before the snapshot is taken: a recorder that starts meanwhile only brings more.
-    let known = Known {
-        is_recorded: lock::is_recorded(path),
-        has_wal: wal_of(path).exists(),
-        is_in_wal_mode: read::is_in_wal_mode(path),
-        mark: mark::read(path),
-    };
+    let beside = open::look_before_reading(path)?;
     let mut result = examine(
         path,
         full,
         busy_timeout,
         Access::ReadOnly,
-        &known,
+        &beside,
         &mut audit,
+        tell,
     );
     if result.as_ref().is_err_and(Error::is_read_only) {
         // A kill may leave a journal that has to be rolled back before anybody can read.
@@ -97,8 +138,9 @@ pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, E
             full,
             busy_timeout,
             Access::ReadWrite,
-            &known,
+            &beside,
             &mut audit,
+            tell,
         );
     }
     match result {
@@ -108,23 +150,17 @@ pub fn audit(path: &Path, full: bool, busy_timeout: Duration) -> Result<Audit, E
     Ok(audit)
 }
 
-/// Checks the files beside the database.
-struct Known {
-    is_recorded: bool,
-    has_wal: bool,
-    is_in_wal_mode: bool,
-    mark: Option<mark::Progress>,
-}
-
 fn examine(
     path: &Path,
     full: bool,
     busy_timeout: Duration,
     access: Access,
-    known: &Known,
+    beside: &Beside,
     audit: &mut Audit,
+    tell: &mut dyn FnMut(i64),
 ) -> Result<(), Error> {
     let operation = "check";
+    tell(0);
     let mut raw = Connection::open(path, access)?;
     raw.set_busy_timeout(busy_timeout);
     // One snapshot, so that a recorder that goes on cannot look like damage.
@@ -132,6 +168,7 @@ fn examine(
     if identify(&mut raw)? {
         return Err(Error::new("check", path, Cause::NotSeawall, "it is empty"));
     }
+    pragma::set_for_reading(&mut raw, open::CACHE_KIB)?;
 
     let sql = if full {
         schema::INTEGRITY_CHECK
@@ -181,24 +218,22 @@ fn examine(
         true
     })?;
     audit.runs = runs.len() as i64;
-    if let Some(last) = runs.last()
-        && !known.is_recorded
-    {
-        examine_end(&mut raw, last, known, audit)?;
+    if let Some(missing) = beside.missing(&mut raw)? {
+        audit.miss(missing);
+    }
+    if last_run(&mut raw)?.is_some_and(|last| beside.is_killed(&last)) {
+        // The next start notes it.
+        audit.unclean += 1;
     }
 
-    let mut series = HashMap::new();
     raw.rows(operation, schema::LIST_SERIES, |row| {
-        let (sensor, field, name) = (row.text(1), row.text(2), row.text(3));
-        let kind = Kind::ALL.into_iter().find(|k| k.name() == name);
-        if kind.is_none() {
+        let name = row.text(3);
+        if kind_of(&name).is_none() {
             audit.damage(format!(
                 "series {} has the unknown type {name:?}",
                 row.integer(0)
             ));
         }
-        let fingerprint = kind.map_or(0, |kind| fingerprint::series(&sensor, &field, kind));
-        series.insert(row.integer(0), Series { fingerprint, kind });
         true
     })?;
 
@@ -209,45 +244,8 @@ fn examine(
         ));
         true
     })?;
-    examine_readings(&mut raw, &mut runs, &series, audit)?;
+    examine_readings(&mut raw, &mut runs, audit, tell)?;
     examine_runs(&runs, audit);
-    Ok(())
-}
-
-fn lost(run: i64, from_id: i64, to_id: i64) -> String {
-    format!(
-        "readings {from_id} to {to_id} ({}) of run {run}: they were committed, and the -wal that held them was taken away or damaged",
-        to_id.saturating_sub(from_id).saturating_add(1)
-    )
-}
-
-/// Readings that the last run lacks, in a database without a recorder.
-fn examine_end(
-    raw: &mut Connection,
-    last: &Run,
-    known: &Known,
-    audit: &mut Audit,
-) -> Result<(), Error> {
-    let Some(mark) = &known.mark else {
-        // A backup of a database that was being recorded is whole, and not in WAL mode.
-        if last.is_open && !known.has_wal && known.is_in_wal_mode {
-            audit.miss(format!(
-                "the end of run {}: the recorder was killed, or this is a copy of its .db without the -wal (seawall backup makes a whole one)",
-                last.id
-            ));
-        }
-        return Ok(());
-    };
-    let device = raw.answer("check", schema::GET_DEVICE)?;
-    let mut next_id = 1;
-    raw.rows("check", schema::NEXT_ID, |row| {
-        next_id = row.integer(0);
-        false
-    })?;
-    let boot_id = crate::sys::boot_id();
-    if let Some(ids) = mark.missing(&device, last.id, next_id, boot_id.as_deref()) {
-        audit.miss(lost(last.id, *ids.start(), *ids.end()));
-    }
     Ok(())
 }
 
@@ -283,16 +281,23 @@ fn examine_schema(raw: &mut Connection, audit: &mut Audit) -> Result<bool, Error
 fn examine_readings(
     raw: &mut Connection,
     runs: &mut [Run],
-    series: &HashMap<i64, Series>,
     audit: &mut Audit,
+    tell: &mut dyn FnMut(i64),
 ) -> Result<(), Error> {
     let mut spans = Examiner::new(raw, &mut |what| audit.damage(what))?;
+    let mut cache = SeriesCache::new(raw)?;
+    let list = raw.prepare(schema::LIST_READINGS)?;
     let mut last: Option<i64> = None;
     // The run that a reading belongs to is the last that began at or before its id.
     let mut current: Option<usize> = None;
-    raw.rows("check", schema::LIST_READINGS, |row| {
-        let id = row.integer(0);
+    while let Some(row) = raw.step("check", list)? {
+        let (id, number) = (row.integer(0), row.integer(2));
+        let series = cache.get(raw, number)?;
+        let row = raw.row("check", list)?;
         audit.readings += 1;
+        if audit.readings % TELL_READINGS == 0 {
+            tell(audit.readings);
+        }
         if let Some(last) = last
             && id != last.wrapping_add(1)
         {
@@ -303,7 +308,6 @@ fn examine_readings(
             ));
         }
         last = Some(id);
-        let series = series.get(&row.integer(2));
         let sum = row
             .value(3)
             .map(super::values::from_db)
@@ -322,22 +326,20 @@ fn examine_readings(
         }
         let Some(run) = current.and_then(|n| runs.get_mut(n)) else {
             audit.damage(format!("reading {id} belongs to no run"));
-            return true;
+            continue;
         };
         run.found += 1;
         run.first_found.get_or_insert(id);
         if series.is_none() {
             audit.damage(format!(
-                "reading {id} is of series {}, which is not there",
-                row.integer(2)
+                "reading {id} is of series {number}, which is not there"
             ));
         } else if sum.is_none() {
             audit.damage(format!(
                 "reading {id} has a value that is not of its series' type"
             ));
         }
-        true
-    })?;
+    }
     let mut next_id = 1;
     let mut left = 0i64;
     for run in runs.iter() {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::identify::identify;
-use super::read;
+use super::open;
 use super::schema;
 use super::start::last_run;
 use crate::db::checkpoint::{Checkpoint, CheckpointMode, checkpoint};
@@ -22,7 +22,7 @@ pub fn checkpoint_file(
 ) -> Result<Checkpoint, Error> {
     // A link may lead out of the folder that the -wal is in.
     let path = &place::paths::follow_links(path);
-    read::look_before_reading(path)?;
+    open::look_before_reading(path)?;
     let is_recorded = place::lock::is_recorded(path);
     let mut raw = Connection::open(path, Access::ReadWrite)?;
     raw.set_busy_timeout(busy_timeout);

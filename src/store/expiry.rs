@@ -129,7 +129,7 @@ impl Db {
         self.sync_as_known()?;
         self.transaction(|db| {
             span.write(&mut db.raw, db.statements.add_span)?;
-            db.write_counts(db.committed, db.counts, 0)
+            db.write_counts(db.committed, db.repeated, db.counts, 0)
         })?;
         self.tail = Tail::new(self.next_id);
         Ok(())

@@ -22,14 +22,16 @@ const LAYOUT_MAX: i64 = 1 << 20;
 /// Bytes of a file that `is_seawall` needs.
 pub const HEADER_BYTES: usize = 72;
 
+const MAGIC: &[u8] = b"SQLite format 3\0";
+
 /// Whether a file that begins so is a seawall database, of whichever layout.
 pub fn is_seawall(header: &[u8; HEADER_BYTES]) -> bool {
-    header.starts_with(b"SQLite format 3\0")
-        && header.ends_with(&(schema::APPLICATION_ID as u32).to_be_bytes())
+    header.starts_with(MAGIC) && header.ends_with(&(schema::APPLICATION_ID as u32).to_be_bytes())
 }
 
 /// Whether a damaged file shows that it was a seawall database: by its header, by the schema in its first pages, or by
-/// the mark or the -wal beside it. Nothing else is renamed, whatever file `--db` names.
+/// the mark beside it. A -wal beside it shows that too, unless the file is another's database, whose -wal it is then.
+/// Nothing else is renamed, whatever file `--db` names.
 pub fn was_seawall(path: &Path) -> bool {
     const SCHEMA: &[u8] = b"CREATE TABLE readings(";
     let mut start = Vec::new();
@@ -42,8 +44,8 @@ pub fn was_seawall(path: &Path) -> bool {
         .get(..HEADER_BYTES)
         .is_some_and(|header| header.ends_with(&id))
         || start.windows(SCHEMA.len()).any(|text| text == SCHEMA)
-        || mark::path_of(path).exists()
-        || is_wal(&wal_of(path))
+        || mark::read(path).is_some()
+        || (!start.starts_with(MAGIC) && is_wal(&wal_of(path)))
 }
 
 /// Looks at the first bytes of a file before SQLite does. An error for a few bytes that are no database: SQLite takes
@@ -99,9 +101,15 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
         return Ok(true);
     }
     let is_ours = application == schema::APPLICATION_ID.to_string();
-    let is_layout = layout.parse().is_ok_and(|n| (1..=LAYOUT_MAX).contains(&n));
-    if !(is_ours && is_layout) && objects::compare(raw)?.wrong.is_empty() {
-        // One byte of the header is enough.
+    let is_layout = layout == schema::LAYOUT.to_string();
+    let is_damaged = !(is_ours && is_layout) && {
+        let objects = objects::compare(raw)?;
+        // What a later layout adds would look like another tool's, unless its number is past every layout's.
+        let may_be_later = layout.parse().is_ok_and(|n| (1..=LAYOUT_MAX).contains(&n));
+        objects.wrong.is_empty() && !(is_ours && may_be_later && objects.has_others)
+    };
+    if is_damaged {
+        // One bit of the header is enough.
         let message =
             format!("its header is damaged (application_id {application}, user_version {layout})");
         return Err(error::corrupt("use", raw.path(), message));
@@ -114,7 +122,7 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
             format!("it is not a seawall database (application_id {application})"),
         ));
     }
-    if layout != schema::LAYOUT.to_string() {
+    if !is_layout {
         let is_newer = layout
             .parse::<i64>()
             .is_ok_and(|layout| layout > schema::LAYOUT);

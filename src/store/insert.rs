@@ -6,6 +6,7 @@ use libsqlite3_sys as ffi;
 
 use super::ledger::{Db, KnownSeries};
 use super::objects;
+use super::repeats::Content;
 use super::spans::{Span, Tail};
 use super::values;
 use crate::db::Error;
@@ -14,8 +15,13 @@ use crate::db::error;
 use crate::reading::fingerprint;
 use crate::reading::{self, Batch, Definition};
 
-/// Result of an insert.
+/// How far an insert has come.
 struct Inserted {
+    /// Rows of the batch that are inserted or were found repeated.
+    rows: usize,
+    /// Clock steps that are noted.
+    steps: usize,
+    next_id: i64,
     tail: Tail,
     /// Spans that were completed.
     spans: Vec<Span>,
@@ -37,35 +43,84 @@ impl Inserted {
 }
 
 impl Db {
-    /// Inserts the rows; returns the readings after the last span.
-    pub(super) fn insert(&mut self, batch: &Batch) -> Result<Tail, Error> {
+    /// Inserts the rows that are not repeated. Returns the readings after the last span, and the next id.
+    pub(super) fn insert(&mut self, batch: &Batch) -> Result<(Tail, i64), Error> {
         let mut inserted = Inserted {
+            rows: 0,
+            steps: 0,
+            next_id: self.next_id,
             tail: self.tail,
             spans: Vec::new(),
         };
         inserted.tail.set_running(self.age.times().running_s);
         self.compare_changed_schema()?;
-        let mut from = 0;
+        if let Some(repeats) = &mut self.repeats {
+            repeats.fill(&mut self.raw, self.next_id)?;
+        }
         // In order of their rows. A slot may be given to another series within the batch.
         for definition in batch.definitions() {
-            self.insert_rows(batch, from..definition.from, &mut inserted)?;
-            from = definition.from;
+            self.insert_until(batch, definition.from, &mut inserted)?;
             self.define(definition)?;
         }
-        self.insert_rows(batch, from..batch.rows().len(), &mut inserted)?;
+        self.insert_until(batch, batch.rows().len(), &mut inserted)?;
         for span in &inserted.spans {
             span.write(&mut self.raw, self.statements.add_span)?;
         }
-        for step in batch.clock_steps() {
-            let numbers = [self.run, self.next_id + step.from as i64 - 1, step.step_ns]
-                .map(|n| Some(Value::Integer(n)));
+        Ok((inserted.tail, inserted.next_id))
+    }
+
+    /// Inserts the rows before `until`, and notes the clock steps among them.
+    fn insert_until(
+        &mut self,
+        batch: &Batch,
+        until: usize,
+        inserted: &mut Inserted,
+    ) -> Result<(), Error> {
+        while let Some(step) = batch.clock_steps().get(inserted.steps)
+            && step.from <= until
+        {
+            self.insert_new(batch, step.from, inserted)?;
+            inserted.steps += 1;
+            let numbers =
+                [self.run, inserted.next_id - 1, step.step_ns].map(|n| Some(Value::Integer(n)));
             let statement = self.statements.add_clock_step;
             self.raw.run("note a clock step in", statement, &numbers)?;
         }
-        Ok(inserted.tail)
+        self.insert_new(batch, until, inserted)
     }
 
-    /// Inserts rows between two definitions. The first gets its id from us, as the table may be empty or
+    /// Inserts the rows before `until`, between two definitions, but for those that are repeated.
+    fn insert_new(
+        &mut self,
+        batch: &Batch,
+        until: usize,
+        inserted: &mut Inserted,
+    ) -> Result<(), Error> {
+        while inserted.rows < until {
+            let from = inserted.rows;
+            let mut to = until;
+            if let Some(repeats) = &mut self.repeats {
+                let series = &self.series;
+                let rows = &batch.rows()[from..until];
+                to = from
+                    + repeats.enter(&mut self.raw, inserted.next_id, |n| {
+                        let row = rows.get(n)?;
+                        let content = Content {
+                            time_ns: row.time_ns,
+                            series: series[row.slot as usize].id,
+                            value: batch.value(row),
+                        };
+                        Some((content, row.may_repeat))
+                    })?;
+            }
+            self.insert_rows(batch, from..to, inserted)?;
+            // The row that ended them is repeated.
+            inserted.rows = until.min(to + 1);
+        }
+        Ok(())
+    }
+
+    /// Inserts rows. The first gets its id from us, as the table may be empty or
     /// lack its end; the others the one after the last.
     fn insert_rows(
         &mut self,
@@ -73,8 +128,9 @@ impl Db {
         range: Range<usize>,
         inserted: &mut Inserted,
     ) -> Result<(), Error> {
-        let first_id = self.next_id + range.start as i64;
-        let last_id = self.next_id + range.end as i64 - 1;
+        let first_id = inserted.next_id;
+        inserted.next_id += range.len() as i64;
+        let last_id = inserted.next_id - 1;
         let mut ids = first_id..=last_id;
         let mut rows = batch.rows()[range].iter();
         let series = &self.series;

@@ -8,6 +8,7 @@ use libsqlite3_sys as ffi;
 use super::age::{Age, Moment};
 use super::identify::{identify, look_at_header, look_where_written};
 use super::objects;
+use super::repeats::Repeats;
 use super::room::{look_for_inodes, look_for_room};
 use super::schema;
 use super::spans::Tail;
@@ -123,6 +124,9 @@ pub struct Db {
     pub(super) run: i64,
     pub(super) next_id: i64,
     pub(super) committed: i64,
+    pub(super) repeated: i64,
+    /// Only where a source may send readings again.
+    pub(super) repeats: Option<Repeats>,
     pub(super) counts: Counts,
     pub(super) checkpoints: i64,
     pub(super) tail: Tail,
@@ -168,10 +172,15 @@ impl Db {
         let begun = begin_run(&mut raw, is_new, start, mark).and_then(|begun| {
             // Within the transaction: after it nothing may fail, or the run would be there twice.
             let statements = Statements::prepare(&mut raw)?;
+            let mut repeats = None;
+            if start.may_repeat {
+                let repeats = repeats.insert(Repeats::prepare(&mut raw)?);
+                repeats.fill(&mut raw, begun.next_id)?;
+            }
             raw.execute("commit to", transaction::COMMIT)?;
-            Ok((begun, statements))
+            Ok((begun, statements, repeats))
         });
-        let (begun, statements) = match begun {
+        let (begun, statements, repeats) = match begun {
             Ok(begun) => begun,
             Err(e) => {
                 // If this fails too, SQLite has rolled back already.
@@ -191,6 +200,8 @@ impl Db {
             run: begun.run,
             next_id: begun.next_id,
             committed: 0,
+            repeated: 0,
+            repeats,
             counts: Counts::default(),
             checkpoints: 0,
             tail: begun.tail,
@@ -217,6 +228,12 @@ impl Db {
         self.device_before.as_deref()
     }
 
+    /// Whether it has sensors that are not simulated.
+    pub fn has_sensors_beside_sim(&mut self) -> bool {
+        let has_others = self.raw.answer("read", schema::HAS_OTHERS_THAN_SIM);
+        has_others.is_ok_and(|answer| answer == "1")
+    }
+
     pub fn run(&self) -> i64 {
         self.run
     }
@@ -229,6 +246,11 @@ impl Db {
     /// Readings committed by this run.
     pub fn committed(&self) -> i64 {
         self.committed
+    }
+
+    /// Readings that were sent to this run again, and not stored again.
+    pub fn repeated(&self) -> i64 {
+        self.repeated
     }
 
     /// `PAGE_BYTES`, unless somebody rebuilt the file with other pages.
@@ -284,19 +306,22 @@ impl Db {
         // has to begin with the series that it had before.
         let known = (!batch.definitions().is_empty()).then(|| self.series.clone());
         let result = self.transaction(|db| {
-            let tail = db.insert(batch)?;
+            let (tail, next_id) = db.insert(batch)?;
             let mut counts = db.counts;
             counts.add(batch.counts);
-            let committed = db.committed + batch.rows().len() as i64;
-            db.write_counts(committed, counts, tail.fingerprint())?;
+            let inserted = next_id - db.next_id;
+            let committed = db.committed + inserted;
+            let repeated = db.repeated + batch.rows().len() as i64 - inserted;
+            db.write_counts(committed, repeated, counts, tail.fingerprint())?;
             db.settle_clients(batch)?;
             let resumes = db.resumes(batch)?;
-            Ok((committed, counts, tail, resumes))
+            Ok((next_id, committed, repeated, counts, tail, resumes))
         });
         match result {
-            Ok((committed, counts, tail, resumes)) => {
-                self.next_id += batch.rows().len() as i64;
+            Ok((next_id, committed, repeated, counts, tail, resumes)) => {
+                self.next_id = next_id;
                 self.committed = committed;
+                self.repeated = repeated;
                 self.counts = counts;
                 self.tail = tail;
                 Ok(Committed {
@@ -307,6 +332,9 @@ impl Db {
             Err(e) => {
                 if let Some(series) = known {
                     self.series = series;
+                }
+                if let Some(repeats) = &mut self.repeats {
+                    repeats.forget();
                 }
                 Err(e)
             }
@@ -324,7 +352,7 @@ impl Db {
         self.set_pages_max(u64::MAX)?;
         self.synchronous(Durability::Full)?;
         self.transaction(|db| {
-            db.write_counts(db.committed, db.counts, db.tail.fingerprint())?;
+            db.write_counts(db.committed, db.repeated, db.counts, db.tail.fingerprint())?;
             db.raw.run(
                 "end the run in",
                 db.statements.end_run,
@@ -351,9 +379,9 @@ impl Db {
         done
     }
 
-    /// Counters of the run's row.
-    pub fn ledger(&self) -> (i64, Counts, i64) {
-        (self.committed, self.counts, self.checkpoints)
+    /// Counters of the run's row besides its readings, and its checkpoints.
+    pub fn ledger(&self) -> (Counts, i64) {
+        (self.counts, self.checkpoints)
     }
 
     /// Takes the file out of WAL mode, so that it is one file; false where another process has it open.
@@ -409,6 +437,7 @@ impl Db {
     pub(super) fn write_counts(
         &mut self,
         committed: i64,
+        repeated: i64,
         counts: Counts,
         tail_fingerprint: u64,
     ) -> Result<(), Error> {
@@ -424,6 +453,7 @@ impl Db {
             times.running_s,
             times.steady_from_s,
             times.seen_ns,
+            repeated,
         ]
         .map(|n| Some(Value::Integer(n)));
         self.raw

@@ -26,18 +26,23 @@ fn made() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub(super) struct Objects {
     /// Those of the layout that are not as they were made.
     pub wrong: Vec<Wrong>,
+    /// Any that the layout has not.
+    pub has_others: bool,
     /// Another's that may change or refuse our rows, and how to remove it.
     strange: Option<String>,
 }
 
 pub(super) fn compare(raw: &mut Connection) -> Result<Objects, Error> {
     let mut found: Vec<(&'static str, bool)> = Vec::new();
-    let mut strange = None;
+    let (mut strange, mut has_others) = (None, false);
     raw.rows("compare", schema::LIST_OBJECTS, |row| {
         let (kind, name, table, sql) = (row.text(0), row.text(1), row.text(2), row.text(3));
         if let Some((name, made)) = made().find(|(made, _)| *made == name) {
             found.push((name, made == sql));
-        } else if may_change_rows(&kind, &sql) && made().any(|(made, _)| made == table) {
+            return true;
+        }
+        has_others = true;
+        if may_change_rows(&kind, &sql) && made().any(|(made, _)| made == table) {
             strange = Some(format!(
                 "somebody added the {kind} {name} to {table}, which may change or refuse readings; remove it: DROP {kind} \"{name}\""
             ));
@@ -50,7 +55,11 @@ pub(super) fn compare(raw: &mut Connection) -> Result<Objects, Error> {
         Some((_, true)) => None,
     });
     let wrong = wrong.collect();
-    Ok(Objects { wrong, strange })
+    Ok(Objects {
+        wrong,
+        has_others,
+        strange,
+    })
 }
 
 fn may_change_rows(kind: &str, sql: &str) -> bool {

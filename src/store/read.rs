@@ -4,34 +4,21 @@
 //! Called by the commands `export` and `show`. The readings are taken from the bare table and joined to
 //! their series and runs here, because the view looks both up anew for each row.
 
-use std::collections::HashMap;
 use std::ffi::CStr;
-use std::fs::File;
-use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::identify::{identify, is_seawall};
-use super::objects;
-use super::room::look_for_room;
+use super::names::{Names, NamesOf, kind};
+use super::open::{Beside, open, open_damaged};
 use super::runs::Runs;
 use super::{schema, spans};
-use crate::db::raw::{Access, Connection, Statement};
-use crate::db::{Cause, Error, error, pragma, transaction};
-use crate::place;
-use crate::place::foreign_wal::{self, Treatment};
+use crate::db::raw::{Connection, Statement};
+use crate::db::{Error, error, transaction};
 use crate::reading::{Kind, Value};
 
 /// Upper bound on the ids of one snapshot, which takes some milliseconds.
 const CHUNK_IDS: i64 = 8192;
-/// Upper bound on the names of series in memory; beyond it all are dropped and read again.
-const NAMES_BYTES_MAX: usize = 1024 * 1024;
-/// Overhead of a series besides its names.
-const NAME_OVERHEAD_BYTES: usize = 256;
-/// Memory for pages: every page is needed once.
-const CACHE_KIB: i64 = 256;
-
 const NEXT_READING: &CStr = c"SELECT id FROM readings WHERE id > ?1 ORDER BY id LIMIT 1";
 const NEWEST_READING: &CStr = c"SELECT id, time_ns FROM readings ORDER BY id DESC LIMIT 1";
 /// From the spans, and what comes after the last.
@@ -40,10 +27,13 @@ const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
     UNION ALL SELECT time_ns, time_ns FROM readings
       WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1)
   ) HAVING count(*) > 0";
+/// A span that began before is looked through.
+const OLDEST_SINCE: &CStr = c"SELECT oldest, 0 FROM (SELECT min(iif(oldest_ns >= ?1, oldest_ns,
+    (SELECT min(time_ns) FROM readings WHERE id BETWEEN first_id AND last_id AND time_ns >= ?1))) AS oldest
+    FROM spans_to_now WHERE newest_ns >= ?1) WHERE oldest IS NOT NULL";
 const RECORDED: &CStr = c"SELECT coalesce(sum(committed), 0) FROM runs";
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id, device FROM runs WHERE id > ?1 ORDER BY id";
-const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
 /// From an id on; the times are compared here, which is quicker where most of them fit.
 const READINGS_FROM: &CStr =
     c"SELECT id, time_ns, series, value FROM readings WHERE id >= ?1 ORDER BY id";
@@ -87,36 +77,30 @@ pub struct Reading<'a> {
     pub device: &'a str,
 }
 
-/// The caller's value for each series; `None` for a series that it does not want.
-pub struct Names<T> {
-    by_series: HashMap<i64, Option<T>>,
-    bytes: usize,
-}
-
-impl<T> Default for Names<T> {
-    fn default() -> Self {
-        Names {
-            by_series: HashMap::new(),
-            bytes: 0,
-        }
-    }
-}
-
-struct Statements {
-    next_reading: Statement,
+pub(super) struct Statements {
+    pub next_reading: Statement,
     newest_reading: Statement,
     newest_run: Statement,
     runs_after: Statement,
-    name_series: Statement,
-    readings_from: Statement,
+    pub readings_from: Statement,
     readings_between: Statement,
+}
+
+/// Rows to hand on.
+pub(super) struct Scan {
+    pub statement: Statement,
+    pub last: i64,
+    pub times: Times,
+    /// A reading that is missing is an error.
+    pub is_gapless: bool,
 }
 
 /// A database, open for reading.
 pub struct Reader {
-    raw: Connection,
-    statements: Statements,
-    runs: Runs,
+    pub(super) raw: Connection,
+    pub(super) statements: Statements,
+    pub(super) runs: Runs,
+    series_names: NamesOf,
     /// At least half of the last chunk was within the times.
     is_dense: bool,
     /// Ranges of ids that may hold these times.
@@ -127,24 +111,40 @@ pub struct Reader {
 
 impl Reader {
     pub fn open(path: &Path, busy_timeout: Duration) -> Result<Self, Error> {
-        let mut raw = open(path, busy_timeout)?;
+        Self::new(open(path, busy_timeout)?)
+    }
+
+    /// For a file of which parts cannot be read.
+    pub fn open_damaged(path: &Path, busy_timeout: Duration) -> Result<Self, Error> {
+        let mut reader = Self::new(open_damaged(path, busy_timeout)?)?;
+        reader.series_names.add_index(&mut reader.raw)?;
+        Ok(reader)
+    }
+
+    fn new(mut raw: Connection) -> Result<Self, Error> {
         let statements = Statements {
             next_reading: raw.prepare(NEXT_READING)?,
             newest_reading: raw.prepare(NEWEST_READING)?,
             newest_run: raw.prepare(NEWEST_RUN)?,
             runs_after: raw.prepare(RUNS_AFTER)?,
-            name_series: raw.prepare(NAME_SERIES)?,
             readings_from: raw.prepare(READINGS_FROM)?,
             readings_between: raw.prepare(READINGS_BETWEEN)?,
         };
+        let names = NamesOf::prepare(&mut raw)?;
         Ok(Reader {
             raw,
             statements,
             runs: Runs::default(),
+            series_names: names,
             is_dense: true,
             places: None,
             gone: 0,
         })
+    }
+
+    /// What the file lacks of its last run, in words. An error comes again where the readings are read.
+    pub fn missing(&mut self, beside: &Beside) -> Option<String> {
+        beside.missing(&mut self.raw).unwrap_or(None)
     }
 
     /// Readings that retention dropped behind a position, since it was last asked.
@@ -178,6 +178,13 @@ impl Reader {
     pub fn oldest_and_newest_time(&mut self) -> Result<Option<(i64, i64)>, Error> {
         let statement = self.raw.prepare(OLDEST_AND_NEWEST_TIME)?;
         self.first(statement, &[])
+    }
+
+    /// The oldest time that is not before another.
+    pub fn oldest_since(&mut self, from_ns: i64) -> Result<Option<i64>, Error> {
+        let statement = self.raw.prepare(OLDEST_SINCE)?;
+        let oldest = self.first(statement, &[from_ns])?;
+        Ok(oldest.map(|(oldest, _)| oldest))
     }
 
     /// The series by number, with sensor, field and type.
@@ -230,9 +237,7 @@ impl Reader {
             self.pass_over(at, last_id)?;
             return Ok(false);
         };
-        if names.bytes > NAMES_BYTES_MAX {
-            *names = Names::default();
-        }
+        names.bound();
         let (first, last) = (*range.start(), *range.end());
         let statement = if self.is_dense {
             let statement = self.statements.readings_from;
@@ -244,33 +249,70 @@ impl Reader {
             self.raw.begin_rows(READ, statement, &limits)?;
             statement
         };
+        let scan = Scan {
+            statement,
+            last,
+            times,
+            is_gapless: false,
+        };
+        let Some(fit) = self.scan(&scan, at, names, name, each)? else {
+            return Ok(true);
+        };
+        self.is_dense = fit >= (last - first) / 2;
+        at.id = last;
+        at.run = self.runs.run_of(at.id);
+        Ok(true)
+    }
+
+    /// Hands the rows of a statement to `each`, up to the id `last`, and moves `at` behind those that were read.
+    /// Returns how many are of these times; `None` when `each` has had enough.
+    pub(super) fn scan<T>(
+        &mut self,
+        scan: &Scan,
+        at: &mut Position,
+        names: &mut Names<T>,
+        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
+        each: &mut impl FnMut(&Reading<'_>, &T) -> bool,
+    ) -> Result<Option<i64>, Error> {
+        let Scan {
+            statement,
+            last,
+            times,
+            is_gapless,
+        } = *scan;
         let mut fit = 0;
         while let Some(mut row) = self.raw.step(READ, statement)? {
             let (id, time_ns, series) = (row.integer(0), row.integer(1), row.integer(2));
+            if is_gapless && at.id < last && id != at.id + 1 {
+                break;
+            }
             if id > last {
                 break;
             }
-            if time_ns < times.from_ns || time_ns > times.to_ns {
-                continue;
-            }
-            fit += 1;
             let Some(run) = self.runs.run_of(id) else {
                 return Err(self.bad(format!("reading {id} belongs to no run")));
             };
-            (at.id, at.run) = (id, Some(run));
+            let here = Position { id, run: Some(run) };
+            if time_ns < times.from_ns || time_ns > times.to_ns {
+                *at = here;
+                continue;
+            }
+            fit += 1;
             let named = match names.by_series.get(&series) {
                 Some(named) => named,
                 None => {
-                    let named = self.name(series, id, name, &mut names.bytes)?;
+                    let named =
+                        names.look_up(&mut self.raw, &self.series_names, series, id, name)?;
                     row = self.raw.row(READ, statement)?;
                     names.by_series.entry(series).or_insert(named)
                 }
             };
-            let Some(named) = named else {
-                continue;
-            };
             let Some(value) = row.value(3).map(super::values::from_db) else {
                 return Err(self.bad(format!("reading {id} has a value that no sensor sends")));
+            };
+            *at = here;
+            let Some(named) = named else {
+                continue;
             };
             let reading = Reading {
                 id,
@@ -280,13 +322,13 @@ impl Reader {
                 device: self.runs.device(),
             };
             if !each(&reading, named) {
-                return Ok(true);
+                return Ok(None);
             }
         }
-        self.is_dense = fit >= (last - first) / 2;
-        at.id = last;
-        at.run = self.runs.run_of(at.id);
-        Ok(true)
+        if is_gapless && at.id < last {
+            return Err(self.bad(format!("reading {} is not there", at.id + 1)));
+        }
+        Ok(Some(fit))
     }
 
     /// Moves the position behind readings of other times.
@@ -303,12 +345,15 @@ impl Reader {
     }
 
     /// Reads the runs that began since the last call.
-    fn learn_runs(&mut self) -> Result<(), Error> {
+    pub(super) fn learn_runs(&mut self) -> Result<(), Error> {
         let newest = self.first(self.statements.newest_run, &[])?;
         if newest.is_none_or(|(run, _)| run <= self.runs.newest()) {
             return Ok(());
         }
-        let statement = self.statements.runs_after;
+        self.learn_runs_by(self.statements.runs_after)
+    }
+
+    pub(super) fn learn_runs_by(&mut self, statement: Statement) -> Result<(), Error> {
         self.raw
             .begin_rows(READ, statement, &[self.runs.newest()])?;
         while let Some(row) = self.raw.step(READ, statement)? {
@@ -321,10 +366,15 @@ impl Reader {
 
     /// Moves the position back where a later run used ids
     /// again.
-    fn go_back_to_a_later_run(&mut self, at: &mut Position) {
+    pub(super) fn go_back_to_a_later_run(&mut self, at: &mut Position) {
         self.runs.forget();
-        let run = at.run.or_else(|| self.runs.run_of(at.id));
+        let now = self.runs.run_of(at.id);
         self.runs.forget();
+        if now == at.run {
+            // Where runs overlap, a later one that began earlier has no part in it.
+            return;
+        }
+        let run = at.run.or(now);
         if let Some(first_id) = run.and_then(|run| self.runs.first_id_after(run)) {
             at.id = at.id.min(first_id.saturating_sub(1));
         }
@@ -388,7 +438,7 @@ impl Reader {
     }
 
     /// The first two columns of the first row.
-    fn first(
+    pub(super) fn first(
         &mut self,
         statement: Statement,
         numbers: &[i64],
@@ -402,99 +452,7 @@ impl Reader {
         Ok(found)
     }
 
-    fn name<T>(
-        &mut self,
-        series: i64,
-        id: i64,
-        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
-        bytes: &mut usize,
-    ) -> Result<Option<T>, Error> {
-        let statement = self.statements.name_series;
-        self.raw.begin_rows(READ, statement, &[series])?;
-        let Some(row) = self.raw.step(READ, statement)? else {
-            let what = format!("reading {id} is of series {series}, which is not there");
-            return Err(self.bad(what));
-        };
-        let (sensor, field) = (row.text(0), row.text(1));
-        let Some(kind) = kind(&row.text(2)) else {
-            return Err(self.bad(format!("series {series} has an unknown type")));
-        };
-        *bytes += sensor.len() + field.len() + NAME_OVERHEAD_BYTES;
-        let named = name(&sensor, &field, kind);
-        drop((sensor, field));
-        self.raw.end_rows(statement);
-        Ok(named)
-    }
-
     fn bad(&self, what: String) -> Error {
         error::corrupt(READ, self.raw.path(), what)
     }
-}
-
-fn kind(name: &str) -> Option<Kind> {
-    Kind::ALL.into_iter().find(|kind| kind.name() == name)
-}
-
-/// Before a command opens a database, and while this process has it open nowhere: an error where SQLite would
-/// replay a -wal that is another database's, or needs room that is not there.
-pub fn look_before_reading(path: &Path) -> Result<(), Error> {
-    // SQLite puts its files beside what a link points to.
-    let path = &place::paths::follow_links(path);
-    place::side_files::refuse_strange(path)
-        .map_err(|reason| Error::new(READ, path, Cause::Strange, reason))?;
-    if place::lock::is_recorded(path) {
-        return Ok(());
-    }
-    // If this check fails, SQLite's own calls report the cause better.
-    match foreign_wal::look(path, is_seawall) {
-        Ok(Treatment::SetAside) => Err(Error::unread_wal(READ, path)),
-        _ => look_for_room_to_read(path),
-    }
-}
-
-/// For a database without a recorder: SQLite reads its log into a -shm first; a file that is not in WAL mode
-/// needs none.
-pub(super) fn look_for_room_to_read(path: &Path) -> Result<(), Error> {
-    let path = &place::paths::follow_links(path);
-    if !place::paths::wal_of(path).exists() && !is_in_wal_mode(path) {
-        return Ok(());
-    }
-    look_for_room(path, 0).map_err(|e| Error {
-        operation: READ,
-        ..e
-    })
-}
-
-pub(super) fn is_in_wal_mode(path: &Path) -> bool {
-    let mut head = [0; 20];
-    if !path.is_file() {
-        return false;
-    }
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
-    read.is_ok() && head[18..] != [1, 1]
-}
-
-/// Opens a seawall database that others may be recording into.
-pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Error> {
-    match open_with(path, busy_timeout, Access::ReadOnly) {
-        // A kill may leave a journal that has to be rolled back before anybody can read.
-        Err(e) if e.is_read_only() => open_with(path, busy_timeout, Access::ReadWrite),
-        other => other,
-    }
-}
-
-fn open_with(path: &Path, busy_timeout: Duration, access: Access) -> Result<Connection, Error> {
-    let mut raw = Connection::open(path, access)?;
-    raw.set_busy_timeout(busy_timeout);
-    match identify(&mut raw) {
-        Ok(false) => {}
-        Ok(true) => return Err(Error::empty(READ, path)),
-        Err(e) => return Err(raw.leave_as_found(e)),
-    }
-    let compared = objects::compare(&mut raw).and_then(|objects| objects.require(&raw));
-    if let Err(e) = compared {
-        return Err(raw.leave_as_found(e));
-    }
-    pragma::set_for_reading(&mut raw, CACHE_KIB)?;
-    Ok(raw)
 }

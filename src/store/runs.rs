@@ -29,6 +29,10 @@ impl Runs {
         self.by_first_id.sort_unstable();
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.by_first_id.is_empty()
+    }
+
     pub fn newest(&self) -> i64 {
         self.newest
     }

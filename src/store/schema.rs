@@ -136,7 +136,8 @@ pub const FIND_SERIES: &CStr =
 pub const ADD_SERIES: &CStr =
     c"INSERT INTO series(sensor, field, type) VALUES(?1, ?2, ?3) RETURNING id";
 pub const COUNT_RUN: &CStr = c"UPDATE runs SET committed = ?2, dropped = ?3, rejected = ?4,
-    errors = ?5, checkpoints = ?6, tail_fingerprint = ?7, running_s = ?8, steady_from_s = ?9, seen_ns = ?10
+    errors = ?5, checkpoints = ?6, tail_fingerprint = ?7, running_s = ?8, steady_from_s = ?9, seen_ns = ?10,
+    repeated = ?11
     WHERE id = ?1";
 pub const END_RUN: &CStr = c"UPDATE runs SET ended_ns = ?2, reason = ?3 WHERE id = ?1";
 pub const ADD_CLOCK_STEP: &CStr =
@@ -171,7 +172,9 @@ pub const LOSE_READINGS: &CStr =
 pub const NEXT_ID: &CStr = c"SELECT max(
     (SELECT coalesce(max(id), 0) + 1 FROM readings),
     (SELECT coalesce(max(first_id + committed), 1) FROM runs))";
-pub const OPEN_RUNS: &CStr = c"SELECT id, committed FROM runs WHERE ended_ns IS NULL ORDER BY id";
+/// At most one is open, if nobody made more: some of those are enough to be told.
+pub const OPEN_RUNS: &CStr = c"SELECT id, committed FROM
+    (SELECT id, committed FROM runs WHERE ended_ns IS NULL ORDER BY id DESC LIMIT 8) ORDER BY id";
 pub const CLOSE_OPEN_RUNS: &CStr =
     c"UPDATE runs SET ended_ns = ?1, reason = ?2 WHERE ended_ns IS NULL";
 
@@ -195,6 +198,9 @@ pub const LIST_RUNS: &CStr =
     c"SELECT id, first_id, committed, tail_fingerprint, ended_ns, reason, expired, lost_from_id, lost_to_id,
     device
     FROM runs ORDER BY id";
+pub const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
+pub const HAS_OTHERS_THAN_SIM: &CStr =
+    c"SELECT EXISTS(SELECT 1 FROM series WHERE substr(sensor, 1, 4) <> 'sim,')";
 pub const LIST_SERIES: &CStr = c"SELECT id, sensor, field, type FROM series";
 pub const LIST_SPANS: &CStr =
     c"SELECT first_id, last_id, oldest_ns, newest_ns, fingerprint, running_s FROM spans ORDER BY first_id";
@@ -204,6 +210,10 @@ pub const LIST_WRONG_CLIENTS: &CStr = c"SELECT name FROM clients
     WHERE typeof(name) <> 'text' OR typeof(lines) <> 'integer' OR lines < 1
     OR typeof(seen_ns) <> 'integer'";
 pub const LIST_READINGS: &CStr = c"SELECT id, time_ns, series, value FROM readings ORDER BY id";
+/// A reading to compare with, and all of them for as long as they are wanted.
+pub const GET_READING: &CStr = c"SELECT time_ns, series, value FROM readings WHERE id = ?1";
+pub const LIST_NEWEST_READINGS: &CStr =
+    c"SELECT id, time_ns, series, value FROM readings ORDER BY id DESC";
 pub const LIST_OBJECTS: &CStr =
     c"SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL";
 pub const SCHEMA_VERSION: &CStr = c"PRAGMA schema_version";

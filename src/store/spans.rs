@@ -149,8 +149,11 @@ pub(super) fn find_tail(raw: &mut Connection, next_id: i64) -> Result<Tail, Erro
     Ok(tail)
 }
 
+const RANGES_MAX: usize = 64 * 1024;
+
 /// Ranges of ids that hold all readings from `since_ns` to `until_ns`, and perhaps
-/// others. In order; the last is open if readings may still come.
+/// others. In order; the last is open if readings may still come. Not more than `RANGES_MAX`, of which the last then
+/// holds the rest.
 pub fn ranges(
     raw: &mut Connection,
     since_ns: i64,
@@ -162,8 +165,9 @@ pub fn ranges(
         if row.integer(3) < since_ns || row.integer(2) > until_ns {
             return true;
         }
+        let is_enough = ranges.len() >= RANGES_MAX;
         match ranges.last_mut() {
-            Some(last) if first_id.checked_sub(1) == Some(*last.end()) => {
+            Some(last) if is_enough || first_id.checked_sub(1) == Some(*last.end()) => {
                 *last = *last.start()..=last_id
             }
             _ => ranges.push(first_id..=last_id),

@@ -34,6 +34,8 @@ pub struct Start {
     pub boot_id: Option<String>,
     pub boot_ns: i64,
     pub machine: Machine,
+    /// A source may send again what was committed.
+    pub may_repeat: bool,
 }
 
 pub(super) struct Begun {

@@ -12,9 +12,10 @@ use seawall::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision};
 use seawall::reading::number::{self, Number};
 use seawall::reading::series::Interner;
 use seawall::reading::stream::Room;
-use seawall::reading::stream::{Full, Intake, Stream, Taken};
+use seawall::reading::stream::{Excerpt, Full, Intake, Stream, Taken};
 use seawall::reading::{Batch, Value};
 use seawall::record::settings::Settings as Record;
+use seawall::source::inflate::Inflate;
 use seawall::source::spec::{Port, Rate, SourceSpec};
 use seawall::source::sysfs::parse_number;
 use seawall::units;
@@ -124,8 +125,8 @@ fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard
         loop {
             let mut batch = Batch::default();
             let text_bytes = seawall::record::queue::TEXT_BYTES_MAX;
-            let mut reject = |line: u64, why: &dyn std::fmt::Display| {
-                heard.rejected.push(format!("{line} {why}"));
+            let mut reject = |line: u64, text: Excerpt<'_>, why: &dyn std::fmt::Display| {
+                heard.rejected.push(format!("{line} {text} {why}"));
             };
             let mut to = Intake {
                 batch: &mut batch,
@@ -134,6 +135,7 @@ fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard
                 room: Room { rows, text_bytes },
                 rows_max: ROWS_MAX,
                 full: Full::Waits,
+                may_repeat: false,
                 old_before_ns: i64::MIN,
                 old: None,
             };
@@ -364,5 +366,54 @@ pub fn number(data: &[u8]) {
             str::from_utf8(&data[..at]).map(|n| n.parse()),
             Ok(Ok(value))
         );
+    }
+}
+
+/// The text, and whether it is whole; none where it is longer than is worth comparing.
+fn inflated(input: &[u8], pieces: usize, room: usize) -> Option<Result<(Vec<u8>, bool), String>> {
+    const TEXT_BYTES_MAX: usize = 64 * 1024;
+    /// A length of 258 in two bits.
+    const TEXT_BYTES_FOR_A_BYTE: usize = 1032;
+    let (mut inflate, mut out, mut text) = (Inflate::new(), vec![0; room], Vec::new());
+    for mut piece in input.chunks(pieces) {
+        let mut written = room;
+        while written == room {
+            let used;
+            (used, written) = match inflate.inflate(piece, &mut out) {
+                Ok(both) => both,
+                Err(reason) => {
+                    assert!(!inflate.is_whole());
+                    assert_eq!(inflate.inflate(input, &mut out), Err(reason), "it stays");
+                    return Some(Err(reason.to_owned()));
+                }
+            };
+            piece = &piece[used..];
+            text.extend_from_slice(&out[..written]);
+            if text.len() > TEXT_BYTES_MAX {
+                return None;
+            }
+        }
+        assert!(piece.is_empty(), "it waits for input that is there");
+    }
+    assert!(text.len() <= TEXT_BYTES_FOR_A_BYTE * input.len());
+    Some(Ok((text, inflate.is_whole())))
+}
+
+/// Gzip, cut at arbitrary bytes, into little room. The first byte chooses the room and whether a header is put before
+/// the rest, the second the size of the pieces.
+pub fn inflate(data: &[u8]) {
+    let [first, pieces, input @ ..] = data else {
+        return;
+    };
+    let header: &[u8] = match first % 2 {
+        0 => b"",
+        _ => b"\x1f\x8b\x08\0\0\0\0\0\0\x03",
+    };
+    let input = [header, input].concat();
+    if let Some(whole) = inflated(&input, usize::MAX, 4096) {
+        let (pieces, room) = (1 + usize::from(*pieces), 1 + usize::from(first / 2));
+        // Where only one of them is too long, the other found an error in what is behind.
+        let cut = inflated(&input, pieces, room);
+        assert_eq!(cut.unwrap_or(whole.clone()), whole);
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod docker;
+pub mod http;
 pub mod loss;
 pub mod mounts;
 pub mod recording;

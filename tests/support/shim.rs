@@ -12,7 +12,7 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// `clock`, `slow` or `sync`.
+    /// `bind`, `clock`, `slow` or `sync`.
     pub fn make(name: &'static str) -> Self {
         let dir = Dir::new("shim");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/shims/{name}.c"));

@@ -259,9 +259,12 @@ pub fn assert_last_line(log: &[String], reason: &str) -> Stopped {
     assert_eq!(keys[..3], ["ts", "level", "event"], "{last}");
     assert_eq!(keys[3..], LAST_LINE, "{last}");
     let fields = super::fields(last);
+    let is_all_rejected =
+        reason == "eof" && fields["committed"] == "0" && fields["rejected"] != "0";
+    let level = if is_all_rejected { "warn" } else { "info" };
     assert_eq!(
         (&*fields["level"], &*fields["event"], &*fields["reason"]),
-        ("info", "stopped", reason),
+        (level, "stopped", reason),
         "{last}"
     );
     let number = |key: &str| {

@@ -161,7 +161,8 @@ pub fn told(notice: Notice<'_>) -> String {
         Notice::Gone { path, .. } => format!("gone {}", file(path)),
         Notice::Failing { path, reason, .. } => format!("failing {}: {reason:?}", file(path)),
         Notice::Recovered { path, .. } => format!("recovered {}", file(path)),
-        Notice::None => "none".to_owned(),
+        Notice::Unknown { names, .. } => format!("unknown {names}"),
+        Notice::None { root } => format!("none in {}", root.display()),
     }
 }
 

@@ -169,6 +169,10 @@ pub struct Recording {
     /// The first reading of this recording.
     first: Arc<AtomicU64>,
     next: u64,
+    /// The oldest that may be sent again: it is in the file, or will be before that.
+    pub oldest: u64,
+    /// Readings that were sent again.
+    repeats: u64,
     sent: Arc<AtomicU64>,
     defined: bool,
     /// The state that the file is in, by the count of whoever drives several recordings.
@@ -242,6 +246,7 @@ impl Recording {
                 boot_id: Some(volume.boot_id()),
                 boot_ns: 2,
                 machine: Default::default(),
+                may_repeat: true,
             },
             queue: queue.clone(),
             exchange: exchange.clone(),
@@ -254,6 +259,7 @@ impl Recording {
                 }
             }),
             lock: Default::default(),
+            socket_files: Vec::new(),
         };
         let thread = std::thread::spawn(move || {
             prepare();
@@ -270,6 +276,8 @@ impl Recording {
             thread: Some(thread),
             first,
             next,
+            oldest: next,
+            repeats: 0,
             sent,
             defined: false,
             state,
@@ -318,9 +326,15 @@ impl Recording {
             }
             self.defined = true;
         }
-        for n in self.next..self.next + readings {
-            batch.push(n as i64 * STEP_NS, slot(n), value(n).as_value());
-        }
+        let mut push = |n: u64| {
+            batch.push_sent(n as i64 * STEP_NS, slot(n), value(n).as_value(), true);
+        };
+        // Some of the last ones again, then new ones, and of these one again.
+        let again = self.next.saturating_sub(3).max(self.oldest)..self.next;
+        self.repeats += again.end - again.start + 1;
+        again.for_each(&mut push);
+        (self.next..self.next + readings).for_each(&mut push);
+        push(self.next);
         self.next += readings;
         self.sent.store(self.next, Ordering::SeqCst);
         if awaited {
@@ -427,7 +441,8 @@ impl Recording {
         };
         let outcome = Outcome {
             step: news.step,
-            uncommitted: self.queue.held() as u64,
+            // None of them is stored again.
+            uncommitted: self.queue.held() as u64 - (self.repeats - news.repeated),
             wal_frames: news.wal_frames,
             kept_wal: news.kept_wal,
             files_gone: failure.as_ref().is_some_and(Error::is_files_gone),
@@ -539,7 +554,8 @@ pub fn found(db: &Path) -> Result<State, String> {
 
 /// What `check --full` says: nothing, or what is wrong.
 pub fn audited(db: &Path) -> Result<(), String> {
-    let audit = seawall::store::audit(db, true, PATIENCE).map_err(|e| e.to_string())?;
+    let audit =
+        seawall::store::audit(db, true, PATIENCE, &mut |_| {}).map_err(|e| e.to_string())?;
     if audit.damaged.is_empty() && audit.missing.is_empty() {
         return Ok(());
     }

@@ -265,6 +265,7 @@ impl Story {
         teller.states = vec![before, found];
         teller.marks.state.store(1, Ordering::SeqCst);
         recording.goes_on_from(found.next);
+        recording.oldest = found.first;
         teller.send(&mut recording, 3, true)?;
         teller.send(&mut recording, 2, false)?;
         teller.stop(recording)?;
@@ -352,10 +353,11 @@ impl Teller {
         self.run_first = now.next;
         self.will_be(State { runs, ..now });
         let marks = self.marks.clone();
-        let recording = Recording::start(&self.volume, settings, now.next, marks, || {});
+        let mut recording = Recording::start(&self.volume, settings, now.next, marks, || {});
         if recording.until_open() != Waited::Done {
             return Err(format!("it does not start: {:?}", recording.kill()));
         }
+        recording.oldest = now.first;
         self.reached();
         self.opened.push(self.states.len() - 1);
         Ok(recording)
@@ -412,6 +414,7 @@ impl Teller {
         if recording.until_expired(gone) != Waited::Done {
             return Err(format!("it does not expire: {:?}", recording.stands()));
         }
+        recording.oldest = now.next;
         self.reached();
         Ok(())
     }

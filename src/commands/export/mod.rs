@@ -11,12 +11,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::commands::answer::{complain, unwritten};
+use crate::commands::answer::{complain, no_sensor, unwritten, warn_of_missing};
 use crate::commands::sink::{Sink, Written};
 use crate::exit::Status;
 use crate::place::{follow_links, wal_of};
-use crate::reading::glob;
-use crate::store::{self, Error, Names, Position, Reader, Times};
+use crate::reading::{Kind, glob};
+use crate::store::{self, Error, Names, Position, Reader, Reading, Salvage, Times};
 use crate::sys::{self, Clock};
 use crate::time::When;
 pub use rows::Format;
@@ -44,6 +44,7 @@ pub struct Settings {
     pub sensor: String,
     pub limit: Option<u64>,
     pub follow: bool,
+    pub skip_damaged: bool,
     pub busy_timeout: Duration,
 }
 
@@ -76,6 +77,7 @@ pub fn run(settings: &Settings) -> Status {
     }
     let mut exporter = Exporter::new(settings);
     match exporter.run() {
+        End::Done if !exporter.salvage.is_whole() => exporter.tell_lost(),
         End::Done if exporter.gone > 0 => complain(format_args!(
             "{} readings had gone with --retain or --max-size before they were read",
             exporter.gone
@@ -98,6 +100,9 @@ struct Exporter<'a> {
     device: Option<String>,
     /// Readings that had gone before they were read.
     gone: i64,
+    salvage: Salvage,
+    /// Whether the files beside the database were looked at.
+    has_looked: bool,
     sink: Sink,
     buffer: Vec<u8>,
 }
@@ -119,6 +124,8 @@ impl<'a> Exporter<'a> {
             left: settings.limit.unwrap_or(u64::MAX),
             device: settings.after.device.clone(),
             gone: 0,
+            salvage: Salvage::default(),
+            has_looked: false,
             sink: Sink::new(sys::STDOUT),
             buffer: Vec::with_capacity(BUFFER_BYTES * 2),
         }
@@ -139,7 +146,7 @@ impl<'a> Exporter<'a> {
                 return end;
             }
             if !self.settings.follow || self.left == 0 {
-                return End::Done;
+                return self.look_for_the_sensor().err().unwrap_or(End::Done);
             }
             if let Err(end) = self.wait_for_change(before) {
                 return end;
@@ -157,8 +164,24 @@ impl<'a> Exporter<'a> {
     /// Opens the database; one that is another than before is read from its beginning.
     fn open(&mut self) -> Result<Reader, Error> {
         self.db = follow_links(&self.settings.db);
-        store::look_before_reading(&self.db)?;
-        let mut reader = Reader::open(&self.db, self.settings.busy_timeout)?;
+        let beside = store::look_before_reading(&self.db)?;
+        let open = match self.settings.skip_damaged {
+            true => Reader::open_damaged,
+            false => Reader::open,
+        };
+        let mut reader = open(&self.db, self.settings.busy_timeout)?;
+        if !std::mem::replace(&mut self.has_looked, true) {
+            warn_of_missing(&self.db, reader.missing(&beside));
+            if let (Some(run), None) = (self.at.run, &self.device)
+                && !reader.has_run(run, "")?
+                && reader.device_at(self.at).is_none()
+            {
+                let (db, id) = (self.settings.db.display(), self.at.id);
+                complain(format_args!(
+                    "{db} has no run {run}; going on after reading {id}"
+                ));
+            }
+        }
         if let (Some(run), Some(device)) = (self.at.run, &self.device)
             && !reader.has_run(run, device)?
         {
@@ -194,21 +217,21 @@ impl<'a> Exporter<'a> {
             let mut more = self.left > 0;
             while more && self.buffer.len() < BUFFER_BYTES {
                 let (buffer, left) = (&mut self.buffer, &mut self.left);
-                let looked = open.chunk(
-                    &mut self.at,
-                    i64::MAX,
-                    self.times,
-                    &mut names,
-                    &mut |sensor, field, kind| {
-                        glob::matches(pattern, sensor)
-                            .then(|| Rows::name(format, sensor, field, kind))
-                    },
-                    &mut |reading, named| {
-                        rows.write(buffer, reading, named);
-                        *left -= 1;
-                        *left > 0 && buffer.len() < BUFFER_BYTES
-                    },
-                );
+                let mut name = |sensor: &str, field: &str, kind: Kind| {
+                    glob::matches(pattern, sensor).then(|| Rows::name(format, sensor, field, kind))
+                };
+                let mut each = |reading: &Reading<'_>, named: &Named| {
+                    rows.write(buffer, reading, named);
+                    *left -= 1;
+                    *left > 0 && buffer.len() < BUFFER_BYTES
+                };
+                let (at, times, names) = (&mut self.at, self.times, &mut names);
+                let looked = if self.settings.skip_damaged {
+                    let salvage = &mut self.salvage;
+                    salvage.chunk(&mut open, at, times, names, &mut name, &mut each)
+                } else {
+                    open.chunk(at, i64::MAX, times, names, &mut name, &mut each)
+                };
                 more = match looked {
                     Ok(more) => more,
                     Err(e) => {
@@ -273,6 +296,50 @@ impl<'a> Exporter<'a> {
             }
         }
         End::Done
+    }
+
+    /// Says so where no sensor matches, as of a name without its tags.
+    fn look_for_the_sensor(&mut self) -> Result<(), End> {
+        let pattern = &self.settings.sensor;
+        if self.left < self.settings.limit.unwrap_or(u64::MAX) || pattern == "*" {
+            return Ok(());
+        }
+        let mut is_there = false;
+        let each = |_, sensor: &str, _: &str, _| is_there |= glob::matches(pattern, sensor);
+        self.open()?.series(each)?;
+        if !is_there {
+            complain(no_sensor(pattern));
+        }
+        Ok(())
+    }
+
+    /// Says which readings could not be read.
+    fn tell_lost(&self) -> Status {
+        let Salvage {
+            lost,
+            more,
+            has_no_runs,
+            ..
+        } = &self.salvage;
+        if *has_no_runs {
+            complain(
+                "the rows of the runs cannot be read: each reading has the device that the file has now",
+            );
+        }
+        let mut all = *more;
+        for (first, last) in lost {
+            let count = last - first + 1;
+            all += count as u64;
+            complain(format_args!("gone: readings {first} to {last} ({count})"));
+        }
+        if *more > 0 {
+            complain(format_args!("gone: {more} readings more"));
+        }
+        if all > 0 {
+            let db = self.db.display();
+            complain(format_args!("{all} readings of {db} cannot be read"));
+        }
+        Status::Failed
     }
 
     /// Returns when there may be something new.

@@ -1,6 +1,7 @@
 //! `show`: a table of the sensors, for people. Reads every reading of the window once, in short
 //! snapshots, so that no checkpoint waits for it.
 
+mod names;
 mod table;
 
 use std::cell::RefCell;
@@ -8,7 +9,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::answer::{complain, print};
+use super::answer::{complain, no_sensor, print, warn_of_missing};
 use crate::exit::Status;
 use crate::place::follow_links;
 use crate::reading::glob;
@@ -17,10 +18,13 @@ use crate::store::{self, Error, Names, Position, Reader, Reading, Times};
 use crate::sys::{self, Clock};
 use crate::time::{When, timestamp};
 use crate::units;
+use names::natural;
 use table::{BUCKETS, Last, Line, Shown, Style};
 
-/// Upper bound on series in the table, which bounds its memory.
-const SERIES_MAX: usize = 4096;
+/// Upper bounds on series in the table and on their names, which bound its memory: in a container it has what the
+/// recorder leaves.
+const SERIES_MAX: usize = 1000;
+const NAME_BYTES_MAX: usize = 128 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -40,16 +44,17 @@ pub fn run(settings: &Settings) -> Status {
     }
 }
 
-/// The time that the table covers, and the heading of the sparkline.
+/// The time that the table covers, and the sparkline with its heading.
 struct Window {
     from_ns: i64,
+    spark_from_ns: i64,
     to_ns: i64,
     over: String,
 }
 
 impl Window {
     fn new(since: Option<When>, now_ns: i64, reader: &mut Reader) -> Result<Self, Error> {
-        let (from_ns, to_ns, over) = match since {
+        let (from_ns, to_ns, mut over) = match since {
             None => {
                 let times = reader.oldest_and_newest_time()?;
                 let (oldest, newest) = times.unwrap_or((now_ns, now_ns));
@@ -63,8 +68,16 @@ impl Window {
                 (when.ns(now_ns), now_ns, format!("since {}", timestamp(at)))
             }
         };
+        // The beginning of a recording would be one block at the end.
+        let oldest = reader.oldest_since(from_ns)?.unwrap_or(from_ns);
+        let [there, whole] = [oldest, from_ns].map(|from| to_ns.saturating_sub(from));
+        let is_short = there > 0 && there < whole / 2;
+        if is_short {
+            over = format!("last {}", table::age(Duration::from_nanos(there as u64)));
+        }
         Ok(Window {
             from_ns,
+            spark_from_ns: if is_short { oldest } else { from_ns },
             to_ns,
             over,
         })
@@ -72,13 +85,17 @@ impl Window {
 
     /// Duration of a block of the sparkline, rounded up.
     fn bucket_ns(&self) -> u64 {
-        let whole = self.to_ns.max(self.from_ns).wrapping_sub(self.from_ns) as u64;
+        let whole = self
+            .to_ns
+            .max(self.spark_from_ns)
+            .wrapping_sub(self.spark_from_ns) as u64;
         whole / BUCKETS as u64 + 1
     }
 
-    /// Index of the bucket of a time that is not before the window.
+    /// Index of the bucket of a time.
     fn bucket(&self, bucket_ns: u64, time_ns: i64) -> usize {
-        let bucket = time_ns.wrapping_sub(self.from_ns) as u64 / bucket_ns;
+        let from_ns = self.spark_from_ns;
+        let bucket = time_ns.max(from_ns).wrapping_sub(from_ns) as u64 / bucket_ns;
         // A clock may have been ahead.
         bucket.min(BUCKETS as u64 - 1) as usize
     }
@@ -120,7 +137,7 @@ impl Sum {
                 (Value::Integer(v), Kind::Boolean) => Shown::Word((v != 0).to_string()),
                 (Value::Integer(v), _) => Shown::Word(v.to_string()),
                 (Value::Text(v), Kind::Unsigned) => Shown::Word(v.to_owned()),
-                (Value::Text(v), _) => Shown::Text(v.to_owned()),
+                (Value::Text(v), _) => Shown::Text(table::shorten(v)),
             };
         }
         let number = match value {
@@ -164,22 +181,26 @@ type Key = (String, String, Kind);
 #[derive(Default)]
 struct Sums {
     by_name: HashMap<Key, usize>,
+    name_bytes: usize,
     sums: Vec<Sum>,
-    /// Readings of series beyond `SERIES_MAX`.
+    /// Some series are beyond the bounds, and so many readings of them.
+    is_cut: bool,
     left_out: u64,
 }
 
 impl Sums {
-    /// `None` beyond `SERIES_MAX`.
+    /// `None` beyond the bounds.
     fn place(&mut self, sensor: &str, field: &str, kind: Kind) -> Option<usize> {
         let key = (sensor.to_owned(), field.to_owned(), kind);
         if let Some(place) = self.by_name.get(&key) {
             return Some(*place);
         }
-        let place = self.sums.len();
-        if place == SERIES_MAX {
+        let (place, name_bytes) = (self.sums.len(), sensor.len() + field.len());
+        if place == SERIES_MAX || self.name_bytes + name_bytes > NAME_BYTES_MAX {
+            self.is_cut = true;
             return None;
         }
+        self.name_bytes += name_bytes;
         self.by_name.insert(key, place);
         self.sums.push(Sum::new(kind));
         Some(place)
@@ -190,8 +211,9 @@ impl Sums {
 fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> {
     let now_ns = sys::clock_ns(Clock::Real);
     let db = follow_links(&settings.db);
-    store::look_before_reading(&db)?;
+    let beside = store::look_before_reading(&db)?;
     let mut reader = Reader::open(&db, settings.busy_timeout)?;
+    warn_of_missing(&db, reader.missing(&beside));
     let newest = reader.newest()?;
     let recorded = reader.recorded()?;
     let window = Window::new(settings.since, now_ns, &mut reader)?;
@@ -210,7 +232,9 @@ fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> 
     let Sums {
         by_name,
         sums,
+        is_cut,
         left_out,
+        ..
     } = sums;
     let readings: u64 = sums.iter().map(|sum| sum.readings).sum();
     let mut sums: Vec<Option<Sum>> = sums.into_iter().map(Some).collect();
@@ -221,7 +245,9 @@ fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> 
             Some(sum.line(sensor, field, now_ns))
         })
         .collect();
-    lines.sort_unstable_by(|a, b| (&a.sensor, &a.field).cmp(&(&b.sensor, &b.field)));
+    lines.sort_unstable_by(|a, b| {
+        natural(&a.sensor, &b.sensor).then_with(|| natural(&a.field, &b.field))
+    });
     let style = Style {
         columns,
         colours: columns.is_some() && wants_colours(),
@@ -230,16 +256,18 @@ fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> 
     if !lines.is_empty() {
         text += &table::table(&lines, &window.over, style);
     }
-    if left_out > 0 {
-        text +=
-            &format!("{left_out} readings of more sensors are not shown; choose with --sensor\n");
+    if is_cut {
+        let shown = lines.len();
+        text += &format!(
+            "the table ends after {shown} series; {left_out} readings of others are not shown: choose with --sensor\n"
+        );
     }
     text += &match newest {
         None if recorded > 0 => format!(
             "no reading is left: {recorded} were recorded and have gone with --retain or --max-size\n"
         ),
         None => "no reading has been recorded\n".to_owned(),
-        Some(_) if lines.is_empty() => "no sensor has such a name\n".to_owned(),
+        Some(_) if lines.is_empty() => no_sensor(&settings.sensor) + "\n",
         Some((_, time_ns)) if readings == 0 => format!(
             "no reading since {}; the last one that was recorded is of {} (--since none: all)\n",
             timestamp(window.from_ns),

@@ -2,16 +2,38 @@
 
 use std::time::Duration;
 
+use super::names;
 use crate::log;
 use crate::units::grouped;
 
 /// Parts of the window, each a block of the sparkline.
 pub const BUCKETS: usize = 24;
+/// The least to which names are cut before other columns go.
+const SENSOR_WIDTH_MIN: usize = 12;
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Narrower sparklines, for narrow terminals: each divides `BUCKETS`.
-const SPARK_WIDTHS: [usize; 4] = [BUCKETS, BUCKETS / 2, BUCKETS / 3, 0];
-const SENSOR_WIDTH_MIN: usize = 16;
+/// Columns in the order in which a narrow terminal loses them: unit, mean, readings, greatest, least. Last and age are
+/// what people come for.
+const DROPPED: [usize; 5] = [2, 7, 3, 8, 6];
+/// What is tried, from the widest on: how many of `DROPPED` are shown no longer, and the width of the sparkline, which
+/// divides `BUCKETS`. Names are whole in the first ones, and cut in the others.
+const WHOLE: [(usize, usize); 12] = [
+    (0, 24),
+    (0, 12),
+    (1, 24),
+    (1, 12),
+    (2, 24),
+    (2, 12),
+    (3, 24),
+    (3, 12),
+    (3, 8),
+    (3, 0),
+    (5, 8),
+    (5, 0),
+];
+const CUT: [(usize, usize); 5] = [(3, 12), (3, 8), (3, 0), (5, 8), (5, 0)];
 const TEXT_WIDTH_MAX: usize = 20;
+/// Upper bound on the width of a column: each row is as wide as the widest name.
+const WIDTH_MAX: usize = 250;
 const DECIMALS_MAX: usize = 4;
 const GAP: &str = "  ";
 
@@ -86,7 +108,7 @@ pub fn unit(field: &str) -> &'static str {
 
 /// The table with its heading; `over` says how long the sparkline is.
 pub fn table(lines: &[Line], over: &str, style: Style) -> String {
-    let cells: Vec<[String; 9]> = lines.iter().map(cells).collect();
+    let mut cells: Vec<[String; 9]> = lines.iter().map(cells).collect();
     let heading = [
         "sensor", "field", "unit", "readings", "last", "age", "min", "mean", "max",
     ]
@@ -94,14 +116,14 @@ pub fn table(lines: &[Line], over: &str, style: Style) -> String {
     let mut widths = heading.clone().map(|word| width(&word));
     for row in &cells {
         for (w, cell) in widths.iter_mut().zip(row) {
-            *w = (*w).max(width(cell));
+            *w = (*w).max(width(cell).min(WIDTH_MAX));
         }
     }
     let is_empty = |column: usize| cells.iter().all(|row| row[column].is_empty());
     if is_empty(2) {
         widths[2] = 0;
     }
-    let spark = fit(&mut widths, style.columns);
+    let spark = fit(&mut cells, &mut widths, style.columns);
 
     let mut out = String::new();
     let spark_heading = if spark == 0 {
@@ -135,41 +157,88 @@ fn paint(text: &str, colour: &str, style: Style) -> String {
     }
 }
 
-/// Drops the columns that a narrow terminal has no room for; returns the width of the sparkline.
-fn fit(widths: &mut [usize; 9], columns: Option<usize>) -> usize {
+/// Width of the row without its sparkline, and of the gap before that.
+fn total(widths: &[usize; 9], spark: usize) -> usize {
+    let shown = widths.iter().filter(|w| **w > 0);
+    let sum: usize = shown.map(|w| w + GAP.len()).sum();
+    match spark {
+        0 => sum.saturating_sub(GAP.len()),
+        _ => sum + spark,
+    }
+}
+
+/// Fits the columns to a terminal: drops some, and cuts names. Returns the width of the sparkline.
+fn fit(cells: &mut [[String; 9]], widths: &mut [usize; 9], columns: Option<usize>) -> usize {
     let Some(columns) = columns else {
         return BUCKETS;
     };
-    let total = |widths: &[usize; 9], spark: usize| {
-        let shown = widths.iter().filter(|w| **w > 0);
-        let sum: usize = shown.map(|w| w + GAP.len()).sum();
-        sum + spark
+    let dropping = |count: usize| {
+        let mut left = *widths;
+        for column in &DROPPED[..count] {
+            left[*column] = 0;
+        }
+        left
     };
-    let cut_sensor = |widths: &mut [usize; 9], spark: usize| {
-        let over = total(widths, spark).saturating_sub(columns);
-        let least = widths[0].min(SENSOR_WIDTH_MIN);
-        widths[0] = widths[0].saturating_sub(over).max(least);
-    };
-    for spark in SPARK_WIDTHS {
-        let mut tried = *widths;
-        cut_sensor(&mut tried, spark);
+    for (count, spark) in WHOLE {
+        let tried = dropping(count);
         if total(&tried, spark) <= columns {
             *widths = tried;
             return spark;
         }
     }
-    cut_sensor(widths, 0);
-    // Mean, least, greatest, how many, unit; last and age are what people come for.
-    for column in [7, 6, 8, 3, 2] {
-        if total(widths, 0) > columns {
-            widths[column] = 0;
+    let mut names: Vec<String> = cells.iter().map(|row| row[0].clone()).collect();
+    names.dedup();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut best = None;
+    for (count, spark) in CUT {
+        let mut tried = dropping(count);
+        let rest = total(&tried, spark).saturating_sub(tried[0]);
+        let room = columns.saturating_sub(rest);
+        if room < SENSOR_WIDTH_MIN.min(tried[0]) {
+            continue;
+        }
+        tried[0] = tried[0].min(room);
+        let (short, is_distinct) = names::shorten(&names, tried[0]);
+        best = Some((short, tried, spark));
+        if is_distinct {
+            break;
         }
     }
-    for column in [0, 1, 4, 5] {
-        let over = total(widths, 0).saturating_sub(columns);
-        widths[column] = widths[column].saturating_sub(over).max(1);
+    let (short, mut fitted, spark) = best.unwrap_or_else(|| {
+        // Not even that: names give way to the others, which are cut too.
+        let mut tried = dropping(DROPPED.len());
+        for column in [0, 1, 4, 5] {
+            let over = total(&tried, 0).saturating_sub(columns);
+            tried[column] = tried[column].saturating_sub(over).max(1);
+        }
+        let (short, _) = names::shorten(&names, tried[0]);
+        (short, tried, 0)
+    });
+    let of_name: Vec<(String, String)> = names
+        .iter()
+        .map(|name| (*name).to_owned())
+        .zip(short)
+        .collect();
+    let mut at = 0;
+    for row in cells {
+        while of_name.get(at).is_some_and(|(name, _)| *name != row[0]) {
+            at += 1;
+        }
+        if let Some((_, short)) = of_name.get(at) {
+            row[0].clone_from(short);
+        }
     }
-    0
+    // Cut names may be narrower than the room for them.
+    fitted[0] = fitted[0].min(
+        of_name
+            .iter()
+            .map(|(_, short)| width(short))
+            .max()
+            .unwrap_or(0)
+            .max(6),
+    );
+    *widths = fitted;
+    spark
 }
 
 fn cells(line: &Line) -> [String; 9] {
@@ -248,7 +317,7 @@ impl Form {
     }
 }
 
-fn age(age: Duration) -> String {
+pub fn age(age: Duration) -> String {
     let s = age.as_secs();
     match s {
         0..120 => format!("{s} s"),
@@ -313,6 +382,11 @@ fn cut(text: &str, columns: usize) -> String {
     }
     let kept = text.chars().take(columns.saturating_sub(1));
     kept.chain(std::iter::once('…')).collect()
+}
+
+/// As much of a text as is ever shown of it.
+pub fn shorten(text: &str) -> String {
+    cut(text, TEXT_WIDTH_MAX)
 }
 
 /// Text of a sender must not move the terminal's cursor.

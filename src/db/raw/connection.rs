@@ -1,6 +1,7 @@
 //! A connection: opening, errors, transactions, checkpoints, closing.
 
 use std::ffi::{CStr, CString, c_int};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use libsqlite3_sys as ffi;
 
 use super::callbacks::{Callbacks, note_frames};
-use crate::db::error::Error;
+use crate::db::error::{Cause, Error};
 use crate::db::files;
 
 pub struct Connection {
@@ -67,6 +68,10 @@ impl Connection {
         match std::fs::metadata(&place) {
             Ok(file) if !file.is_file() => return cannot("it is not a file".into()),
             Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                let message = "no file is there";
+                return Err(Error::new(operation, path, Cause::Absent, message));
+            }
             Err(e) => return cannot(e.to_string()),
         }
         let name = place.into_os_string().into_encoded_bytes();

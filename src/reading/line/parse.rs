@@ -365,6 +365,9 @@ fn refuse(input: &[u8], cursor: &Cursor<'_>, fault: Fault) -> Outcome {
             cause: fault.cause,
             column: quote.unwrap_or(fault.at) as u32 + 1,
             runs_over: quote.is_some(),
+            hint: fault
+                .cause
+                .hint(content, content.get(fault.at..).unwrap_or_default()),
         },
     }
 }
@@ -413,6 +416,25 @@ mod tests {
         };
         let one_line = reason(b"m,a=b field= 1");
         assert_eq!(one_line, r#"column 13: no field value after "=""#);
+        for (line, words) in [
+            (&b"{\"temp\": 21.5}"[..], "; this looks like JSON"),
+            (b"[{\"a\":1,\"b\":2}]", "; this looks like JSON"),
+            (b"time,room,value", "; this looks like CSV"),
+            (b"2026-01-31 12:00:00,kitchen,21.5", "; this looks like CSV"),
+            (
+                b"up{job=\"a b\",x=\"y\"} 1 1395066363000",
+                "; this looks like Prometheus text",
+            ),
+            (b"node_load1 0.21", "; this looks like Prometheus text"),
+            (b"temp,room=living room value=21", r#" is written "\ ""#),
+            (b"living room value=21", r#" is written "\ ""#),
+            (b"21.5", "no field"),
+            (b"m,a=b v 1", r#"no "=" after the field key"#),
+        ] {
+            let reason = reason(line);
+            let form = " (a line is: measurement,tag=value field=value timestamp)";
+            assert!(reason.ends_with(&format!("{words}{form}")), "{reason}");
+        }
         let two_lines = reason(b"m f=\"a\nm f=\"b\n");
         assert!(two_lines.starts_with("column 5: this quote runs over the end of the line"));
         assert!(two_lines.ends_with("after the field value"));

@@ -16,7 +16,12 @@ pub struct Reason {
     pub column: u32,
     /// It went wrong further down, after the quote at `column` ran over the end of the line.
     pub runs_over: bool,
+    /// What the line was meant as, where that shows; begins with a semicolon.
+    pub hint: &'static str,
 }
+
+/// The form of a line, for those that have another.
+const FORM: &str = "a line is: measurement,tag=value field=value timestamp";
 
 impl Reason {
     /// The reason that goes with `Outcome::TooLong`.
@@ -24,6 +29,7 @@ impl Reason {
         cause: Cause::TooLong,
         column: LINE_BYTES_MAX as u32 + 1,
         runs_over: false,
+        hint: "",
     };
 }
 
@@ -33,7 +39,12 @@ impl fmt::Display for Reason {
         if self.runs_over {
             f.write_str("this quote runs over the end of the line, and then: ")?;
         }
-        f.write_str(self.cause.words())
+        f.write_str(self.cause.words())?;
+        f.write_str(self.hint)?;
+        match self.cause.is_of_form() {
+            true => write!(f, " ({FORM})"),
+            false => Ok(()),
+        }
     }
 }
 
@@ -70,7 +81,7 @@ impl Cause {
             Cause::NoTagValue => r#"no tag value after "=""#,
             Cause::TagValueEquals => r#"an "=" in a tag value needs a backslash before it"#,
             Cause::TagTwice => "this tag key is there twice",
-            Cause::NoField => "no field (a line is: measurement,tag=value field=value timestamp)",
+            Cause::NoField => "no field",
             Cause::NoFieldKey => "no field key",
             Cause::NoFieldEquals => r#"no "=" after the field key"#,
             Cause::NoFieldValue => r#"no field value after "=""#,
@@ -84,6 +95,40 @@ impl Cause {
             Cause::ControlByte => "a control byte (0x00 to 0x1f, 0x7f)",
             Cause::Utf8 => "not UTF-8",
             Cause::TooLong => "longer than 64 KiB",
+        }
+    }
+
+    /// The line as a whole has another form.
+    fn is_of_form(self) -> bool {
+        matches!(
+            self,
+            Cause::NoMeasurement
+                | Cause::NoTagKey
+                | Cause::NoTagEquals
+                | Cause::NoField
+                | Cause::NoFieldKey
+                | Cause::NoFieldEquals
+        )
+    }
+
+    /// What a line may be meant as that went wrong before `rest`.
+    pub(super) fn hint(self, line: &[u8], rest: &[u8]) -> &'static str {
+        if !self.is_of_form() {
+            return "";
+        }
+        let line = line.trim_ascii_start();
+        let has = |byte| line.contains(&byte);
+        let second = line.splitn(3, |byte| *byte == b' ').nth(1);
+        let is_value = |word: &[u8]| word.first().is_some_and(|b| b"-0123456789".contains(b));
+        match line.first() {
+            Some(b'{' | b'[') => "; this looks like JSON",
+            _ if has(b'{') && has(b'}') => "; this looks like Prometheus text",
+            _ if !has(b'=') && has(b',') => "; this looks like CSV",
+            _ if !has(b'=') && second.is_some_and(is_value) => "; this looks like Prometheus text",
+            _ if rest.starts_with(b" ") && rest.contains(&b'=') => {
+                r#"; a space in a name or in a tag value is written "\ ""#
+            }
+            _ => "",
         }
     }
 

@@ -68,6 +68,12 @@ fn reasons(facts: &Facts, now: Instant) -> Vec<String> {
             facts.db.display()
         ));
     }
+    for path in &progress.lost_sockets {
+        reasons.push(format!(
+            "the file of the socket {} was taken away or replaced, and no client reaches it: start seawall again",
+            path.display()
+        ));
+    }
     if facts.blind_sources > 0 {
         reasons.push("sysfs finds no sensor that can be read".into());
     }
@@ -107,6 +113,7 @@ fn report_at(facts: &Facts, now: Instant) -> Report {
     report.put("queue_max", facts.queue_max);
     report.put("dropped", facts.counts.dropped);
     report.put("rejected", facts.counts.rejected);
+    report.put("repeated", progress.repeated);
     report.put("errors", facts.counts.errors + progress.errors);
     report.put("expired", progress.expired);
     report.put("set_aside", progress.set_aside);
@@ -180,6 +187,9 @@ mod tests {
         progress.trouble = None;
         progress.busy_since = None;
         assert!(!reported(&progress, 1, start).0);
+        progress.lost_sockets = vec!["/s".into()];
+        let (healthy, text) = reported(&progress, 0, start);
+        assert!(!healthy && text.contains("the socket /s was"), "{text}");
         progress.set_aside = 1;
         let (healthy, text) = reported(&progress, 0, start);
         assert!(!healthy && text.contains("/x.db.damaged-*"), "{text}");

@@ -79,6 +79,11 @@ const KEYS: &[(&str, Metric, &str)] = &[
         "Lines that did not parse",
     ),
     (
+        "repeated",
+        Counter("seawall_repeated_readings_total"),
+        "Readings that were sent again and not stored again",
+    ),
+    (
         "errors",
         Counter("seawall_errors_total"),
         "Failures of sources, commits and checkpoints",

@@ -32,11 +32,6 @@ const HEAD_READ_BYTES: usize = 2048;
 const STALL_MAX: Duration = Duration::from_secs(30);
 /// Upper bound on the wait for a client to read its answer.
 const UNREAD_MAX: Duration = Duration::from_secs(60);
-/// A body that is inflated for longer than this makes place for others that wait.
-pub const INFLATING_MIN: Duration = Duration::from_secs(10);
-/// Bodies that are inflated at one time, 36 KiB each.
-pub const INFLATING_MAX: usize = 16;
-
 /// What a listener asks of its clients.
 #[derive(Debug)]
 pub struct Rules {
@@ -70,6 +65,8 @@ enum Held {
     Answers,
     /// Too many bodies are being inflated.
     Place,
+    /// Other connections are next.
+    Others,
 }
 
 #[derive(Debug)]
@@ -155,6 +152,7 @@ impl Http {
         match self.held {
             Some(Held::Answers) => self.dues.len() < PIPELINED_MAX,
             Some(Held::Place) => has_place,
+            Some(Held::Others) => true,
             None => false,
         }
     }
@@ -257,8 +255,10 @@ impl Http {
                             self.step = Step::Body(request);
                             match decoded {
                                 Decoded::NoRoom => return Progress::NoRoom,
-                                Decoded::NoPlace => {
-                                    self.held = Some(Held::Place);
+                                Decoded::NoPlace | Decoded::HadItsTurn => {
+                                    let is_place = decoded == Decoded::NoPlace;
+                                    self.held =
+                                        Some(if is_place { Held::Place } else { Held::Others });
                                     return Progress::Waits;
                                 }
                                 _ => return self.wait_for_input(),
@@ -364,8 +364,11 @@ impl Http {
         self.settled = lines;
     }
 
+    /// The next answer, once its lines are settled and the one before is written: the rest stays small while
+    /// nobody reads.
     fn first(&self) -> Option<&Due> {
-        self.dues.front().filter(|due| due.lines <= self.settled)
+        let first = self.dues.front().filter(|_| self.out.is_empty());
+        first.filter(|due| due.lines <= self.settled)
     }
 
     /// The next answer is the state of the recorder.
@@ -453,5 +456,8 @@ impl Http {
             .min_by_key(|(at, _)| *at)
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 const _: () = assert!(HEAD_READ_BYTES <= HEAD_BYTES_MAX);

@@ -15,6 +15,11 @@ const FORM_BYTES_MAX: usize = 4096;
 /// Upper bound on the reason that a client is told.
 const REASON_BYTES_MAX: usize = 200;
 
+/// Parts that are decoded in a turn, each at most 64 KiB of text: a read may hold a thousand times its size.
+const PARTS_PER_TURN: usize = 8;
+/// Upper bound on the input of one part: a block may take long to read and give no text.
+const INFLATED_BYTES_MAX: usize = 8 * 1024;
+
 /// The clocks of a turn, and what is free.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -42,6 +47,8 @@ pub enum Decoded {
     NoRoom,
     /// It waits for a place to be inflated.
     NoPlace,
+    /// More is there, and others are next.
+    HadItsTurn,
     Whole,
 }
 
@@ -99,7 +106,7 @@ impl Request {
         if !matches!(self.body, Body::Lines) {
             return self.collect(wire);
         }
-        loop {
+        for _ in 0..PARTS_PER_TURN {
             if self.take(stream, to, now.arrived_ns, reject) == Taken::NoRoom {
                 return Ok(Decoded::NoRoom);
             }
@@ -116,13 +123,13 @@ impl Request {
                     (_, true) => self.inflate = Some(Inflate::new()),
                 }
             }
-            let mut part = Ok(0);
+            let mut part = Ok((0, 0));
             // The memory itself cannot fail.
             let _ = stream.put(|buffer| {
                 part = self.next_part(wire, buffer);
-                Ok(part.unwrap_or(0))
+                Ok(part.map_or(0, |(_, written)| written))
             });
-            if part? > 0 {
+            if part? != (0, 0) {
                 continue;
             }
             if !self.framing.is_over() {
@@ -138,6 +145,7 @@ impl Request {
             self.is_whole = true;
             stream.end_text();
         }
+        Ok(Decoded::HadItsTurn)
     }
 
     fn take(
@@ -150,38 +158,41 @@ impl Request {
         let before = stream.text_from();
         let (rejected, first) = (&mut self.rejected, &mut self.first);
         to.may_repeat = true;
-        let taken = stream.take(to, arrived_ns, &mut |line, reason| {
+        let taken = stream.take(to, arrived_ns, &mut |line, text, reason| {
             let line = line - before;
             *rejected += 1;
             first.get_or_insert_with(|| (line, reason.to_string()));
-            reject(line, reason);
+            reject(line, text, reason);
         });
         to.may_repeat = false;
         taken
     }
 
-    /// Decodes the next bytes into `buffer`; none where more has to come, or the body is over.
-    fn next_part(&mut self, wire: &mut Buffer, buffer: &mut [u8]) -> Result<usize, Refusal> {
-        loop {
-            let (skip, count) = self.framing.next(wire.waiting())?;
-            wire.advance(skip);
-            let data = &wire.waiting()[..count];
-            let (used, written) = match &mut self.inflate {
-                Some(inflate) => inflate
+    /// Decodes the next bytes into `buffer`. Returns how many were used and written: none where more has to come, or
+    /// the body is over.
+    fn next_part(
+        &mut self,
+        wire: &mut Buffer,
+        buffer: &mut [u8],
+    ) -> Result<(usize, usize), Refusal> {
+        let (skip, count) = self.framing.next(wire.waiting())?;
+        wire.advance(skip);
+        let (used, written) = match &mut self.inflate {
+            Some(inflate) => {
+                let data = &wire.waiting()[..count.min(INFLATED_BYTES_MAX)];
+                inflate
                     .inflate(data, buffer)
-                    .map_err(|reason| (400, reason))?,
-                None => {
-                    let count = count.min(buffer.len());
-                    buffer[..count].copy_from_slice(&data[..count]);
-                    (count, count)
-                }
-            };
-            wire.advance(used);
-            self.framing.advance(used);
-            if written > 0 || used == 0 {
-                return Ok(written);
+                    .map_err(|reason| (400, reason))?
             }
-        }
+            None => {
+                let count = count.min(buffer.len());
+                buffer[..count].copy_from_slice(&wire.waiting()[..count]);
+                (count, count)
+            }
+        };
+        wire.advance(used);
+        self.framing.advance(used);
+        Ok((used, written))
     }
 
     /// Passes a body that holds no lines.

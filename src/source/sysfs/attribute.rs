@@ -60,7 +60,7 @@ pub fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn number(path: &Path) -> Result<f64, Miss> {
+fn number(path: &Path, words: &[&str]) -> Result<f64, Miss> {
     let mut page = [0; PAGE_BYTES];
     let read = open(path).and_then(|mut file| file.read(&mut page));
     let len = read.map_err(|error| miss(&error))?;
@@ -69,7 +69,12 @@ fn number(path: &Path) -> Result<f64, Miss> {
     }
     // The end of a text that fills the page may be missing.
     let text = page.get(..len).filter(|text| text.len() < PAGE_BYTES);
-    text.and_then(parse_number)
+    let word = |text: &[u8]| {
+        words
+            .iter()
+            .position(|word| word.as_bytes() == text.trim_ascii())
+    };
+    text.and_then(|text| parse_number(text).or_else(|| word(text).map(|n| n as f64)))
         .ok_or(Miss::Because(Reason::NoNumber))
 }
 
@@ -91,6 +96,7 @@ pub struct Files {
     fault: Option<PathBuf>,
     offset: Option<PathBuf>,
     scale: Option<PathBuf>,
+    words: &'static [&'static str],
 }
 
 impl Files {
@@ -105,6 +111,7 @@ impl Files {
             fault: optional(&spec.fault),
             offset: optional(&spec.offset),
             scale: optional(&spec.scale),
+            words: spec.words,
         }
     }
 
@@ -120,7 +127,7 @@ impl Files {
         if flag(&self.enable) == Some(0.0) {
             return Err((Miss::Because(Reason::SwitchedOff), &self.input));
         }
-        let input = number(&self.input);
+        let input = number(&self.input, self.words);
         // After the input, so that a fault that begins between the two reads is not missed.
         if flag(&self.fault).is_some_and(|fault| fault != 0.0) {
             return Err((Miss::Because(Reason::Fault), &self.input));
@@ -140,13 +147,13 @@ impl Files {
 
 /// `None` for a flag that cannot be read; the value is tried then.
 fn flag(path: &Option<PathBuf>) -> Option<f64> {
-    number(path.as_ref()?).ok()
+    number(path.as_ref()?, &[]).ok()
 }
 
 /// An error for a factor that cannot be read: no value is better than a wrong one.
 fn factor(path: &Option<PathBuf>, default: f64) -> Result<f64, (Miss, &Path)> {
     match path {
-        Some(path) => number(path).map_err(|miss| (miss, path.as_path())),
+        Some(path) => number(path, &[]).map_err(|miss| (miss, path.as_path())),
         None => Ok(default),
     }
 }

@@ -85,6 +85,51 @@ const POWER_SUPPLY: [(&str, Unit); 8] = [
     ("cycle_count", ("cycles", 1.0)),
 ];
 
+/// Files that hold a word, and the number of each word, which stays: the kernel adds to its own in the middle.
+const WORDS: [(&str, &[&str]); 3] = [
+    (
+        "health",
+        &[
+            "Unknown",
+            "Good",
+            "Overheat",
+            "Dead",
+            "Over voltage",
+            "Unspecified failure",
+            "Cold",
+            "Watchdog timer expire",
+            "Safety timer expire",
+            "Over current",
+            "Calibration required",
+            "Warm",
+            "Cool",
+            "Hot",
+            "No battery",
+            "Blown fuse",
+            "Cell imbalance",
+            "Under voltage",
+        ],
+    ),
+    (
+        "status",
+        &["Unknown", "Charging", "Discharging", "Not charging", "Full"],
+    ),
+    (
+        "charge_type",
+        &[
+            "Unknown",
+            "N/A",
+            "Trickle",
+            "Fast",
+            "Standard",
+            "Adaptive",
+            "Custom",
+            "Long Life",
+            "Bypass",
+        ],
+    ),
+];
+
 /// `in_TYPE…_raw` and `in_TYPE…_input`.
 const IIO: [(&str, Unit); 18] = [
     ("voltage", ("voltage_v", 1e3)),
@@ -124,6 +169,8 @@ pub struct Spec {
     pub fault: Option<String>,
     pub offset: Option<String>,
     pub scale: Option<String>,
+    /// What `input` may hold in place of a number.
+    pub words: &'static [&'static str],
 }
 
 impl Spec {
@@ -138,6 +185,7 @@ impl Spec {
             fault: None,
             offset: None,
             scale: None,
+            words: &[],
         }
     }
 }
@@ -148,8 +196,46 @@ pub fn channels(class: Class, names: &[String]) -> Vec<Spec> {
         Class::Hwmon => names.iter().filter_map(|name| hwmon(name, names)).collect(),
         Class::Iio => names.iter().filter_map(|name| iio(name, names)).collect(),
         Class::Thermal => listed(&THERMAL, names),
-        Class::PowerSupply => listed(&POWER_SUPPLY, names),
+        Class::PowerSupply => {
+            let words = WORDS.iter().filter(|(name, _)| has(names, name));
+            let words = words.map(|&(name, words)| Spec {
+                words,
+                ..Spec::plain("", (name, 1.0), name)
+            });
+            listed(&POWER_SUPPLY, names)
+                .into_iter()
+                .chain(words)
+                .collect()
+        }
     }
+}
+
+/// Files that look like channels and are none of `specs`, comma-separated.
+pub fn unknown(class: Class, names: &[String], specs: &[Spec]) -> String {
+    let is_channel = |name: &str| match class {
+        Class::Hwmon => name.ends_with("_input"),
+        Class::Thermal => false,
+        Class::Iio => {
+            let channel = name
+                .strip_prefix("in_")
+                .and_then(|rest| rest.rsplit_once('_'));
+            channel.is_some_and(|(channel, suffix)| {
+                let is_raw = suffix == "raw" && !has(names, &format!("in_{channel}_input"));
+                let is_other = IIO_NO_CHANNEL.iter().any(|end| channel.ends_with(end));
+                (is_raw || suffix == "input") && !is_other
+            })
+        }
+        Class::PowerSupply => ["_now", "_avg", "_ambient"]
+            .iter()
+            .any(|end| name.ends_with(end)),
+    };
+    let is_unknown = |name: &&str| is_channel(name) && specs.iter().all(|spec| spec.input != *name);
+    let unknown: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(is_unknown)
+        .collect();
+    unknown.join(",")
 }
 
 fn listed(table: &[(&str, Unit)], names: &[String]) -> Vec<Spec> {

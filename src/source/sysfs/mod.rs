@@ -51,8 +51,10 @@ pub enum Notice<'a> {
         field: &'a str,
         path: &'a Path,
     },
-    /// There is no sensor at all.
-    None,
+    /// Files of a device that look like channels and are not known, comma-separated.
+    Unknown { path: &'a Path, names: &'a str },
+    /// There is no sensor at all below `root`.
+    None { root: &'a Path },
 }
 
 /// A device that takes longer for its channels is read in turn with the others that do.
@@ -207,6 +209,12 @@ impl Sysfs {
         });
         for (class, seen, labels) in new {
             let index = self.nodes.len();
+            if !seen.unknown.is_empty() {
+                tell(Notice::Unknown {
+                    path: &seen.dir,
+                    names: &seen.unknown,
+                });
+            }
             let specs = seen.specs.into_iter().zip(labels);
             added.extend(specs.map(|(spec, label)| (index, spec, label)));
             self.nodes.push(Node {
@@ -223,7 +231,7 @@ impl Sysfs {
 
         let none = self.channels() == 0;
         if none && !self.told_none {
-            tell(Notice::None);
+            tell(Notice::None { root: &self.root });
         }
         self.told_none = none;
     }
@@ -415,7 +423,14 @@ pub fn tell(notice: &Notice<'_>) -> u64 {
             place("sensor-failing", true, sensor, field, path, &reason);
             return 1;
         }
-        Notice::None => log::warn("no-sensors", &[source]),
+        Notice::Unknown { path, names } => {
+            let path = path.display();
+            log::info(
+                "sensor-unknown",
+                &[source, ("path", &path), ("channels", &names)],
+            );
+        }
+        Notice::None { root } => log::warn("no-sensors", &[source, ("root", &root.display())]),
     }
     0
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::attribute::{PAGE_BYTES, open};
-use super::channel::{Class, Spec, channels};
+use super::channel::{Class, Spec, channels, unknown};
 use crate::source::spec::Choice;
 
 /// Upper bound on a label, long enough for any that a person wrote.
@@ -30,6 +30,8 @@ pub struct Seen {
     /// Folder of the attributes.
     pub dir: PathBuf,
     pub specs: Vec<Spec>,
+    /// Files that look like channels and are not known.
+    pub unknown: String,
 }
 
 /// Chosen nodes of a class that have channels, by number. An error means that the system could not list
@@ -48,14 +50,15 @@ pub fn nodes(root: &Path, class: Class, choice: &Choice) -> io::Result<Vec<Seen>
         if !choice.takes(names.chain([class.name()])) {
             continue;
         }
-        let (dir, specs) = attributes(class, &place)?;
-        if !specs.is_empty() {
+        let (dir, specs, unknown) = attributes(class, &place)?;
+        if !specs.is_empty() || !unknown.is_empty() {
             seen.push(Seen {
                 tags,
                 number: number(&name),
                 place,
                 dir,
                 specs,
+                unknown,
             });
         }
     }
@@ -86,16 +89,20 @@ pub fn folder(place: &Path) -> Option<Folder> {
 }
 
 /// Old hwmon drivers put the attributes into the device's folder instead of the node's.
-fn attributes(class: Class, place: &Path) -> io::Result<(PathBuf, Vec<Spec>)> {
-    let specs = channels(class, &list(place)?);
+fn attributes(class: Class, place: &Path) -> io::Result<(PathBuf, Vec<Spec>, String)> {
+    let names = list(place)?;
+    let specs = channels(class, &names);
     if specs.is_empty()
         && class == Class::Hwmon
         && let Ok(device) = fs::canonicalize(place.join("device"))
     {
-        let specs = channels(class, &list(&device)?);
-        return Ok((device, specs));
+        let names = list(&device)?;
+        let specs = channels(class, &names);
+        let unknown = unknown(class, &names, &specs);
+        return Ok((device, specs, unknown));
     }
-    Ok((place.to_owned(), specs))
+    let unknown = unknown(class, &names, &specs);
+    Ok((place.to_owned(), specs, unknown))
 }
 
 /// Names in a folder, in order; none if it does not exist or may not be read.

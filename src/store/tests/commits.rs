@@ -168,7 +168,7 @@ fn inserts_and_checkpoints_come_from_several_threads() {
     assert!(db.leave_wal().unwrap());
     db.close().unwrap();
 
-    let found = audit(&path, true, PATIENCE).unwrap();
+    let found = audit(&path, true, PATIENCE, &mut |_| {}).unwrap();
     assert_eq!(found.readings as usize, 2 + THREADS * COMMITS * 3);
     assert!(
         found.damaged.is_empty() && found.missing.is_empty(),

@@ -62,7 +62,7 @@ fn every_row_of_a_batch_arrives_as_it_is_whatever_stands_beside_it() {
         || iif(typeof(value) = 'real', printf('%.3f', value), value), char(10)) FROM readings";
     assert_eq!(answer(&path, all), expected.join("\n"));
     drop(db);
-    let audit = audit(&path, true, PATIENCE).unwrap();
+    let audit = audit(&path, true, PATIENCE, &mut |_| {}).unwrap();
     assert!(
         audit.damaged.is_empty() && audit.missing.is_empty(),
         "{audit:?}"

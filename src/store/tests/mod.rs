@@ -2,6 +2,7 @@
 
 mod commits;
 mod layout;
+mod repeats;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -50,6 +51,7 @@ pub(super) fn start() -> Start {
         boot_id: Some("b".into()),
         boot_ns: 2,
         machine: Default::default(),
+        may_repeat: false,
     }
 }
 

@@ -1,0 +1,123 @@
+//! Names of series, looked up once each, as the caller keeps them.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+
+use crate::db::raw::{Connection, Statement};
+use crate::db::{Error, error};
+use crate::reading::Kind;
+
+/// Upper bound on the names of series in memory; beyond it all are dropped and read again.
+const NAMES_BYTES_MAX: usize = 1024 * 1024;
+/// Overhead of a series besides its names.
+const NAME_OVERHEAD_BYTES: usize = 256;
+
+const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
+/// The index has all columns of the table.
+const NAME_SERIES_BY_INDEX: &CStr = c"SELECT sensor, field, type
+    FROM series INDEXED BY sqlite_autoindex_series_1 WHERE +id = ?1";
+
+const READ: &str = "read";
+
+/// The caller's value for each series; `None` for a series that it does not want.
+pub struct Names<T> {
+    pub(super) by_series: HashMap<i64, Option<T>>,
+    bytes: usize,
+}
+
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Names {
+            by_series: HashMap::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<T> Names<T> {
+    pub(super) fn bound(&mut self) {
+        if self.bytes > NAMES_BYTES_MAX {
+            *self = Names::default();
+        }
+    }
+
+    /// The caller's value for a series that is not in memory; `id` is a reading of it.
+    pub(super) fn look_up(
+        &mut self,
+        raw: &mut Connection,
+        statements: &NamesOf,
+        series: i64,
+        id: i64,
+        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let mut named = None;
+        let mut each = |sensor: &str, field: &str, kind: Kind| {
+            self.bytes += sensor.len() + field.len() + NAME_OVERHEAD_BYTES;
+            named = name(sensor, field, kind);
+        };
+        statements.find(raw, series, id, &mut each)?;
+        Ok(named)
+    }
+}
+
+pub(super) struct NamesOf {
+    by_id: Statement,
+    /// For a damaged file.
+    by_index: Option<Statement>,
+}
+
+impl NamesOf {
+    pub fn prepare(raw: &mut Connection) -> Result<Self, Error> {
+        let by_id = raw.prepare(NAME_SERIES)?;
+        Ok(NamesOf {
+            by_id,
+            by_index: None,
+        })
+    }
+
+    /// Looks names up in the index too, where the table cannot be read.
+    pub fn add_index(&mut self, raw: &mut Connection) -> Result<(), Error> {
+        self.by_index = Some(raw.prepare(NAME_SERIES_BY_INDEX)?);
+        Ok(())
+    }
+
+    fn find(
+        &self,
+        raw: &mut Connection,
+        series: i64,
+        id: i64,
+        each: &mut dyn FnMut(&str, &str, Kind),
+    ) -> Result<(), Error> {
+        match (find(raw, self.by_id, series, id, each), self.by_index) {
+            (Err(e), Some(by_index)) if e.is_unreadable() => find(raw, by_index, series, id, each),
+            (found, _) => found,
+        }
+    }
+}
+
+fn find(
+    raw: &mut Connection,
+    statement: Statement,
+    series: i64,
+    id: i64,
+    each: &mut dyn FnMut(&str, &str, Kind),
+) -> Result<(), Error> {
+    raw.begin_rows(READ, statement, &[series])?;
+    let Some(row) = raw.step(READ, statement)? else {
+        let what = format!("reading {id} is of series {series}, which is not there");
+        return Err(error::corrupt(READ, raw.path(), what));
+    };
+    let (sensor, field) = (row.text(0), row.text(1));
+    let Some(kind) = kind(&row.text(2)) else {
+        let what = format!("series {series} has an unknown type");
+        return Err(error::corrupt(READ, raw.path(), what));
+    };
+    each(&sensor, &field, kind);
+    drop((sensor, field));
+    raw.end_rows(statement);
+    Ok(())
+}
+
+pub(super) fn kind(name: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|kind| kind.name() == name)
+}

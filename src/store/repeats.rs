@@ -1,0 +1,267 @@
+//! Readings that were sent again: a sender that got no answer cannot know whether its readings were committed.
+//!
+//! A reading that equals one of the last `WINDOW` in series, time and value is the same one. The window knows them by
+//! hash chains, as zlib does; what a chain finds is compared with the row itself, so that no reading is taken for
+//! another. It is filled from the file, at a start and after a commit that failed, so that neither opens it.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use super::schema;
+use super::values;
+use crate::db::Error;
+use crate::db::raw::{Connection, Row, Statement};
+use crate::reading::{Value, fingerprint};
+
+/// Readings that are compared with. A power of two, so that the low bits of an id are its place.
+pub const WINDOW: usize = 65_536;
+/// Text that is read when the window is filled: more would hold up a start. Readings before it are not compared with.
+pub const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+const OPERATION: &str = "look for a repeated reading in";
+
+/// What makes two readings the same.
+#[derive(Clone, Copy)]
+pub(super) struct Content<'a> {
+    pub time_ns: i64,
+    pub series: i64,
+    pub value: Value<'a>,
+}
+
+impl<'a> Content<'a> {
+    /// From the columns `column`, … of a row; `None` where the value is nobody's reading.
+    fn of(row: &'a Row<'_>, column: i32) -> Option<Self> {
+        Some(Content {
+            time_ns: row.integer(column),
+            series: row.integer(column + 1),
+            value: values::from_db(row.value(column + 2)?),
+        })
+    }
+
+    /// 0.0 and -0.0 are two values.
+    fn is(&self, other: &Content<'_>) -> bool {
+        let is_value = match (self.value, other.value) {
+            (Value::Real(one), Value::Real(other)) => one.to_bits() == other.to_bits(),
+            (one, other) => one == other,
+        };
+        is_value && self.time_ns == other.time_ns && self.series == other.series
+    }
+}
+
+/// The last readings by the tags of their contents. 768 KiB.
+struct Window {
+    /// The newest id of each chain, its low half.
+    heads: Box<[u32]>,
+    /// The next older id of its chain, by the place of an id.
+    older: Box<[u32]>,
+    /// By the place of an id. The low bits are the chain.
+    tags: Box<[u32]>,
+}
+
+fn place(id: i64) -> usize {
+    id as usize % WINDOW
+}
+
+fn chain(tag: u32) -> usize {
+    tag as usize % WINDOW
+}
+
+impl Window {
+    fn new() -> Self {
+        let empty = || vec![0; WINDOW].into_boxed_slice();
+        Window {
+            heads: empty(),
+            older: empty(),
+            tags: empty(),
+        }
+    }
+
+    /// Enters the next reading in the place of the oldest.
+    fn add(&mut self, id: i64, tag: u32) {
+        self.tags[place(id)] = tag;
+        self.link(id);
+    }
+
+    /// Puts an id whose tag is known at the head of its chain.
+    fn link(&mut self, id: i64) {
+        let head = &mut self.heads[chain(self.tags[place(id)])];
+        self.older[place(id)] = std::mem::replace(head, id as u32);
+    }
+
+    /// Ids with this tag among the last before `next_id`, newest first.
+    fn with_tag(&self, tag: u32, next_id: i64) -> impl Iterator<Item = i64> {
+        let mut age = 0;
+        let mut low = self.heads[chain(tag)];
+        std::iter::from_fn(move || {
+            loop {
+                let next_age = (next_id as u32).wrapping_sub(low);
+                // A chain ends with 0, which may also be the low half of an id that is younger.
+                if next_age <= age || next_age > WINDOW as u32 {
+                    return None;
+                }
+                age = next_age;
+                let id = next_id - i64::from(age);
+                low = self.older[place(id)];
+                if self.tags[place(id)] == tag {
+                    return Some(id);
+                }
+            }
+        })
+    }
+}
+
+/// Kept only where a source may repeat itself.
+pub(super) struct Repeats {
+    window: Window,
+    /// The window is as the file is.
+    is_filled: bool,
+    /// Not known to senders, who could otherwise fill one chain.
+    seed: i64,
+    get_reading: Statement,
+}
+
+impl Repeats {
+    pub fn prepare(raw: &mut Connection) -> Result<Self, Error> {
+        Ok(Repeats {
+            window: Window::new(),
+            is_filled: false,
+            seed: RandomState::new().build_hasher().finish() as i64,
+            get_reading: raw.prepare(schema::GET_READING)?,
+        })
+    }
+
+    /// After a transaction that failed: its readings are in the window and not in the file.
+    pub fn forget(&mut self) {
+        self.is_filled = false;
+    }
+
+    fn tag(&self, content: &Content<'_>) -> u32 {
+        let series = content.series as u64;
+        let hash = fingerprint::fingerprint(self.seed, content.time_ns, series, content.value);
+        // All bits count: of the low ones alone a sender could choose which are alike.
+        (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+    }
+
+    /// Enters the last readings of the file, unless they are in the window.
+    pub fn fill(&mut self, raw: &mut Connection, next_id: i64) -> Result<(), Error> {
+        if self.is_filled {
+            return Ok(());
+        }
+        // Where a reading is missing or damaged, a tag that is none's does no harm.
+        self.window.heads.fill(0);
+        self.window.tags.fill(0);
+        let (mut first_id, mut text_bytes) = (next_id, 0);
+        raw.rows(OPERATION, schema::LIST_NEWEST_READINGS, |row| {
+            let id = row.integer(0);
+            if next_id - id > WINDOW as i64 || text_bytes > TEXT_BYTES_MAX {
+                return false;
+            }
+            if let Some(content) = Content::of(row, 1) {
+                if let Value::Text(text) = content.value {
+                    text_bytes += text.len();
+                }
+                self.window.tags[place(id)] = self.tag(&content);
+            }
+            first_id = id;
+            true
+        })?;
+        (first_id..next_id).for_each(|id| self.window.link(id));
+        self.is_filled = true;
+        Ok(())
+    }
+
+    /// Enters new readings, which get their ids from `next_id` on, up to the first that is repeated. Returns how
+    /// many. `reading` returns the nth, and whether it may be repeated; `None` after the last.
+    pub fn enter<'a>(
+        &mut self,
+        raw: &mut Connection,
+        next_id: i64,
+        reading: impl Fn(usize) -> Option<(Content<'a>, bool)>,
+    ) -> Result<usize, Error> {
+        let mut entered = 0;
+        while let Some((content, may_repeat)) = reading(entered) {
+            let id = next_id + entered as i64;
+            let tag = self.tag(&content);
+            if may_repeat {
+                for other in self.window.with_tag(tag, id) {
+                    let is_same = match usize::try_from(other - next_id) {
+                        // Entered just now, and not in the table yet.
+                        Ok(nth) => reading(nth).is_some_and(|(other, _)| other.is(&content)),
+                        Err(_) => self.is_in_table(raw, other, &content)?,
+                    };
+                    if is_same {
+                        return Ok(entered);
+                    }
+                }
+            }
+            self.window.add(id, tag);
+            entered += 1;
+        }
+        Ok(entered)
+    }
+
+    fn is_in_table(
+        &self,
+        raw: &mut Connection,
+        id: i64,
+        content: &Content<'_>,
+    ) -> Result<bool, Error> {
+        raw.begin_rows(OPERATION, self.get_reading, &[id])?;
+        let row = raw.step(OPERATION, self.get_reading);
+        let is_there = row.map(|row| {
+            row.is_some_and(|row| Content::of(&row, 0).is_some_and(|other| other.is(content)))
+        });
+        raw.end_rows(self.get_reading);
+        is_there
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ids of the last readings with this tag, newest first.
+    fn expected(tags: &[u32], first_id: i64, tag: u32) -> Vec<i64> {
+        let last = tags.len().saturating_sub(WINDOW)..tags.len();
+        let with_tag = last.rev().filter(|n| tags[*n] == tag);
+        with_tag.map(|n| first_id + n as i64).collect()
+    }
+
+    #[test]
+    fn the_window_finds_each_of_the_last_readings_and_no_other() {
+        // Low halves of ids that begin anew within the window are in it.
+        for first_id in [1, (1 << 32) - 100_000, (1 << 40) - 7] {
+            let mut rng = fastrand::Rng::with_seed(first_id as u64);
+            let mut window = Window::new();
+            let mut tags = Vec::new();
+            for n in 0..200_000 {
+                // Few chains, and few tags in each: all of them long, and one that is rare.
+                let tag = rng.u32(..40) << 16 | u32::from(rng.u8(..) < 3);
+                let next_id = first_id + n;
+                if n % 997 == 0 {
+                    let found: Vec<_> = window.with_tag(tag, next_id).collect();
+                    // An id before the first: there is no row of it to compare with.
+                    let found: Vec<_> = found.into_iter().filter(|id| *id >= first_id).collect();
+                    assert_eq!(found, expected(&tags, first_id, tag), "{next_id}");
+                }
+                window.add(next_id, tag);
+                tags.push(tag);
+            }
+        }
+    }
+
+    #[test]
+    fn contents_are_compared_to_the_last_bit() {
+        let content = |value| Content {
+            time_ns: 1,
+            series: 2,
+            value,
+        };
+        let one = content(Value::Real(0.0));
+        assert!(one.is(&content(Value::Real(0.0))));
+        assert!(!one.is(&content(Value::Real(-0.0))));
+        assert!(!one.is(&content(Value::Integer(0))));
+        assert!(!one.is(&Content { time_ns: 2, ..one }));
+        assert!(!one.is(&Content { series: 1, ..one }));
+        assert!(!content(Value::Text("1")).is(&content(Value::Text("2"))));
+    }
+}
