@@ -319,13 +319,9 @@ LoadPlugin write_graphite
 
 #[test]
 fn the_influxdb_client_for_python_hands_over_each_type() {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python3");
-    let import = Command::new(&python)
-        .args(["-c", "import influxdb"])
-        .output();
-    if !import.is_ok_and(|output| output.status.success()) {
-        return skip("`just setup` installs influxdb into .venv");
-    }
+    let Some(python) = support::client::python_with("influxdb") else {
+        return;
+    };
     let recorder = Recorder::start(&["udp:0", "udp:0,precision=ms"]);
     let (ns, ms) = (recorder.port("udp", 0), recorder.port("udp", 1));
     let script = "

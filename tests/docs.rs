@@ -68,6 +68,12 @@ fn every_event_of_the_log_is_documented() {
     let mut events = 0;
     for call in calls {
         for (at, _) in code.match_indices(call) {
+            // `replace(` is another function than `place(`.
+            let is_part = call.starts_with(char::is_alphabetic)
+                && code[..at].ends_with(char::is_alphanumeric);
+            if is_part {
+                continue;
+            }
             let argument = code[at + call.len()..].trim_start();
             let Some(event) = argument
                 .strip_prefix('"')

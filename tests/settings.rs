@@ -95,6 +95,7 @@ fn defaults(command: &str) -> Invocation {
             wal_autocheckpoint: 1000,
             busy_timeout,
             stop_timeout: Duration::from_secs(5),
+            http_wait: Duration::from_secs(4),
             retain: None,
             max_size_bytes: None,
             min_free_bytes,
@@ -201,6 +202,7 @@ const CASES: &[Case] = &[
     case!("record" "--wal-autocheckpoint" "2147483647" Record.wal_autocheckpoint = 2_147_483_647),
     case!("record" "--busy-timeout" "0" Record.busy_timeout = Duration::ZERO),
     case!("record" "--stop-timeout" "100ms" Record.stop_timeout = Duration::from_millis(100)),
+    case!("record" "--http-wait" "1h" Record.http_wait = HOUR),
     case!("record" "--ack" "on" Record.ack = true),
     case!("record" "--log-level" "error" Record.log_level = Level::Error),
     case!("record" "--log-level" "warn" Record.log_level = Level::Warn),
@@ -250,7 +252,7 @@ const DOCUMENTED: &[(&str, &str)] = &[
         "record",
         "--source SPEC=sim --commit-interval D=1s --commit-rows N=1000 --queue-rows N=65536 \
          --synchronous LEVEL=auto --checkpoint-interval D=60s --checkpoint-mode MODE=passive \
-         --wal-autocheckpoint PAGES=1000 --stop-timeout D=5s --retain D=none --max-size SIZE=none \
+         --wal-autocheckpoint PAGES=1000 --stop-timeout D=5s --http-wait D=4s --retain D=none --max-size SIZE=none \
          --min-free SIZE=16MiB --create WHEN=always --on-damage ACTION=set-aside --ack=off --log-level LEVEL=info",
     ),
     ("check", "--full=off --at-least N=none"),
@@ -423,6 +425,7 @@ fn a_wrong_value_is_rejected_with_its_origin_and_what_is_allowed() {
         ("record", "--wal-autocheckpoint", "2147483648", "0 to 2147483647"),
         ("record", "--busy-timeout", "2h", "from 0 to 1h"),
         ("record", "--stop-timeout", "99ms", "from 100ms to 1h"),
+        ("record", "--http-wait", "0", "from 100ms to 1h"),
         ("record", "--retain", "999ms", "from 1s to 36600d"),
         ("record", "--max-size", "1MiB", "a size of at least 16MiB, such as 512MiB"),
         ("record", "--ack", "maybe", "one of on, 1, true, yes, off"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use seawall::reading::line::Precision;
-use seawall::source::spec::{Choice, Port, Rate, SimSpec, SourceSpec, UNIX_PATH_BYTES_MAX};
+use seawall::source::spec::{Choice, Door, Port, Rate, SimSpec, SourceSpec, UNIX_PATH_BYTES_MAX};
 use seawall::units;
 
 fn source(spec: &str) -> SourceSpec {
@@ -116,6 +116,27 @@ fn sockets_read_as_documented() {
             precision: ms,
         };
         assert_eq!(source(&format!("udp:{spec},precision=ms")), udp);
+        let SourceSpec::Tcp { port, .. } = tcp else {
+            panic!("it is not tcp");
+        };
+        let http = SourceSpec::Http {
+            door: Door::Tcp(port),
+            token_file: Some("/etc/a token".into()),
+            precision: ns,
+        };
+        let keys = "token-file=/etc/a token";
+        assert_eq!(source(&format!("http:{spec},{keys}")), http);
+    }
+    for (keys, mode, precision) in [("", 0o660, ns), (",mode=0666,precision=ms", 0o666, ms)] {
+        let http = SourceSpec::Http {
+            door: Door::Unix {
+                path: "/run/s".into(),
+                mode,
+            },
+            token_file: None,
+            precision,
+        };
+        assert_eq!(source(&format!("http:unix:/run/s{keys}")), http);
     }
 }
 
@@ -128,6 +149,8 @@ fn a_wrong_source_is_rejected_with_what_is_allowed() {
         ("sim:rate=1,", "key=value"),
         ("sim:rate", "key=value"),
         ("sim:rate=", "key=value"),
+        ("http:8086,mode=0600", "mode is for http:unix:PATH"),
+        ("http:", "port"),
         ("stdin:", "precision=ns"),
         ("sim:rat=1", "known are sensors=8,rate=10,count=0,seed=N"),
         ("sim:rate=1,rate=1", "rate is given twice"),

@@ -89,6 +89,19 @@ impl Listening {
     }
 }
 
+/// The Python of `just setup`, where it has this module; else the test is skipped, aloud.
+pub fn python_with(module: &str) -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python3");
+    let import = Command::new(&python)
+        .args(["-c", &format!("import {module}")])
+        .output();
+    if import.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    skip(&format!("`just setup` installs {module} into .venv"));
+    None
+}
+
 /// The port that the log tells.
 pub fn port(seawall: &Running, kind: &str) -> u16 {
     let wanted = format!(" event=listening source={kind}:");

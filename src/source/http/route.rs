@@ -76,8 +76,10 @@ fn write(pairs: &[(String, String)]) -> Route {
     let mut precision = None;
     for (key, value) in pairs {
         match key.as_str() {
-            // Where to write is for servers with more than one place; the last two are the token.
-            "db" | "bucket" | "org" | "orgID" | "rp" | "consistency" | "u" | "p" => {}
+            // Where to write is for servers with more than one place; u and p are the token. Version 3 asks
+            // whether to wait for the disk and to take the good lines, which is always done here.
+            "db" | "bucket" | "org" | "orgID" | "rp" | "consistency" | "u" | "p" | "no_sync"
+            | "accept_partial" => {}
             "precision" => match self::precision(value) {
                 Some(found) => precision = Some(found),
                 None => {
@@ -263,8 +265,9 @@ mod tests {
             routed("POST /api/v2/write?org=a&bucket=b", "", None),
             Route::Write(None)
         );
-        let v3 = routed("POST /api/v3/write_lp?db=b&precision=microsecond", "", None);
-        assert_eq!(v3, Route::Write(Some(Precision::Us)));
+        let v3 =
+            "POST /api/v3/write_lp?db=b&no_sync=true&accept_partial=true&precision=microsecond";
+        assert_eq!(routed(v3, "", None), Route::Write(Some(Precision::Us)));
         let query = Route::Query(Some("CREATE DATABASE \"a b\"".to_owned()));
         assert_eq!(
             routed("GET /query?q=CREATE+DATABASE%20%22a+b%22", "", None),
