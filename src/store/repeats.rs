@@ -250,6 +250,34 @@ mod tests {
     }
 
     #[test]
+    fn two_readings_that_look_alike_to_the_window_are_two() {
+        let mut raw = Connection::in_memory().unwrap();
+        raw.execute("make", schema::CREATE).unwrap();
+        let mut repeats = Repeats::prepare(&mut raw).unwrap();
+        repeats.fill(&mut raw, 1).unwrap();
+        let at = |time_ns| Content {
+            time_ns,
+            series: 1,
+            value: Value::Integer(1),
+        };
+        let mut times = std::collections::HashMap::new();
+        let pair = (0..)
+            .find_map(|time_ns| Some([times.insert(repeats.tag(&at(time_ns)), time_ns)?, time_ns]));
+        let [one, other] = pair.unwrap();
+        // In one batch, then beside the row itself.
+        let both = |n| Some((at(*[one, other].get(n)?), true));
+        assert_eq!(repeats.enter(&mut raw, 1, both).unwrap(), 2);
+        let sql = format!("INSERT INTO readings VALUES(1, {one}, 1, 1)");
+        let sql = std::ffi::CString::new(sql).unwrap();
+        raw.execute("insert", &sql).unwrap();
+        repeats.forget();
+        repeats.fill(&mut raw, 2).unwrap();
+        let single = |time_ns| move |n| (n == 0).then_some((at(time_ns), true));
+        assert_eq!(repeats.enter(&mut raw, 2, single(one)).unwrap(), 0);
+        assert_eq!(repeats.enter(&mut raw, 2, single(other)).unwrap(), 1);
+    }
+
+    #[test]
     fn contents_are_compared_to_the_last_bit() {
         let content = |value| Content {
             time_ns: 1,
