@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use libsqlite3_sys as ffi;
 
-use super::ledger::{Db, KnownSeries};
+use super::ledger::Db;
 use super::objects;
 use super::spans::{Span, Tail};
-use super::values;
+use super::values::{self, KnownSeries};
 use crate::db::Error;
 use crate::db::Value;
 use crate::db::error;

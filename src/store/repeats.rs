@@ -6,9 +6,8 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use super::ledger::KnownSeries;
 use super::schema;
-use super::values;
+use super::values::{self, KnownSeries};
 use crate::db::Error;
 use crate::db::raw::{Connection, Row, Statement};
 use crate::reading::{self, Batch, Value, fingerprint};
