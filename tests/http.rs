@@ -303,7 +303,12 @@ fn a_request_that_is_sent_again_is_acknowledged_and_stored_once() {
     assert_eq!(client.send(write(lines)).status(), Some(204));
     assert_eq!(client.send(write("m v=1 1\nm v=5 5")).status(), Some(204));
     let ended = again.stop(libc::SIGTERM);
-    assert_eq!(&*ended.stopped()["repeated"], "5");
+    let run = ended
+        .log
+        .iter()
+        .find(|line| line.contains(" event=run "))
+        .unwrap();
+    assert_eq!(&*fields(run)["repeated"], "5");
     assert_eq!(count(&s.db), 11);
     assert_eq!(sql(&s.db, "SELECT repeated FROM runs ORDER BY id"), "8\n5");
     assert_sound(&s.db);

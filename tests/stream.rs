@@ -324,7 +324,7 @@ fn only_a_reading_with_a_time_of_its_own_may_be_one_that_was_sent_before() {
             old_before_ns: i64::MIN,
             old: None,
         };
-        assert_eq!(stream.take(&mut to, 77, &mut |_, _| ()), Taken::All);
+        assert_eq!(stream.take(&mut to, 77, &mut |_, _, _| ()), Taken::All);
         // As the queue joins them.
         batch.append(&mut later);
         let marked: Vec<_> = batch.rows().iter().map(|row| row.may_repeat).collect();

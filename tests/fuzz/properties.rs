@@ -16,7 +16,7 @@ use seawall::reading::stream::{Excerpt, Full, Intake, Stream, Taken};
 use seawall::reading::{Batch, Value};
 use seawall::record::settings::Settings as Record;
 use seawall::source::inflate::Inflate;
-use seawall::source::spec::{Port, Rate, SourceSpec};
+use seawall::source::spec::{Door, Port, Rate, SourceSpec};
 use seawall::source::sysfs::parse_number;
 use seawall::units;
 
@@ -253,6 +253,7 @@ fn written(record: &Record) -> Option<Vec<OsString>> {
     flag("wal-autocheckpoint", record.wal_autocheckpoint.to_string());
     flag("busy-timeout", units::duration(record.busy_timeout));
     flag("stop-timeout", units::duration(record.stop_timeout));
+    flag("http-wait", units::duration(record.http_wait));
     let retain = record.retain.map_or("none".into(), units::duration);
     flag("retain", retain);
     let max_size = record.max_size_bytes.map_or("none".into(), units::size);
@@ -313,6 +314,21 @@ fn written_source(source: &SourceSpec) -> Option<String> {
         SourceSpec::Udp { port, precision } => {
             format!("udp:{},precision={}", place(port), name(*precision))
         }
+        SourceSpec::Http {
+            door,
+            token_file,
+            precision,
+        } => {
+            let door = match door {
+                Door::Unix { path, mode } => format!("unix:{},mode={mode:04o}", path.to_str()?),
+                Door::Tcp(port) => place(port),
+            };
+            let token = match token_file {
+                Some(path) => format!(",token-file={}", path.to_str()?),
+                None => String::new(),
+            };
+            format!("http:{door},precision={}{token}", name(*precision))
+        }
     })
 }
 
@@ -322,6 +338,7 @@ fn name(precision: Precision) -> &'static str {
         Precision::Us => "us",
         Precision::Ms => "ms",
         Precision::S => "s",
+        Precision::M | Precision::H => unreachable!("no source has it"),
     }
 }
 
