@@ -197,15 +197,16 @@ pub fn channels(class: Class, names: &[String]) -> Vec<Spec> {
         Class::Iio => names.iter().filter_map(|name| iio(name, names)).collect(),
         Class::Thermal => listed(&THERMAL, names),
         Class::PowerSupply => {
-            let words = WORDS.iter().filter(|(name, _)| has(names, name));
-            let words = words.map(|&(name, words)| Spec {
-                words,
-                ..Spec::plain("", (name, 1.0), name)
-            });
-            listed(&POWER_SUPPLY, names)
-                .into_iter()
-                .chain(words)
-                .collect()
+            let mut specs = listed(&POWER_SUPPLY, names);
+            for (name, words) in WORDS {
+                if has(names, name) {
+                    specs.push(Spec {
+                        words,
+                        ..Spec::plain("", (name, 1.0), name)
+                    });
+                }
+            }
+            specs
         }
     }
 }
@@ -229,13 +230,14 @@ pub fn unknown(class: Class, names: &[String], specs: &[Spec]) -> String {
             .iter()
             .any(|end| name.ends_with(end)),
     };
-    let is_unknown = |name: &&str| is_channel(name) && specs.iter().all(|spec| spec.input != *name);
-    let unknown: Vec<&str> = names
-        .iter()
-        .map(String::as_str)
-        .filter(is_unknown)
-        .collect();
-    unknown.join(",")
+    let mut unknown = String::new();
+    for name in names {
+        if is_channel(name) && specs.iter().all(|spec| spec.input != *name) {
+            unknown += if unknown.is_empty() { "" } else { "," };
+            unknown += name;
+        }
+    }
+    unknown
 }
 
 fn listed(table: &[(&str, Unit)], names: &[String]) -> Vec<Spec> {
