@@ -22,10 +22,8 @@ const TEMPORARY: &str = ".seawall-backup";
 const BESIDE: [&str; 3] = ["-journal", "-wal", "-shm"];
 /// Permissions of the temporary file until it has those of the database.
 const OWNER_ALONE: u32 = 0o600;
-/// Bytes written at a time.
+/// Bytes written at a time, between which a signal is heard and progress told.
 const STREAM_BYTES: usize = 64 * 1024;
-/// Bytes of the copy between two looks for a signal.
-const LOOK_BYTES: u64 = 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -70,7 +68,7 @@ fn to_stdout(db: &Path, settings: &Settings) -> Status {
     let stdout = &mut io::stdout().lock();
     // Even if nobody reads on: what was written is no database.
     let failed = |e: &_| format!("cannot write all of the copy to stdout: {e}");
-    let poured = pour(&mut snapshot, &mut progress, stdout, failed);
+    let poured = pour(&mut snapshot, &mut progress, stdout, &failed);
     drop(progress);
     match poured {
         Err(words) => complain(words),
@@ -83,23 +81,26 @@ fn pour(
     snapshot: &mut Snapshot,
     progress: &mut Progress,
     to: &mut dyn Write,
-    failed: impl FnOnce(&io::Error) -> String,
+    failed: &dyn Fn(&io::Error) -> String,
 ) -> Result<bool, String> {
     let all = snapshot.bytes();
-    let mut to = io::BufWriter::with_capacity(STREAM_BYTES, to);
+    let mut buffer = Vec::with_capacity(STREAM_BYTES);
     let mut written = Ok(());
-    let (mut bytes, mut next_look) = (0, LOOK_BYTES);
+    let mut bytes = 0;
     let copied = snapshot.pages(|page| {
-        written = to.write_all(page);
+        buffer.extend_from_slice(page);
         bytes += page.len() as u64;
-        let is_due = bytes >= next_look;
-        if is_due {
-            next_look += LOOK_BYTES;
-            progress.copied(bytes);
+        if buffer.len() < STREAM_BYTES {
+            return true;
         }
-        written.is_ok() && !(is_due && sys::stop_pending())
+        written = to.write_all(&buffer);
+        buffer.clear();
+        progress.copied(bytes);
+        written.is_ok() && !sys::stop_pending()
     });
-    let written = written.and_then(|()| to.flush());
+    let written = written
+        .and_then(|()| to.write_all(&buffer))
+        .and_then(|()| to.flush());
     copied.map_err(|e| e.to_string())?;
     written.map_err(|e| failed(&e))?;
     Ok(bytes == all)
@@ -125,7 +126,7 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
 
     let mut progress = Progress::of_copy(bytes);
     let failed = |e: &_| cannot("write", &temporary.path, e);
-    if !pour(&mut snapshot, &mut progress, &mut &temporary.file, failed)? {
+    if !pour(&mut snapshot, &mut progress, &mut &temporary.file, &failed)? {
         return Err(interrupted(dest));
     }
     // The recorder's WAL may start again while the copy is checked.

@@ -98,11 +98,11 @@ impl Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {}", self.pid)?;
-        match &*self.name {
-            "" => write!(f, " or a child of it"),
-            name => write!(f, " ({name})"),
-        }
+        let name = match &*self.name {
+            "" => "or a child of it",
+            name => name,
+        };
+        write!(f, "process {} ({name})", self.pid)
     }
 }
 

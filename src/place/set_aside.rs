@@ -97,12 +97,12 @@ pub fn still_aside(db: &Path) -> Aside {
         }
         aside.count += 1;
         let newest = &mut aside.newest;
-        if newest.len() < NAMED_MAX || newest[0] < path {
-            newest.push(path);
-            newest.sort_unstable();
-            if newest.len() > NAMED_MAX {
-                newest.remove(0);
-            }
+        // By their bytes; the folder is the same.
+        let is_older = |other: &&PathBuf| other.as_os_str() < path.as_os_str();
+        let place = newest.iter().take_while(is_older).count();
+        newest.insert(place, path);
+        if newest.len() > NAMED_MAX {
+            newest.remove(0);
         }
     }
     aside

@@ -3,7 +3,6 @@
 //! `Progress` is state, read at any time. `Mail` is delivered once. The bell rings after each commit and
 //! at each step, so the recorder waits for both in its one `ppoll`.
 
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -46,7 +45,7 @@ pub struct Progress {
     pub set_aside: usize,
     pub free_bytes: Option<u64>,
     /// Unix sockets whose file was taken away or replaced.
-    pub lost_sockets: Vec<PathBuf>,
+    pub lost_sockets: Vec<String>,
     /// Readings that retention has dropped since the start.
     pub expired: u64,
     /// The file is still in WAL mode for want of room or memory, though the WAL is empty.

@@ -87,7 +87,7 @@ impl Writer {
     /// Clients still connected go on; nobody else reaches a socket whose file is gone.
     fn look_at_sockets(&self) {
         let lost = self.socket_files.iter().filter(|file| file.is_lost());
-        let lost: Vec<PathBuf> = lost.map(|file| file.path().to_owned()).collect();
+        let lost: Vec<String> = lost.map(|file| file.path().display().to_string()).collect();
         if self.queue.stopping().is_some() {
             // It removes them itself.
             return;
@@ -95,10 +95,7 @@ impl Writer {
         let mut progress = self.exchange.progress();
         for path in lost.iter().filter(|p| !progress.lost_sockets.contains(p)) {
             let reason = "its file was taken away or replaced, and no client reaches it: start seawall again";
-            log::warn(
-                "socket-gone",
-                &[("path", &path.display()), ("reason", &reason)],
-            );
+            log::warn("socket-gone", &[("path", path), ("reason", &reason)]);
         }
         progress.lost_sockets = lost;
     }

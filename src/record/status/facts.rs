@@ -70,8 +70,7 @@ fn reasons(facts: &Facts, now: Instant) -> Vec<String> {
     }
     for path in &progress.lost_sockets {
         reasons.push(format!(
-            "the file of the socket {} was taken away or replaced, and no client reaches it: start seawall again",
-            path.display()
+            "the file of the socket {path} was taken away or replaced, and no client reaches it: start seawall again"
         ));
     }
     if facts.blind_sources > 0 {
