@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Dir, assert_sound, python, record_lines, seawall, sql};
+use support::{BINARY, Dir, assert_sound, python, record_lines, seawall, sql};
 
 const READINGS: &str = "\
 m,room=a v=1.5,n=-2i,u=18446744073709551615u,on=true,s=\"x y\" 1700000000000000000
@@ -147,4 +147,46 @@ fn a_file_of_the_first_version_with_this_layout_is_read_and_recorded_onto() {
     assert_sound(&path);
     let (_, out, _) = seawall(&["export", "--db", db]);
     assert!(out.starts_with(&kept) && out.len() > kept.len(), "{out}");
+}
+
+/// As printed, where the library is there.
+#[test]
+fn the_programs_of_the_document_run_as_printed() {
+    let dir = Dir::new("format-programs");
+    let db = dir.file("data/sensor_data.db");
+    fs::create_dir(dir.file("data")).unwrap();
+    record_lines(
+        &db,
+        "m,k=a f=1.5,t=\"x\" 1262304000000000000\nm,k=b f=2.5 1262307600000000000\n",
+    );
+    let program = Path::new(&*BINARY).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let venv = root.join(".venv/bin/python");
+    let python = if venv.exists() {
+        venv
+    } else {
+        "python3".into()
+    };
+    let document = fs::read_to_string(root.join("docs/database.md")).unwrap();
+    let blocks: Vec<_> = document.split("```python\n").skip(1).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let script = block.split("```").next().unwrap();
+        let import = script.lines().next().unwrap();
+        let run = |script: &str| {
+            let mut command = Command::new(&python);
+            let command = command.args(["-c", script]).env("PATH", &path);
+            command.current_dir(dir.path()).output().unwrap()
+        };
+        if !run(import).status.success() {
+            eprintln!("skipped: no {import}");
+            continue;
+        }
+        let output = run(script);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let table = String::from_utf8_lossy(&output.stdout);
+        assert!(table.contains("1.5") && table.contains("2.5"), "{table}");
+    }
 }

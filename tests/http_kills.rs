@@ -74,7 +74,7 @@ fn client(name: u64, socket: &Path, is_over: &AtomicBool) -> u64 {
                 acknowledged += LINES_PER_REQUEST;
                 break;
             }
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1)); // the pause is the test: a client that tries again
         }
     }
     acknowledged
@@ -100,7 +100,7 @@ fn storm(name: &str, kills: u32) {
         if rng.u8(..) < 230 {
             seawall.wait_for("ready");
         }
-        thread::sleep(Duration::from_micros(rng.u64(0..40_000)));
+        thread::sleep(Duration::from_micros(rng.u64(0..40_000))); // the pause is the test
         seawall.kill();
     }
     let last = start(&db, &options);

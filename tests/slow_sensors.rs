@@ -95,3 +95,32 @@ fn a_driver_that_hangs_keeps_neither_acks_nor_status_nor_the_stop() {
     );
     assert_sound(&db);
 }
+
+#[test]
+fn a_driver_that_hangs_costs_its_own_readings_only_and_is_read_again_once_it_returns() {
+    let dir = Dir::new("hanging");
+    let (db, root, socket) = (dir.file("x.db"), dir.file("sys"), dir.file("s"));
+    device(&root, "hangs", 0);
+    device(&root, "quick", 1);
+    let shim = Shim::make("slow");
+    let run = start(&db, &root, &socket, &shim);
+    let line = run.wait_for("sensor-hanging");
+    assert!(fields(&line)["path"].ends_with("hwmon/hwmon0"), "{line}");
+    let before = readings(&db, "quick");
+    until("the other device is read", || {
+        (readings(&db, "quick") >= before + 5).then_some(())
+    });
+    assert_eq!(readings(&db, "hangs"), 0);
+    shim.set(1);
+    until("the device is read again", || {
+        (readings(&db, "hangs") >= 3).then_some(())
+    });
+    let ended = run.stop(libc::SIGTERM);
+    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+    let found = ended
+        .log
+        .iter()
+        .filter(|line| line.contains("=sensor-found "));
+    assert_eq!(found.count(), 2, "{:#?}", ended.log);
+    assert_sound(&db);
+}

@@ -1,8 +1,9 @@
 //! Stalls: a disk or a lock that takes its time costs no sample and no line, and what finds no room is counted.
 
 mod support;
-use std::io::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
 use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -127,6 +128,50 @@ fn a_lock_that_outlasts_the_busy_timeout_is_waited_out() {
     let (last, _) = stop(&db, running);
     assert_eq!((last.committed, last.dropped, last.uncommitted), (30, 0, 0));
     assert!(ledger(&db).last_errors > 0);
+}
+
+/// Whoever may read the -shm can lock the byte by which SQLite lets one write.
+#[test]
+fn who_keeps_commits_waiting_is_named_in_the_log_and_in_the_status() {
+    let dir = Dir::new("locked");
+    let db = dir.file("x.db");
+    let options = "--source stdin --ack --busy-timeout 100ms --commit-interval 0";
+    let mut running = record(&db, options);
+    running.send(&lines(0..10));
+    running.wait_for_ack(10);
+    let script = "
+import fcntl, sys
+f = open(sys.argv[1], 'rb')
+fcntl.lockf(f, fcntl.LOCK_SH, 1, 120)
+print('locked', flush=True)
+sys.stdin.read()
+";
+    let mut reader = Command::new("python3")
+        .args(["-c", script, text(&beside(&db, "-shm"))])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(reader.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    running.send(&lines(10..20));
+    let by = format!("database is locked by process {} (python", reader.id());
+    let told = running.wait_for("commit-waiting");
+    assert!(told.contains(&by), "{by}: {told}");
+    // Before it is unhealthy.
+    let (_, out, _) = seawall(&["status", "--db", text(&db)]);
+    assert!(out.contains("state=waiting\n"), "{out}");
+    let waiting_for = out.lines().find(|line| line.starts_with("waiting_for="));
+    assert!(waiting_for.is_some_and(|line| line.contains(&by)), "{out}");
+    drop(reader.stdin.take());
+    reader.wait().unwrap();
+    running.wait_for_ack(20);
+    let (_, out, _) = seawall(&["status", "--db", text(&db)]);
+    assert!(!out.contains("waiting_for="), "{out}");
+    let (last, _) = stop(&db, running);
+    assert_eq!((last.committed, last.uncommitted), (20, 0));
 }
 
 #[test]

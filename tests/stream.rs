@@ -301,3 +301,34 @@ fn a_client_that_sends_on_after_a_cut_anywhere_is_heard_once() {
         assert_eq!((in_all, &readings), (all, &whole), "cut at {cut}");
     }
 }
+
+#[test]
+fn only_a_reading_with_a_time_of_its_own_may_be_one_that_was_sent_before() {
+    for may_repeat in [true, false] {
+        let mut stream = Stream::of_connection(1, Precision::Ns);
+        let input = b"m a=1,b=2 5\nm a=1,b=2\nm a=\"t\" -1\n";
+        let read = |buffer: &mut [u8]| {
+            buffer[..input.len()].copy_from_slice(input);
+            Ok(input.len())
+        };
+        stream.fill(read).unwrap();
+        let (mut batch, mut later) = (Batch::default(), Batch::default());
+        let mut to = Intake {
+            batch: &mut later,
+            interner: &mut Interner::default(),
+            line: &mut Line::default(),
+            room: Room::UNBOUNDED,
+            rows_max: ROWS_MAX,
+            full: Full::Waits,
+            may_repeat,
+            old_before_ns: i64::MIN,
+            old: None,
+        };
+        assert_eq!(stream.take(&mut to, 77, &mut |_, _| ()), Taken::All);
+        // As the queue joins them.
+        batch.append(&mut later);
+        let marked: Vec<_> = batch.rows().iter().map(|row| row.may_repeat).collect();
+        let own_time = [true, true, false, false, true];
+        assert_eq!(marked, own_time.map(|own| own && may_repeat));
+    }
+}

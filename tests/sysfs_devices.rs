@@ -107,7 +107,7 @@ fn a_device_replaced_before_or_during_a_pass_never_gets_the_name_of_the_one_befo
         };
         watched
             .sysfs
-            .sample(std::time::Duration::MAX, &mut emit, &|| false, &mut |_| {});
+            .sample(std::time::Duration::MAX, &mut emit, &|_| false, &mut |_| {});
         assert_eq!(values, [1.0][..usize::from(is_during)]);
     }
 }
@@ -231,7 +231,7 @@ fn the_sys_of_this_machine_can_be_read() {
             );
             assert!(value.is_finite(), "{sensor} {field}={value}");
         };
-        sysfs.sample(std::time::Duration::MAX, &mut emit, &|| false, &mut |_| {});
+        sysfs.sample(std::time::Duration::MAX, &mut emit, &|_| false, &mut |_| {});
     }
 }
 

@@ -259,7 +259,7 @@ fn a_stop_ends_the_pass_between_two_channels() {
     tree.write(&format!("{node}/temp3_input"), "3000\n");
     let mut watched = Watched::of(&tree);
     let count = Cell::new(0);
-    let halt = || count.get() == 2;
+    let halt = |_: &Path| count.get() == 2;
     let mut emit = |_: &str, _: &str, _: f64| count.set(count.get() + 1);
     watched
         .sysfs

@@ -218,6 +218,24 @@ fn postgresql_ends_with_every_reading_once_whatever_was_cut_or_killed() {
     );
     let dir = Dir::new("server");
     let db = dir.file("x.db");
+    // A wrong path is an error, and a device without a reading has none to load.
+    let loaded = server.load(&db, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&loaded.stderr);
+    assert!(
+        !loaded.status.success() && said.contains("no file is there"),
+        "{said}"
+    );
+    record_lines(&db, "");
+    let loaded = server.load(&db, "1").output().unwrap();
+    assert!(
+        loaded.status.success(),
+        "{}",
+        String::from_utf8_lossy(&loaded.stderr)
+    );
+    assert_eq!(
+        server.ask("SELECT (SELECT count(*) FROM readings), (SELECT count(*) FROM positions)"),
+        "0|0"
+    );
     let mut first = record(&db, "--source stdin");
     first.send(b"odd,tag=a\\ b note=\"say \"\"\" 1\nodd note=\"two\nlines, \\\"quoted\\\"\" 2\n");
     // As meters pad their texts.
@@ -402,11 +420,16 @@ fn influxdb_takes_the_same_rows_as_line_protocol() {
         );
         String::from_utf8(output.stdout).unwrap()
     };
-    influx("CREATE DATABASE fleet");
+    let heading = r"printf '# DDL\nCREATE DATABASE fleet\n# DML\n# CONTEXT-DATABASE: fleet\n'";
+    assert!(
+        fs::read_to_string("docs/servers.md")
+            .unwrap()
+            .contains(heading)
+    );
     // Twice: a point that comes again is the same point.
     for _ in 0..2 {
         let command = format!(
-            "{{ printf '# DML\\n# CONTEXT-DATABASE: fleet\\n'; {} export --format influx --db {}; }} \
+            "{{ {heading}; {} export --format influx --db {}; }} \
              | influx -host 127.0.0.1 -port {port} -import -path /dev/stdin 2>&1",
             &*BINARY,
             text(&db)

@@ -275,8 +275,8 @@ fn record(o: &mut Options) -> Result<Invocation, Usage> {
             "--max-size SIZE",
             "none",
             or_none(size_from(MAX_SIZE_BYTES_MIN)),
-            "drop the oldest readings so that .db and -wal together stay under this size; a \
-             --queue-rows over the default needs more than the least",
+            "drop the oldest readings so that .db and -wal together stay under this size, of which \
+             12MiB are kept for the -wal; a --queue-rows over the default needs more than the least",
         )?,
         min_free_bytes: min_free(o)?,
         create: o.read(

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use super::paths::with_end;
 use super::refusal::refused;
 use crate::sys;
 
@@ -107,25 +108,48 @@ impl fmt::Display for Holder {
 
 /// `None` where it is not listed, as processes of other containers are not.
 pub fn holder(file: &Metadata) -> Option<Holder> {
+    find(file, None)
+}
+
+/// Another process that keeps SQLite from writing: that byte of the -shm is the lock of the one who writes, and whoever
+/// may read the file can lock it for reading.
+pub fn who_writes(db: &Path) -> Option<Holder> {
+    const WRITE_LOCK_BYTE: u64 = 120;
+    find(
+        &fs::metadata(with_end(db, "-shm")).ok()?,
+        Some(WRITE_LOCK_BYTE),
+    )
+}
+
+fn find(file: &Metadata, byte: Option<u64>) -> Option<Holder> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let (major, minor) = sys::device_numbers(file.dev());
-    let pid = holder_in(&locks, &format!("{major:02x}:{minor:02x}:{}", file.ino()))
+    let exact = format!("{major:02x}:{minor:02x}:{}", file.ino());
+    let pid = holder_in(&locks, &exact, byte)
         // Some filesystems have another device there than they say.
-        .or_else(|| holder_in(&locks, &format!(":{}", file.ino())))?;
+        .or_else(|| holder_in(&locks, &format!(":{}", file.ino()), byte))?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = name.trim_end().to_owned();
     Some(Holder { pid, name })
 }
 
-/// The process in a line of /proc/locks whose file ends so.
-fn holder_in(locks: &str, file: &str) -> Option<u32> {
+/// The process in a line of /proc/locks whose file ends so: of the lock of a whole file, or of a byte, if it is not
+/// this process.
+fn holder_in(locks: &str, file: &str, byte: Option<u64>) -> Option<u32> {
+    let kind = if byte.is_some() { "POSIX" } else { "FLOCK" };
     locks.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace().skip(1);
-        if words.next()? != "FLOCK" {
+        if words.next()? != kind {
             return None;
         }
         let pid = words.nth(2)?.parse().ok()?;
-        words.next()?.ends_with(file).then_some(pid)
+        if !words.next()?.ends_with(file) {
+            return None;
+        }
+        let (first, last) = (words.next()?.parse().ok()?, words.next()?);
+        let has = |byte: u64| (first..=last.parse().unwrap_or(u64::MAX)).contains(&byte);
+        let is_it = byte.is_none_or(|byte| has(byte) && pid != std::process::id());
+        is_it.then_some(pid)
     })
 }
 
@@ -143,8 +167,10 @@ mod tests {
 5: FLOCK  ADVISORY  WRITE 303 fe:01:77 0 EOF
 bad line
 ";
-        assert_eq!(holder_in(locks, "fe:01:77"), Some(303));
-        assert_eq!(holder_in(locks, ":77"), Some(305));
-        assert_eq!(holder_in(locks, ":78"), None);
+        assert_eq!(holder_in(locks, "fe:01:77", None), Some(303));
+        assert_eq!(holder_in(locks, ":77", None), Some(305));
+        assert_eq!(holder_in(locks, ":78", None), None);
+        assert_eq!(holder_in(locks, "fe:01:77", Some(128)), Some(301));
+        assert_eq!(holder_in(locks, "fe:01:77", Some(129)), None);
     }
 }

@@ -378,6 +378,9 @@ mod tests {
 
     #[test]
     fn the_least_size_has_room_for_a_full_queue() {
+        // As `--help` says of the default queue.
+        let limit = SizeLimit::share(0, 65_536, PAGE_BYTES);
+        assert_eq!(limit.wal_bytes_max / (1024 * 1024), 12);
         assert_eq!(SizeLimit::least_bytes(65_536), MAX_SIZE_BYTES_MIN);
         for rows in [1, 65_536, 1_000_000, 16_777_216] {
             let least = SizeLimit::least_bytes(rows);

@@ -66,6 +66,7 @@ impl Writer {
                 }
                 // No reading was accepted yet, so a signal need not wait for the file.
                 Err(e) if e.class() == Class::Retry && self.queue.stopping().is_none() => {
+                    let e = self.name_writer(e);
                     self.exchange.trouble(&e);
                     retry.wait(&self.queue, "open-waiting", &e);
                 }

@@ -113,12 +113,11 @@ impl Exchange {
     /// A commit failed and will be retried.
     pub fn trouble(&self, error: &Error) {
         let mut progress = self.progress();
-        progress.busy_since = None;
         progress.errors += 1;
-        let since = progress
-            .trouble
-            .as_ref()
-            .map_or_else(Instant::now, |t| t.since);
+        // The call that failed may have waited for its time limit.
+        let busy_since = progress.busy_since.take();
+        let before = progress.trouble.as_ref().map(|t| t.since);
+        let since = before.or(busy_since).unwrap_or_else(Instant::now);
         progress.trouble = Some(Trouble {
             since,
             reason: error.to_string(),

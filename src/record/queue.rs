@@ -216,7 +216,7 @@ impl Queue {
                 due = due.map(|due| due.min(again.unwrap_or(now)));
             }
             let is_crowded = inner.pending.streams() >= STREAMS_WAITING_MAX;
-            let is_urgent = is_stopping || inner.room_wanted || is_crowded;
+            let is_urgent = is_stopping || inner.room_wanted || is_crowded || inner.pending.hurried;
             let is_due = due.is_some_and(|due| due <= now || is_urgent);
             // Commits and checkpoints take turns, so neither starves.
             if !is_due || !inner.commit_is_next {

@@ -4,6 +4,7 @@
 //! exception, since they produce only as much as there is room for. The kernel's sensors are read in a thread
 //! for each source, because a driver may take a second for a value, or hang: sockets, acks and a stop wait for none.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,18 +13,22 @@ use crate::log;
 use crate::reading::stream::{Intake, Room};
 use crate::record::progress::Exchange;
 use crate::source::sim::{self, Sim};
-use crate::source::spec::SourceSpec;
-use crate::source::sysfs::{self, Sysfs};
+use crate::source::spec::{Choice, SourceSpec};
+use crate::source::sysfs::{self, Notice, Sysfs};
 use crate::sys;
 
 const SYSFS_RESCAN_PERIOD: Duration = Duration::from_secs(60);
+/// A read that takes longer hangs: another thread goes on with the other devices.
+const HANG_MIN: Duration = Duration::from_secs(5);
+/// Upper bound on threads of a source that hang.
+const HANGING_MAX: usize = 4;
 /// Upper bound on samples that wait to be taken, as while this process is stopped.
 const PENDING_MAX: usize = 16 * 1024;
 
 #[derive(Default)]
 pub struct Sampler {
     sims: Vec<Sim>,
-    scans: Vec<Arc<Shared>>,
+    scans: Vec<Source>,
     /// A source could not be started.
     pub has_failed: bool,
 }
@@ -43,6 +48,18 @@ struct Shared {
     /// It has no sensor that can be read.
     is_blind: AtomicBool,
     is_over: AtomicBool,
+    turn: Mutex<Turn>,
+}
+
+/// Whose turn it is to read the sensors of a source.
+#[derive(Default)]
+struct Turn {
+    /// Number of the thread; those before it hang, or end when they return.
+    thread: usize,
+    /// Device that is being read, and since when.
+    reading: Option<(PathBuf, Instant)>,
+    /// Threads whose reads have not returned, and the devices, which are passed over.
+    hanging: Vec<(usize, PathBuf)>,
 }
 
 #[derive(Default)]
@@ -67,27 +84,16 @@ impl Sampler {
                     interval,
                     choice,
                 } => {
-                    let shared = Arc::new(Shared::default());
-                    sampler.scans.push(shared.clone());
-                    let mut scan = Scan {
-                        sysfs: Sysfs::new(root.clone(), choice.clone()),
+                    let source = Source {
+                        root: root.clone(),
+                        choice: choice.clone(),
                         interval: *interval,
-                        next: now,
-                        next_rescan: now,
-                        shared,
+                        shared: Arc::default(),
+                        exchange: exchange.clone(),
                     };
-                    let exchange = exchange.clone();
-                    let run = move || {
-                        while !scan.shared.is_over.load(Ordering::SeqCst) {
-                            scan.pass();
-                            exchange.bell.ring();
-                        }
-                    };
-                    if let Err(e) = sys::spawn("sysfs", Box::new(run)) {
-                        let reason = format!("cannot start a thread: {e}");
-                        let fields: [log::Field; 2] = [("source", &"sysfs"), ("error", &reason)];
-                        log::error("source-failed", &fields);
-                        sampler.scans.pop();
+                    if source.start_thread(now) {
+                        sampler.scans.push(source);
+                    } else {
                         sampler.has_failed = true;
                     }
                 }
@@ -103,7 +109,7 @@ impl Sampler {
 
     /// `sysfs` sources that have no sensor that can be read.
     pub fn blind_sources(&self) -> usize {
-        let is_blind = |scan: &&Arc<Shared>| scan.is_blind.load(Ordering::SeqCst);
+        let is_blind = |scan: &&Source| scan.shared.is_blind.load(Ordering::SeqCst);
         self.scans.iter().filter(is_blind).count()
     }
 
@@ -120,7 +126,13 @@ impl Sampler {
 
     /// When the next sample is due.
     pub fn next(&self) -> Option<Instant> {
-        self.sims.iter().filter_map(Sim::next).min()
+        let sims = self.sims.iter().filter_map(Sim::next);
+        // Also where no read is under way yet: nothing else may wake this thread.
+        let looks = self.scans.iter().map(|scan| {
+            let later = || Instant::now() + scan.interval.max(HANG_MIN);
+            scan.shared.turn().hangs_at().unwrap_or_else(later)
+        });
+        sims.chain(looks).min()
     }
 
     /// Takes the samples that are due. `unpaced` is the room for sources that wait for it. Returns failures of
@@ -128,6 +140,7 @@ impl Sampler {
     pub fn sample(&mut self, to: &mut Intake<'_>, unpaced: Room) -> u64 {
         // Not the loop's own time: streams may have been taken since.
         let (now, now_ns) = sys::moment();
+        self.scans.iter().for_each(|scan| scan.leave_hanging(now));
         for sim in &mut self.sims {
             if sim.is_unpaced() {
                 let left = unpaced.rows.saturating_sub(to.batch.rows().len());
@@ -151,7 +164,7 @@ impl Sampler {
     pub fn stop(&mut self, to: &mut Intake<'_>) {
         to.batch.counts.errors += self.take(to);
         for scan in &self.scans {
-            scan.is_over.store(true, Ordering::SeqCst);
+            scan.shared.is_over.store(true, Ordering::SeqCst);
         }
     }
 
@@ -159,7 +172,7 @@ impl Sampler {
     fn take(&mut self, to: &mut Intake<'_>) -> u64 {
         let mut errors = 0;
         for scan in &self.scans {
-            let pending = std::mem::take(&mut *scan.pending());
+            let pending = std::mem::take(&mut *scan.shared.pending());
             to.batch.counts.dropped += pending.dropped;
             errors += pending.errors;
             for sample in pending.samples {
@@ -174,6 +187,72 @@ impl Shared {
     fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn turn(&self) -> std::sync::MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// When the read under way has taken too long; none where no more threads may be left behind.
+    fn hangs_at(&self) -> Option<Instant> {
+        let (_, since) = self.reading.as_ref()?;
+        (self.hanging.len() < HANGING_MAX).then_some(*since + HANG_MIN)
+    }
+}
+
+/// A `sysfs` source as the recorder's thread knows it.
+struct Source {
+    root: PathBuf,
+    choice: Choice,
+    interval: Duration,
+    shared: Arc<Shared>,
+    exchange: Arc<Exchange>,
+}
+
+impl Source {
+    /// Returns whether it could.
+    fn start_thread(&self, now: Instant) -> bool {
+        let mut scan = Scan {
+            sysfs: Sysfs::new(self.root.clone(), self.choice.clone()),
+            interval: self.interval,
+            next: now,
+            next_rescan: now,
+            shared: self.shared.clone(),
+            thread: self.shared.turn().thread,
+        };
+        let exchange = self.exchange.clone();
+        let run = move || {
+            while scan.pass() {
+                exchange.bell.ring();
+            }
+        };
+        let started = sys::spawn("sysfs", Box::new(run));
+        if let Err(e) = &started {
+            let reason = format!("cannot start a thread: {e}");
+            let fields: [log::Field; 2] = [("source", &"sysfs"), ("error", &reason)];
+            log::error("source-failed", &fields);
+        }
+        started.is_ok()
+    }
+
+    /// Leaves a thread that hangs in a driver to itself, and goes on in another, without that device.
+    fn leave_hanging(&self, now: Instant) {
+        let mut turn = self.shared.turn();
+        let hangs = turn.hangs_at().filter(|at| *at <= now);
+        let Some((place, _)) = hangs.and_then(|_| turn.reading.take()) else {
+            return;
+        };
+        let reason = "a read of this device does not return; the others go on without it";
+        let path = place.display();
+        let fields: [log::Field; 3] = [("source", &"sysfs"), ("path", &path), ("reason", &reason)];
+        log::warn("sensor-hanging", &fields);
+        let thread = turn.thread;
+        turn.hanging.push((thread, place));
+        turn.thread += 1;
+        drop(turn);
+        self.start_thread(now);
+    }
 }
 
 /// The sensors of one `sysfs` source, and when they are read.
@@ -183,17 +262,22 @@ struct Scan {
     next: Instant,
     next_rescan: Instant,
     shared: Arc<Shared>,
+    thread: usize,
 }
 
 impl Scan {
-    /// Waits for the next tick, and reads the sensors.
-    fn pass(&mut self) {
+    /// Waits for the next tick, and reads the sensors. False when there is nothing more to do here.
+    fn pass(&mut self) -> bool {
         std::thread::sleep(self.next.saturating_duration_since(Instant::now()));
         let (now, now_ns) = sys::moment();
         let shared = self.shared.clone();
+        let is_known = self.thread > 0 && self.sysfs.channels() == 0;
         let mut tell = |notice: sysfs::Notice<'_>| {
-            let errors = sysfs::tell(&notice);
-            shared.pending().errors += errors;
+            // The thread before this one has said so.
+            if !(is_known && matches!(notice, Notice::Found { .. } | Notice::Unknown { .. })) {
+                let errors = sysfs::tell(&notice);
+                shared.pending().errors += errors;
+            }
         };
         if self.next_rescan <= now {
             self.sysfs.rescan(&mut tell);
@@ -207,7 +291,21 @@ impl Scan {
             // Held up for longer than a tick, as in a container that was paused.
             now_ns
         };
+        let thread = self.thread;
         let is_over = || shared.is_over.load(Ordering::SeqCst) || sys::stop_pending();
+        let halt = |place: &Path| {
+            let mut turn = shared.turn();
+            let is_left = turn.hanging.iter().any(|(_, of)| of == place);
+            if is_over() || turn.thread != thread || is_left {
+                return true;
+            }
+            let since = Instant::now();
+            match &mut turn.reading {
+                Some((of, began)) if of == place => *began = since,
+                reading => *reading = Some((place.to_owned(), since)),
+            }
+            false
+        };
         let mut emit = |sensor: &str, field: &str, value| {
             let mut pending = shared.pending();
             if pending.samples.len() >= PENDING_MAX {
@@ -222,12 +320,21 @@ impl Scan {
             });
         };
         self.sysfs
-            .sample(self.interval / 2, &mut emit, &is_over, &mut tell);
+            .sample(self.interval / 2, &mut emit, &halt, &mut tell);
+        let mut turn = shared.turn();
+        if turn.thread != thread {
+            // The driver came back, and its device is read again.
+            turn.hanging.retain(|(of, _)| *of != thread);
+            return false;
+        }
+        turn.reading = None;
+        drop(turn);
         let is_blind = self.sysfs.readable() == 0;
         shared.is_blind.store(is_blind, Ordering::SeqCst);
         // Ticks for which the sensors themselves were too slow are left out.
         while self.next <= now {
             self.next += self.interval;
         }
+        !shared.is_over.load(Ordering::SeqCst)
     }
 }

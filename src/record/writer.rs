@@ -12,7 +12,7 @@ use crate::db::checkpoint::CheckpointMode;
 use crate::log;
 use crate::place::filesystem::free_bytes;
 use crate::place::identity::{Identity, Look};
-use crate::place::lock::Lock;
+use crate::place::lock::{Lock, who_writes};
 use crate::place::mark::Mark;
 use crate::place::set_aside;
 use crate::reading::Batch;
@@ -278,6 +278,7 @@ impl Writer {
                 Err(e) if e.is_full() && self.make_room(db, batch, tending)? => {}
                 Err(e) if e.class() == Class::Retry => {
                     db.count_error();
+                    let e = self.name_writer(e);
                     self.exchange.trouble(&e);
                     retry.wait(&self.queue, "commit-waiting", &e);
                     self.look_around();
@@ -285,6 +286,18 @@ impl Writer {
                 }
                 Err(e) => return Err(e),
             }
+        }
+    }
+
+    /// Adds to an error who was in the way.
+    pub(super) fn name_writer(&self, error: Error) -> Error {
+        let by = error.is_busy().then(|| who_writes(&self.path)).flatten();
+        match by {
+            None => error,
+            Some(by) => Error {
+                message: format!("{} by {by}", error.message),
+                ..error
+            },
         }
     }
 

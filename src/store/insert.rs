@@ -4,11 +4,10 @@ use std::ops::Range;
 
 use libsqlite3_sys as ffi;
 
-use super::ledger::{Db, KnownSeries};
+use super::ledger::Db;
 use super::objects;
-use super::repeats::Content;
 use super::spans::{Span, Tail};
-use super::values;
+use super::values::{self, KnownSeries};
 use crate::db::Error;
 use crate::db::Value;
 use crate::db::error;
@@ -100,18 +99,8 @@ impl Db {
             let from = inserted.rows;
             let mut to = until;
             if let Some(repeats) = &mut self.repeats {
-                let series = &self.series;
-                let rows = &batch.rows()[from..until];
-                to = from
-                    + repeats.enter(&mut self.raw, inserted.next_id, |n| {
-                        let row = rows.get(n)?;
-                        let content = Content {
-                            time_ns: row.time_ns,
-                            series: series[row.slot as usize].id,
-                            value: batch.value(row),
-                        };
-                        Some((content, row.may_repeat))
-                    })?;
+                let (next_id, rows) = (inserted.next_id, &batch.rows()[from..until]);
+                to = from + repeats.enter(&mut self.raw, next_id, batch, rows, &self.series)?;
             }
             self.insert_rows(batch, from..to, inserted)?;
             // The row that ended them is repeated.

@@ -13,6 +13,7 @@ use super::room::{look_for_inodes, look_for_room};
 use super::schema;
 use super::spans::Tail;
 use super::start::{Start, Unclean, begin_run};
+use super::values::KnownSeries;
 use crate::db::checkpoint::{Checkpoint, CheckpointMode, checkpoint, wal_bytes};
 use crate::db::pragma::{self, Durability};
 use crate::db::raw::{Access, Connection, Statement};
@@ -42,12 +43,6 @@ impl Committed {
     pub fn resumes(&self) -> &[Resumed] {
         &self.resumes
     }
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct KnownSeries {
-    pub(super) id: i64,
-    pub(super) fingerprint: u64,
 }
 
 pub(super) struct Statements {

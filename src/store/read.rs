@@ -364,17 +364,12 @@ impl Reader {
         Ok(())
     }
 
-    /// Moves the position back where a later run used ids
-    /// again.
+    /// Moves the position back where a later run used ids again.
     pub(super) fn go_back_to_a_later_run(&mut self, at: &mut Position) {
         self.runs.forget();
-        let now = self.runs.run_of(at.id);
+        // Not to a later run that began earlier, as none does: that would be for ever.
+        let run = at.run.filter(|_| at.run != self.runs.run_of(at.id));
         self.runs.forget();
-        if now == at.run {
-            // Where runs overlap, a later one that began earlier has no part in it.
-            return;
-        }
-        let run = at.run.or(now);
         if let Some(first_id) = run.and_then(|run| self.runs.first_id_after(run)) {
             at.id = at.id.min(first_id.saturating_sub(1));
         }

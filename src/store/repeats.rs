@@ -7,10 +7,10 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::schema;
-use super::values;
+use super::values::{self, KnownSeries};
 use crate::db::Error;
 use crate::db::raw::{Connection, Row, Statement};
-use crate::reading::{Value, fingerprint};
+use crate::reading::{self, Batch, Value, fingerprint};
 
 /// Readings that are compared with. A power of two, so that the low bits of an id are its place.
 pub const WINDOW: usize = 65_536;
@@ -21,10 +21,10 @@ const OPERATION: &str = "look for a repeated reading in";
 
 /// What makes two readings the same.
 #[derive(Clone, Copy)]
-pub(super) struct Content<'a> {
-    pub time_ns: i64,
-    pub series: i64,
-    pub value: Value<'a>,
+struct Content<'a> {
+    time_ns: i64,
+    series: i64,
+    value: Value<'a>,
 }
 
 impl<'a> Content<'a> {
@@ -78,12 +78,12 @@ impl Window {
     /// Enters the next reading in the place of the oldest.
     fn add(&mut self, id: i64, tag: u32) {
         self.tags[place(id)] = tag;
-        self.link(id);
+        self.link(id, tag);
     }
 
-    /// Puts an id whose tag is known at the head of its chain.
-    fn link(&mut self, id: i64) {
-        let head = &mut self.heads[chain(self.tags[place(id)])];
+    /// Puts an id at the head of its chain.
+    fn link(&mut self, id: i64, tag: u32) {
+        let head = &mut self.heads[chain(tag)];
         self.older[place(id)] = std::mem::replace(head, id as u32);
     }
 
@@ -114,8 +114,8 @@ pub(super) struct Repeats {
     window: Window,
     /// The window is as the file is.
     is_filled: bool,
-    /// Not known to senders, who could otherwise fill one chain.
-    seed: i64,
+    /// Not known to senders, who could otherwise choose readings of one tag.
+    seeds: [u64; 2],
     get_reading: Statement,
 }
 
@@ -124,7 +124,7 @@ impl Repeats {
         Ok(Repeats {
             window: Window::new(),
             is_filled: false,
-            seed: RandomState::new().build_hasher().finish() as i64,
+            seeds: [(); 2].map(|()| RandomState::new().build_hasher().finish()),
             get_reading: raw.prepare(schema::GET_READING)?,
         })
     }
@@ -135,10 +135,16 @@ impl Repeats {
     }
 
     fn tag(&self, content: &Content<'_>) -> u32 {
-        let series = content.series as u64;
-        let hash = fingerprint::fingerprint(self.seed, content.time_ns, series, content.value);
-        // All bits count: of the low ones alone a sender could choose which are alike.
-        (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+        let value = match content.value {
+            Value::Real(v) => v.to_bits(),
+            Value::Integer(v) => v as u64,
+            Value::Text(v) => fingerprint::name(v),
+        };
+        let [one, other] = self.seeds;
+        let time = content.time_ns as u64 ^ one;
+        let value = value ^ (content.series as u64).wrapping_mul(other);
+        let product = u128::from(time) * u128::from(value);
+        (product as u64 ^ (product >> 64) as u64) as u32
     }
 
     /// Enters the last readings of the file, unless they are in the window.
@@ -164,29 +170,38 @@ impl Repeats {
             first_id = id;
             true
         })?;
-        (first_id..next_id).for_each(|id| self.window.link(id));
+        for id in first_id..next_id {
+            self.window.link(id, self.window.tags[place(id)]);
+        }
         self.is_filled = true;
         Ok(())
     }
 
-    /// Enters new readings, which get their ids from `next_id` on, up to the first that is repeated. Returns how
-    /// many. `reading` returns the nth, and whether it may be repeated; `None` after the last.
-    pub fn enter<'a>(
+    /// Enters rows of a batch, which get their ids from `next_id` on, up to the first that is repeated. Returns how
+    /// many. `series` is by slot.
+    pub fn enter(
         &mut self,
         raw: &mut Connection,
         next_id: i64,
-        reading: impl Fn(usize) -> Option<(Content<'a>, bool)>,
+        batch: &Batch,
+        rows: &[reading::Row],
+        series: &[KnownSeries],
     ) -> Result<usize, Error> {
-        let mut entered = 0;
-        while let Some((content, may_repeat)) = reading(entered) {
+        let content = |row: &reading::Row| Content {
+            time_ns: row.time_ns,
+            series: series[row.slot as usize].id,
+            value: batch.value(row),
+        };
+        for (entered, row) in rows.iter().enumerate() {
             let id = next_id + entered as i64;
-            let tag = self.tag(&content);
-            if may_repeat {
+            let new = content(row);
+            let tag = self.tag(&new);
+            if row.may_repeat {
                 for other in self.window.with_tag(tag, id) {
                     let is_same = match usize::try_from(other - next_id) {
                         // Entered just now, and not in the table yet.
-                        Ok(nth) => reading(nth).is_some_and(|(other, _)| other.is(&content)),
-                        Err(_) => self.is_in_table(raw, other, &content)?,
+                        Ok(nth) => content(&rows[nth]).is(&new),
+                        Err(_) => self.is_in_table(raw, other, &new)?,
                     };
                     if is_same {
                         return Ok(entered);
@@ -194,9 +209,8 @@ impl Repeats {
                 }
             }
             self.window.add(id, tag);
-            entered += 1;
         }
-        Ok(entered)
+        Ok(rows.len())
     }
 
     fn is_in_table(
@@ -247,6 +261,44 @@ mod tests {
                 tags.push(tag);
             }
         }
+    }
+
+    #[test]
+    fn two_readings_that_look_alike_to_the_window_are_two() {
+        let mut raw = Connection::in_memory().unwrap();
+        raw.execute("make", schema::CREATE).unwrap();
+        let mut repeats = Repeats::prepare(&mut raw).unwrap();
+        repeats.fill(&mut raw, 1).unwrap();
+        let at = |time_ns| Content {
+            time_ns,
+            series: 1,
+            value: Value::Integer(1),
+        };
+        let mut times = std::collections::HashMap::new();
+        let pair = (0..)
+            .find_map(|time_ns| Some([times.insert(repeats.tag(&at(time_ns)), time_ns)?, time_ns]));
+        let [one, other] = pair.unwrap();
+        let series = [KnownSeries {
+            id: 1,
+            fingerprint: 0,
+        }];
+        let enter = |raw: &mut Connection, repeats: &mut Repeats, next_id, times: &[i64]| {
+            let mut batch = Batch::default();
+            for time_ns in times {
+                batch.push_sent(*time_ns, 0, Value::Integer(1), true);
+            }
+            let rows = batch.rows();
+            repeats.enter(raw, next_id, &batch, rows, &series).unwrap()
+        };
+        // In one batch, then beside the row itself.
+        assert_eq!(enter(&mut raw, &mut repeats, 1, &[one, other]), 2);
+        let sql = format!("INSERT INTO readings VALUES(1, {one}, 1, 1)");
+        let sql = std::ffi::CString::new(sql).unwrap();
+        raw.execute("insert", &sql).unwrap();
+        repeats.forget();
+        repeats.fill(&mut raw, 2).unwrap();
+        assert_eq!(enter(&mut raw, &mut repeats, 2, &[one]), 0);
+        assert_eq!(enter(&mut raw, &mut repeats, 2, &[other]), 1);
     }
 
     #[test]

@@ -1,6 +1,13 @@
-//! Values of readings as SQLite stores them, and back.
+//! Values and series of readings as SQLite stores them, and back.
 
 use crate::{db, reading};
+
+/// A series of the table.
+#[derive(Clone, Copy)]
+pub(super) struct KnownSeries {
+    pub(super) id: i64,
+    pub(super) fingerprint: u64,
+}
 
 pub(super) fn to_db(value: reading::Value<'_>) -> db::Value<'_> {
     match value {

@@ -134,7 +134,7 @@ impl Watched {
             assert_eq!(twice, None, "{sensor} {field} came twice");
         };
         self.sysfs
-            .sample(std::time::Duration::MAX, &mut emit, &|| false, &mut |n| {
+            .sample(std::time::Duration::MAX, &mut emit, &|_| false, &mut |n| {
                 self.notices.push(told(n))
             });
         got

@@ -359,10 +359,10 @@ impl Recording {
         self.until(|news| (Step::Record..Step::Closed).contains(&news.step))
     }
 
-    /// Waits until all that was sent is committed.
+    /// Waits until all that was sent is committed, or was before.
     pub fn until_committed(&self) -> Waited {
-        let wanted = self.next - self.first.load(Ordering::SeqCst);
-        self.until(move |news| news.committed == wanted)
+        let wanted = self.next - self.first.load(Ordering::SeqCst) + self.repeats;
+        self.until(move |news| news.committed + news.repeated == wanted)
     }
 
     /// Waits until retention has dropped so many readings since the start.
@@ -442,7 +442,7 @@ impl Recording {
         let outcome = Outcome {
             step: news.step,
             // None of them is stored again.
-            uncommitted: self.queue.held() as u64 - (self.repeats - news.repeated),
+            uncommitted: self.queue.held() as u64 - self.repeats.saturating_sub(news.repeated),
             wal_frames: news.wal_frames,
             kept_wal: news.kept_wal,
             files_gone: failure.as_ref().is_some_and(Error::is_files_gone),

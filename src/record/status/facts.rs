@@ -129,6 +129,9 @@ fn report_at(facts: &Facts, now: Instant) -> Report {
         progress.last_checkpoint.map(|at| now - at),
     );
     report.put("waiting_s", waiting.as_secs());
+    if let Some(trouble) = &progress.trouble {
+        report.put("waiting_for", &trouble.reason);
+    }
     report
 }
 
@@ -175,7 +178,9 @@ mod tests {
             reason: "locked".into(),
             is_full: false,
         });
-        assert!(reported(&progress, 0, start).0);
+        // Healthy for now, and said already.
+        let (healthy, text) = reported(&progress, 0, start);
+        assert!(healthy && text.contains("waiting_for=locked\n"), "{text}");
         let (healthy, text) = reported(&progress, 0, late);
         assert!(
             !healthy && text.contains("reason=it fails, for 10 s: locked\n"),

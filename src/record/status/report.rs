@@ -123,6 +123,7 @@ const KEYS: &[(&str, Metric, &str)] = &[
         Gauge("seawall_waiting_seconds"),
         "How long commits have been failing or blocked",
     ),
+    ("waiting_for", Metric::None, "what the last one failed for"),
 ];
 
 /// Value of an event that has not happened yet.

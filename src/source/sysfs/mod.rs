@@ -271,13 +271,13 @@ impl Sysfs {
         }
     }
 
-    /// Reads one channel after another. Ends when `halt` returns true, which is called before each. Devices that
-    /// were slow come last and in turn, until `budget` is used up: ten sensors of 750 ms each cost the others nothing.
+    /// Reads one channel after another. Leaves a device when `halt` returns true for its folder, which is called before
+    /// each. Devices that were slow come last and in turn, until `budget` is used up: ten sensors of 750 ms each cost the others nothing.
     pub fn sample(
         &mut self,
         budget: Duration,
         emit: &mut dyn FnMut(&str, &str, f64),
-        halt: &dyn Fn() -> bool,
+        halt: &dyn Fn(&Path) -> bool,
         tell: &mut dyn FnMut(Notice<'_>),
     ) {
         let began = Instant::now();
@@ -302,12 +302,12 @@ impl Node {
         &mut self,
         root: &Path,
         emit: &mut dyn FnMut(&str, &str, f64),
-        halt: &dyn Fn() -> bool,
+        halt: &dyn Fn(&Path) -> bool,
         tell: &mut dyn FnMut(Notice<'_>),
     ) {
         let began = Instant::now();
         for channel in &mut self.channels {
-            if halt() {
+            if halt(&self.place) {
                 return;
             }
             // Before each channel, because a slow sensor may hold up the pass for seconds: the path may
