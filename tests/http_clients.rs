@@ -405,7 +405,7 @@ fn clients_send_again_what_was_not_answered() {
     first.send(b"m v=0i 1\n");
     first.close_stdin();
     assert_eq!(first.wait().code(), 0);
-    let recorder = start(&db, &["--source", "http:0", "--http-wait", "200ms"]);
+    let recorder = start(&db, &["--source", "http:0", "--http-wait", "1s"]);
     recorder.wait_for("ready");
     let url = format!("http://127.0.0.1:{}", port(&recorder, "http"));
     let lock = Holder::start(&db, "BEGIN IMMEDIATE");
