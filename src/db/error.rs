@@ -137,12 +137,6 @@ impl Error {
         self.cause.primary_code() == ffi::SQLITE_READONLY
     }
 
-    /// A page is damaged, or the device cannot read it.
-    pub fn is_unreadable(&self) -> bool {
-        let is_lost = self.cause.primary_code() == ffi::SQLITE_IOERR;
-        self.class() == Class::Damaged || (is_lost && self.class() == Class::Fatal)
-    }
-
     /// Another process was in the way.
     pub fn is_busy(&self) -> bool {
         matches!(

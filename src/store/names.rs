@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 
+use super::open::is_unreadable;
 use crate::db::raw::{Connection, Statement};
 use crate::db::{Error, error};
 use crate::reading::Kind;
@@ -89,7 +90,7 @@ impl NamesOf {
         each: &mut dyn FnMut(&str, &str, Kind),
     ) -> Result<(), Error> {
         match (find(raw, self.by_id, series, id, each), self.by_index) {
-            (Err(e), Some(by_index)) if e.is_unreadable() => find(raw, by_index, series, id, each),
+            (Err(e), Some(by_index)) if is_unreadable(&e) => find(raw, by_index, series, id, each),
             (found, _) => found,
         }
     }

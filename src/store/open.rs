@@ -8,13 +8,15 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use libsqlite3_sys as ffi;
+
 use super::identify::{identify, is_seawall};
 use super::objects;
 use super::room::look_for_room;
 use super::schema;
 use super::start::{LastRun, last_run};
 use crate::db::raw::{Access, Connection};
-use crate::db::{Cause, Error, pragma};
+use crate::db::{Cause, Class, Error, pragma};
 use crate::place;
 use crate::place::foreign_wal::{self, Treatment};
 use crate::place::mark;
@@ -89,6 +91,12 @@ impl Beside {
         let ids = mark.missing(&device, last.run, next_id, boot_id.as_deref());
         Ok(ids.map(|ids| lost(last.run, *ids.start(), *ids.end())))
     }
+}
+
+/// A page is damaged, or the device cannot read it.
+pub(super) fn is_unreadable(e: &Error) -> bool {
+    let is_lost = e.cause.primary_code() == ffi::SQLITE_IOERR;
+    e.class() == Class::Damaged || (is_lost && e.class() == Class::Fatal)
 }
 
 /// The readings that a run has lost, in words.

@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 
 use super::names::Names;
+use super::open::is_unreadable;
 use super::read::{Position, Reader, Reading, Scan, Times};
 use super::runs::Runs;
 use crate::db::pragma::PAGE_BYTES;
@@ -64,7 +65,7 @@ impl Salvage {
                     self.ranges = Some(ranges);
                     return Ok(true);
                 }
-                Err(e) if !e.is_unreadable() => return Err(e),
+                Err(e) if !is_unreadable(&e) => return Err(e),
                 // Some were read before the one that failed.
                 Err(_) if at.id >= first => ranges.push((at.id + 1, end)),
                 Err(_) if first == end => self.lose(first),
@@ -138,7 +139,7 @@ impl Reader {
     fn recorded_ids(&mut self) -> Result<(i64, i64), Error> {
         let statement = self.raw.prepare(RECORDED_IDS)?;
         match self.first(statement, &[]) {
-            Err(e) if e.is_unreadable() => {}
+            Err(e) if is_unreadable(&e) => {}
             found => return Ok(found?.unwrap_or((1, 0))),
         }
         let oldest = self.first(self.statements.next_reading, &[i64::MIN]);
@@ -149,7 +150,7 @@ impl Reader {
     /// False where the rows of the runs cannot be read: the index has their ids, and the device is the present one.
     fn learn_runs_if_readable(&mut self) -> Result<bool, Error> {
         match self.learn_runs() {
-            Err(e) if e.is_unreadable() => {}
+            Err(e) if is_unreadable(&e) => {}
             learnt => return learnt.map(|()| true),
         }
         self.runs = Runs::default();

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use crate::reading::{Kind, fingerprint};
+
 /// Compares runs of digits as numbers: sensor 2 comes before sensor 10.
 pub fn natural(one: &str, other: &str) -> Ordering {
     let (mut a, mut b) = (one.as_bytes(), other.as_bytes());
@@ -38,7 +40,15 @@ pub fn shorten(names: &[&str], width: usize) -> (Vec<String>, bool) {
     let heads = (0..=half).flat_map(|n| [half - n, half + n]);
     for head in heads.filter(|head| *head < width) {
         let cut: Vec<String> = short.iter().map(|name| cut(name, head, width)).collect();
-        let mut distinct: Vec<&String> = cut.iter().collect();
+        // Of this type because the runs are sorted as such already: each type has a sort of its own in the binary.
+        let key = |name: &String| {
+            (
+                fingerprint::series(name, "", Kind::String) as i64,
+                0,
+                0usize,
+            )
+        };
+        let mut distinct: Vec<(i64, i64, usize)> = cut.iter().map(key).collect();
         distinct.sort_unstable();
         distinct.dedup();
         if distinct.len() == names.len() {
