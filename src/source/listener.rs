@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -278,9 +278,7 @@ fn bind_unix(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), Strin
 /// Gives a new socket its mode where the mask did not, as where its folder has a default ACL. By a descriptor: where
 /// others may write, the name may lead to another file by now. Returns device and inode.
 fn set_mode(path: &Path, mode: u32) -> io::Result<(u64, u64)> {
-    let mut options = File::options();
-    options.custom_flags(libc::O_PATH | libc::O_NOFOLLOW);
-    let file = options.read(true).open(path)?;
+    let file = sys::open_path(path)?;
     let found = file.metadata()?;
     if !found.file_type().is_socket() {
         return Err(io::Error::other("somebody replaced it at once"));

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -19,6 +19,15 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
         Err(e) => Err(e),
     }
+}
+
+/// A descriptor of whatever is at the path, a link or a socket too, which opens nothing of it. The standard library
+/// takes O_PATH for an access mode where the C library is musl, and leaves it out.
+pub fn open_path(path: &Path) -> io::Result<File> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: the path ends in NUL; a descriptor that open returned is owned by nobody else.
+    unsafe { Ok(File::from_raw_fd(check(libc::open(path.as_ptr(), flags))?)) }
 }
 
 /// What `statfs` says of the filesystem that holds a path.
