@@ -4,8 +4,9 @@
 
 mod support;
 use std::fs;
+use std::path::Path;
 
-use seawall::place::mark::{self, Mark};
+use seawall::place::mark::{self, Mark, Progress};
 
 use support::loss::{
     Recorder, aside, assert_lost, assert_unclean, beside, check, killed, next, next_with,
@@ -355,6 +356,7 @@ fn a_wal_that_a_power_cut_brings_back_after_a_stop_is_taken_for_its_own() {
         let ended = next(&db);
         assert_eq!(ended.code(), 0, "{:#?}", ended.log);
         assert_eq!(ended.has(" event=wal-foreign "), !has_mark);
+        assert_eq!(ended.has(" event=wal-removed "), has_mark);
         for path in aside(&db) {
             assert!(!has_mark && fs::read(&path).unwrap() == log);
             fs::remove_file(path).unwrap();
@@ -362,6 +364,116 @@ fn a_wal_that_a_power_cut_brings_back_after_a_stop_is_taken_for_its_own() {
         assert_eq!((count(&db), check(&db).0), (201, 0));
         assert_eq!(fs::read(&db).unwrap()[18..20], [1, 1]);
     }
+}
+
+/// Only the mark of the run with which the file ended says that a -wal is its own.
+#[test]
+fn a_wal_beside_a_stopped_database_and_the_mark_of_another_run_is_kept() {
+    type Change = fn(Progress) -> Progress;
+    let changes: [Change; 5] = [
+        |mark| Progress {
+            device: "0123456789abcdef0123456789abcdef".into(),
+            ..mark
+        },
+        |mark| Progress {
+            run: mark.run - 1,
+            ..mark
+        },
+        |mark| Progress {
+            run: mark.run + 1,
+            ..mark
+        },
+        |mark| Progress {
+            started_ns: mark.started_ns + 1,
+            ..mark
+        },
+        |mark| Progress {
+            committed: mark.committed + 1,
+            ..mark
+        },
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let dir = Dir::new("wal");
+        let db = dir.file("x%41?b#.db");
+        assert_eq!(next(&db).code(), 0);
+        let mut recorder = Recorder::start(&db, &[]);
+        recorder.record(3);
+        let mark = mark::read(&db).unwrap();
+        let log = fs::read(beside(&db, "-wal")).unwrap();
+        assert_eq!(recorder.running.stop(libc::SIGTERM).code(), 0);
+        fs::write(beside(&db, "-wal"), &log).unwrap();
+        Mark::create(&db, change(mark)).unwrap();
+        assert_kept(&db, &log, &format!("{n}"));
+        // The higher id was committed by the mark of the file's own last run.
+        let reason = sql(&db, "SELECT reason FROM runs WHERE id = 2");
+        assert_eq!(reason, ["SIGTERM", "lost"][usize::from(n == 4)], "{n}");
+    }
+}
+
+/// A kill, and somebody puts another file in the place of the .db, as one restores a backup: acknowledged readings are
+/// in the -wal alone.
+#[test]
+fn a_wal_with_acknowledged_readings_is_kept_when_another_file_is_put_in_the_place_of_its_database()
+{
+    for from in [
+        "backup",
+        "copy recorded onto",
+        "copy checkpointed",
+        "other device",
+    ] {
+        let dir = Dir::new("restored");
+        let (db, other) = (dir.file("x.db"), dir.file("other.db"));
+        let path = other.to_str().unwrap();
+        if from == "other device" {
+            assert_eq!(next(&other).code(), 0);
+        }
+        assert_eq!(next(&db).code(), 0);
+        if from == "backup" {
+            let args = ["backup", path, "--min-free", "0", "--db"];
+            let (code, _, err) = seawall(&[&args[..], &[db.to_str().unwrap()]].concat());
+            assert_eq!(code, 0, "{err}");
+        }
+        let mut recorder = Recorder::start(&db, &[]);
+        recorder.record(3);
+        recorder.kill();
+        if from.starts_with("copy") {
+            fs::copy(&db, &other).unwrap();
+        }
+        match from {
+            "copy recorded onto" => assert_eq!(next(&other).code(), 0),
+            "copy checkpointed" => {
+                let (code, _, err) = seawall(&["checkpoint", "--db", path]);
+                assert_eq!(code, 0, "{err}");
+            }
+            _ => {}
+        }
+        fs::copy(&other, &db).unwrap();
+        let log = fs::read(beside(&db, "-wal")).unwrap();
+        assert_kept(&db, &log, from);
+    }
+}
+
+/// Commands refuse the file; the next start sets the -wal aside and says so.
+#[track_caller]
+fn assert_kept(db: &Path, wal: &[u8], what: &str) {
+    let path = db.to_str().unwrap();
+    let before = fs::read(db).unwrap();
+    for command in ["check", "checkpoint", "show", "export"] {
+        let (code, out, err) = seawall(&[command, "--db", path]);
+        let said = out + &err;
+        assert_eq!(code, 1, "{what}, {command}: {said}");
+        assert!(said.contains("does not belong to it"), "{what}: {said}");
+    }
+    assert!(fs::read(db).unwrap() == before, "{what}");
+    assert!(fs::read(beside(db, "-wal")).unwrap() == wal, "{what}");
+    let ended = next(db);
+    assert_eq!(ended.code(), 0, "{what}: {:#?}", ended.log);
+    assert!(ended.has(" event=wal-foreign "), "{what}: {:#?}", ended.log);
+    let aside = aside(db);
+    let kept = aside
+        .iter()
+        .find(|path| path.to_str().unwrap().ends_with("-wal"));
+    assert!(fs::read(kept.expect(what)).unwrap() == wal, "{what}");
 }
 
 /// It copies the -wal into the file; the mark stays as it is.

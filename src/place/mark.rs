@@ -30,6 +30,8 @@ pub struct Progress {
     /// The database's own id.
     pub device: String,
     pub run: i64,
+    /// When the run started: a copy of the file that was recorded onto may have another run of this number.
+    pub started_ns: i64,
     /// The kernel's boot id.
     pub boot_id: String,
     /// Newest id committed.
@@ -44,6 +46,7 @@ impl Progress {
         let Progress {
             device,
             run,
+            started_ns,
             boot_id,
             committed,
             synced,
@@ -53,7 +56,7 @@ impl Progress {
         // A device's id that somebody made longer leaves no room for the sum: then there is no valid mark.
         let _ = write!(
             rest,
-            "seawall device={device} run={run} committed={committed} synced={synced} boot={boot_id}"
+            "seawall device={device} run={run} started={started_ns} committed={committed} synced={synced} boot={boot_id}"
         );
         let end = MARK_BYTES - rest.len();
         let sum = sum(&bytes[..end]);
@@ -67,11 +70,12 @@ impl Progress {
             return None;
         }
         // The boot id comes last: it may be any text.
-        let mut words = words.strip_prefix("seawall ")?.splitn(5, ' ');
+        let mut words = words.strip_prefix("seawall ")?.splitn(6, ' ');
         let mut value = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=');
         let progress = Progress {
             device: value("device")?.to_owned(),
             run: value("run")?.parse().ok()?,
+            started_ns: value("started")?.parse().ok()?,
             committed: value("committed")?.parse().ok()?,
             synced: value("synced")?.parse().ok()?,
             boot_id: value("boot")?.to_owned(),
@@ -79,19 +83,15 @@ impl Progress {
         (progress.committed.max(progress.synced) <= ID_MAX).then_some(progress)
     }
 
-    /// The ids that were committed and are not in the file: it is the database of `device`, its last run is
-    /// `run`, and it knows of no id from `next_id` on.
-    pub fn missing(
-        &self,
-        device: &str,
-        run: i64,
-        next_id: i64,
-        boot_id: Option<&str>,
-    ) -> Option<RangeInclusive<i64>> {
-        // Of another database, or of a run that this file, a backup perhaps, does not end with.
-        if self.device != device || self.run != run {
-            return None;
-        }
+    /// Whether it is of this run. If not, it is of another database, or of a run that this file, a backup perhaps,
+    /// does not end with.
+    pub fn is_of(&self, device: &str, run: i64, started_ns: i64) -> bool {
+        self.device == device && (self.run, self.started_ns) == (run, started_ns)
+    }
+
+    /// The ids that were committed and are not in the file, which ends with the run of the mark and knows of no id
+    /// from `next_id` on.
+    pub fn missing(&self, next_id: i64, boot_id: Option<&str>) -> Option<RangeInclusive<i64>> {
         // A kernel that has no boot id is never known to be the same.
         let is_same_boot = !self.boot_id.is_empty() && boot_id == Some(self.boot_id.as_str());
         let newest = if is_same_boot {
@@ -199,6 +199,7 @@ mod tests {
         Progress {
             device: "0123456789abcdef0123456789abcdef".into(),
             run: 3,
+            started_ns: 1_795_000_000_000_000_000,
             boot_id: "7c5b5b2e-2d1f-4f3c 9d57-0d7b6a1f9a10".into(),
             committed: 200,
             synced: 120,
@@ -209,6 +210,7 @@ mod tests {
     fn a_mark_is_read_back_and_a_torn_one_is_not() {
         let longest = Progress {
             run: i64::MAX,
+            started_ns: i64::MIN,
             committed: ID_MAX,
             synced: i64::MIN,
             ..progress()
@@ -233,20 +235,18 @@ mod tests {
     #[test]
     fn only_what_is_certain_is_reported_as_missing() {
         let mark = progress();
-        let missing = |device: &str, run, next_id, boot: Option<&str>| {
-            mark.missing(device, run, next_id, boot)
-        };
-        let (device, boot) = (&*mark.device, Some(&*mark.boot_id));
+        let boot = Some(&*mark.boot_id);
         // Within one boot every commit survives.
-        assert_eq!(missing(device, 3, 201, boot), None);
-        assert_eq!(missing(device, 3, 151, boot), Some(151..=200));
+        assert_eq!(mark.missing(201, boot), None);
+        assert_eq!(mark.missing(151, boot), Some(151..=200));
         // A power cut may take what was not synced.
-        assert_eq!(missing(device, 3, 151, Some("another")), None);
-        assert_eq!(missing(device, 3, 121, None), None);
-        assert_eq!(missing(device, 3, 101, None), Some(101..=120));
-        // A backup, or another database.
-        assert_eq!(missing(device, 2, 1, boot), None);
-        assert_eq!(missing(device, 4, 1, boot), None);
-        assert_eq!(missing("another", 3, 1, boot), None);
+        assert_eq!(mark.missing(151, Some("another")), None);
+        assert_eq!(mark.missing(121, None), None);
+        assert_eq!(mark.missing(101, None), Some(101..=120));
+        // A backup, a copy that was recorded onto, or another database.
+        let (device, started_ns) = (&*mark.device, mark.started_ns);
+        assert!(mark.is_of(device, 3, started_ns));
+        assert!(!mark.is_of(device, 2, started_ns) && !mark.is_of(device, 4, started_ns));
+        assert!(!mark.is_of(device, 3, 7) && !mark.is_of("another", 3, started_ns));
     }
 }

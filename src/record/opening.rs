@@ -1,11 +1,11 @@
 //! The writer's start: from a path to a database that is open, recovered and fit to be recorded to.
 //!
-//! Removes another database's -wal before SQLite sees it, sets a damaged database aside, and retries after errors
+//! Sets another database's -wal aside before SQLite sees it, sets a damaged database aside, and retries after errors
 //! that may pass. Logs each.
 
 use crate::log;
 use crate::place::filesystem::free_bytes;
-use crate::place::foreign_wal::{self, Treatment};
+use crate::place::foreign_wal::Treatment;
 use crate::place::identity::inode;
 use crate::place::lock::lock;
 use crate::place::mark::{self, Mark};
@@ -25,7 +25,7 @@ impl Writer {
         let settings = &self.settings;
         let mut retry = Retry::begin();
         let mut may_set_aside = settings.on_damage == OnDamage::SetAside;
-        self.remove_foreign_wal()?;
+        self.take_foreign_wal_away()?;
         let mut mark = mark::read(&self.path);
         loop {
             self.exchange.busy();
@@ -116,21 +116,28 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes another database's -wal before SQLite replays it.
-    fn remove_foreign_wal(&self) -> Result<(), Error> {
+    /// Takes another database's -wal away before SQLite replays it.
+    fn take_foreign_wal_away(&self) -> Result<(), Error> {
         let set_aside_failed = |e: std::io::Error| {
             Error::foreign_wal(&self.path, &format!("it cannot be set aside: {e}"))
         };
-        // If this check fails, SQLite's own calls report the cause better.
-        match foreign_wal::look(&self.path, store::is_seawall).unwrap_or(Treatment::Leave) {
+        match store::look_at_wal(&self.path) {
             Treatment::Leave => {}
-            Treatment::Remove => match std::fs::remove_file(wal_of(&self.path)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    let todo = format!("it cannot be removed: {e}");
-                    return Err(Error::foreign_wal(&self.path, &todo));
+            Treatment::Remove { is_blank } => {
+                let path = wal_of(&self.path);
+                match std::fs::remove_file(&path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        let todo = format!("it cannot be removed: {e}");
+                        return Err(Error::foreign_wal(&self.path, &todo));
+                    }
+                    _ => {}
                 }
-                _ => {}
-            },
+                if !is_blank {
+                    let reason = "a power cut brought it back after a clean stop: all of it is in the database";
+                    let path = path.display();
+                    log::info("wal-removed", &[("path", &path), ("reason", &reason)]);
+                }
+            }
             Treatment::SetAside if self.settings.on_damage == OnDamage::Refuse => {
                 return Err(Error::foreign_wal(&self.path, "take the -wal away"));
             }
@@ -138,11 +145,16 @@ impl Writer {
                 let now_ns = sys::clock_ns(Clock::Real);
                 let aside =
                     set_aside::set_wal_aside(&self.path, now_ns).map_err(set_aside_failed)?;
-                let reason = "the database ended without a -wal; this one is another's, and would have ruined it";
+                let reason = "the database ended without a -wal; this one is another's, or of another state of this one that a copy was put over after a kill, and would have ruined it";
+                let advice = "it may hold acknowledged readings that are nowhere else: keep it, and read it beside the .db that it was written with";
                 let path = wal_of(&aside);
                 log::error(
                     "wal-foreign",
-                    &[("path", &path.display()), ("reason", &reason)],
+                    &[
+                        ("path", &path.display()),
+                        ("reason", &reason),
+                        ("advice", &advice),
+                    ],
                 );
             }
         }
@@ -155,6 +167,7 @@ impl Writer {
         let progress = mark::Progress {
             device: db.device().to_owned(),
             run: db.run(),
+            started_ns: self.start.now_ns,
             boot_id: self.start.boot_id.clone().unwrap_or_default(),
             committed: newest_id,
             synced: newest_id,

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::identify::identify;
 use super::open;
-use super::schema;
-use super::start::last_run;
+use super::start::run_of;
 use crate::db::checkpoint::{Checkpoint, CheckpointMode, checkpoint};
 use crate::db::pragma::{self, Durability};
 use crate::db::raw::{Access, Connection};
@@ -57,8 +56,7 @@ fn remove_mark_of_ended_run(raw: &mut Connection) -> Result<(), Error> {
     let Some(progress) = mark::read(&path) else {
         return Ok(());
     };
-    let is_over = last_run(raw)?.is_some_and(|last| last.run == progress.run && !last.is_open);
-    if is_over && raw.answer("read", schema::GET_DEVICE)? == progress.device {
+    if run_of(raw, &progress)?.is_some_and(|last| !last.is_open) {
         // Nothing depends on it: the file has all that the mark says.
         let _ = mark::remove(&path);
     }

@@ -45,4 +45,4 @@ pub use open::{Beside, look_before_reading};
 pub use read::{Position, Reader, Reading, Times};
 pub use room::look_for_room;
 pub use salvage::Salvage;
-pub use start::{Start, Unclean};
+pub use start::{Start, Unclean, look_at_wal};

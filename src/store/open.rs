@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use libsqlite3_sys as ffi;
 
-use super::identify::{identify, is_seawall};
+use super::identify::identify;
 use super::objects;
 use super::room::look_for_room;
-use super::schema;
-use super::start::{LastRun, last_run};
+use super::start::{LastRun, last_run, look_at_wal, missing};
 use crate::db::raw::{Access, Connection};
 use crate::db::{Cause, Class, Error, pragma};
 use crate::place;
@@ -43,10 +42,10 @@ pub fn look_before_reading(path: &Path) -> Result<Beside, Error> {
     if beside.is_recorded {
         return Ok(beside);
     }
-    // If this check fails, SQLite's own calls report the cause better.
-    match foreign_wal::look(path, is_seawall) {
-        Ok(Treatment::SetAside) => Err(Error::unread_wal(READ, path)),
-        _ => look_for_room_to_read(path).map(|()| beside),
+    match look_at_wal(path) {
+        Treatment::SetAside => Err(Error::unread_wal(READ, path)),
+        // What the file has already may be read once more.
+        Treatment::Leave | Treatment::Remove { .. } => look_for_room_to_read(path).map(|()| beside),
     }
 }
 
@@ -81,14 +80,8 @@ impl Beside {
                 )
             }));
         };
-        let device = raw.answer(READ, schema::GET_DEVICE)?;
-        let mut next_id = 1;
-        raw.rows(READ, schema::NEXT_ID, |row| {
-            next_id = row.integer(0);
-            false
-        })?;
         let boot_id = crate::sys::boot_id();
-        let ids = mark.missing(&device, last.run, next_id, boot_id.as_deref());
+        let ids = missing(raw, mark, boot_id.as_deref())?;
         Ok(ids.map(|ids| lost(last.run, *ids.start(), *ids.end())))
     }
 }

@@ -163,7 +163,7 @@ pub const ADD_RUN: &CStr =
 /// The fingerprint of the readings after the last span, which the last run's row holds.
 pub const TAIL_FINGERPRINT: &CStr = c"SELECT tail_fingerprint FROM runs ORDER BY id DESC LIMIT 1";
 pub const LAST_RUN: &CStr =
-    c"SELECT id, ended_ns IS NULL, running_s, steady_from_s, seen_ns FROM runs ORDER BY id DESC LIMIT 1";
+    c"SELECT id, ended_ns IS NULL, running_s, steady_from_s, seen_ns, started_ns FROM runs ORDER BY id DESC LIMIT 1";
 pub const LOSE_READINGS: &CStr =
     c"UPDATE runs SET reason = 'lost', lost_from_id = ?2, lost_to_id = ?3 WHERE id = ?1";
 

@@ -1,15 +1,18 @@
 //! The start of a run: tables of a new file, the end of the runs that never ended, the row of the new one.
 
 use std::ffi::CStr;
+use std::ops::RangeInclusive;
+use std::path::Path;
 
 use libsqlite3_sys as ffi;
 
 use super::age::{Age, RunTimes};
-use super::identify::identify;
+use super::identify::{identify, is_seawall};
 use super::schema;
 use super::spans::{self, Tail};
-use crate::db::raw::Connection;
+use crate::db::raw::{Access, Connection};
 use crate::db::{Error, Value, error, pragma};
+use crate::place::foreign_wal::{self, Treatment};
 use crate::place::machine::Machine;
 use crate::place::mark;
 
@@ -67,25 +70,14 @@ pub(super) fn begin_run(
     }
     let device = raw.answer(operation, schema::GET_DEVICE)?;
     let page_bytes = pragma::page_bytes(raw)?;
-    let mut next_id = 1;
-    raw.rows(operation, schema::NEXT_ID, |row| {
-        next_id = row.integer(0);
-        false
-    })?;
+    let next_id = next_id(raw, operation)?;
     if next_id > NEXT_ID_AT_MOST {
         // Damage: without ids left, readings would be acknowledged and not stored.
         let message = format!("the next reading would get the id {next_id}");
         return Err(error::corrupt(operation, raw.path(), message));
     }
     let last = last_run(raw)?;
-    let unclean = close_runs(
-        raw,
-        start,
-        &device,
-        last.map(|last| last.run),
-        next_id,
-        mark,
-    )?;
+    let unclean = close_runs(raw, start, mark)?;
     let (device, device_before) = device_here(raw, device, &start.machine)?;
     let age = Age::begin(last.map(|last| last.times), start.now_ns, start.boot_ns);
     let times = age.times();
@@ -126,7 +118,51 @@ pub(super) fn begin_run(
 pub(super) struct LastRun {
     pub run: i64,
     pub is_open: bool,
+    started_ns: i64,
     times: RunTimes,
+}
+
+fn next_id(raw: &mut Connection, operation: &'static str) -> Result<i64, Error> {
+    let mut next_id = 1;
+    raw.rows(operation, schema::NEXT_ID, |row| {
+        next_id = row.integer(0);
+        false
+    })?;
+    Ok(next_id)
+}
+
+/// Looks at the -wal beside a database that nobody has open here, before SQLite does.
+pub fn look_at_wal(path: &Path) -> Treatment {
+    let has_all_of = |mark: &mark::Progress| has_all_of(path, mark).unwrap_or(false);
+    // If this look fails, SQLite's own calls report the cause better.
+    foreign_wal::look(path, is_seawall, has_all_of).unwrap_or(Treatment::Leave)
+}
+
+/// Whether the file by itself ends with the run of the mark, ended, and knows of all ids that the mark does.
+fn has_all_of(path: &Path, mark: &mark::Progress) -> Result<bool, Error> {
+    let mut raw = Connection::open(path, Access::WithoutWal)?;
+    let is_over = run_of(&mut raw, mark)?.is_some_and(|last| !last.is_open);
+    Ok(is_over && mark.committed < next_id(&mut raw, "read")?)
+}
+
+/// The last run, if it is the one of the mark.
+pub(super) fn run_of(
+    raw: &mut Connection,
+    mark: &mark::Progress,
+) -> Result<Option<LastRun>, Error> {
+    let device = raw.answer("read", schema::GET_DEVICE)?;
+    let last = last_run(raw)?;
+    Ok(last.filter(|last| mark.is_of(&device, last.run, last.started_ns)))
+}
+
+/// The ids that the last run lacks by the mark.
+pub(super) fn missing(
+    raw: &mut Connection,
+    mark: &mark::Progress,
+    boot_id: Option<&str>,
+) -> Result<Option<RangeInclusive<i64>>, Error> {
+    let next_id = next_id(raw, "read")?;
+    Ok(run_of(raw, mark)?.and_then(|_| mark.missing(next_id, boot_id)))
 }
 
 pub(super) fn last_run(raw: &mut Connection) -> Result<Option<LastRun>, Error> {
@@ -135,6 +171,7 @@ pub(super) fn last_run(raw: &mut Connection) -> Result<Option<LastRun>, Error> {
         last = Some(LastRun {
             run: row.integer(0),
             is_open: row.integer(1) != 0,
+            started_ns: row.integer(5),
             times: RunTimes {
                 running_s: row.integer(2),
                 steady_from_s: row.integer(3),
@@ -150,17 +187,14 @@ pub(super) fn last_run(raw: &mut Connection) -> Result<Option<LastRun>, Error> {
 fn close_runs(
     raw: &mut Connection,
     start: &Start,
-    device: &str,
-    last_run: Option<i64>,
-    next_id: i64,
     mark: Option<&mark::Progress>,
 ) -> Result<Vec<Unclean>, Error> {
     let operation = "end the last run in";
-    let boot_id = start.boot_id.as_deref();
-    let lost = last_run
-        .zip(mark)
-        .and_then(|(run, mark)| Some((run, mark.missing(device, run, next_id, boot_id)?)))
-        .map(|(run, ids)| (run, (*ids.start(), *ids.end())));
+    let mut lost = None;
+    if let Some(mark) = mark {
+        let ids = missing(raw, mark, start.boot_id.as_deref())?;
+        lost = ids.map(|ids| (mark.run, (*ids.start(), *ids.end())));
+    }
     let mut unclean = Vec::new();
     raw.rows(operation, schema::OPEN_RUNS, |row| {
         let run = row.integer(0);

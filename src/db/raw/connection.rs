@@ -1,7 +1,7 @@
 //! A connection: opening, errors, transactions, checkpoints, closing.
 
 use std::ffi::{CStr, CString, c_int};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
@@ -42,6 +42,8 @@ const LENGTH_MAX: c_int = 1_000_000;
 pub enum Access {
     ReadOnly,
     ReadWrite,
+    /// As the file is by itself: reads no -wal and no journal, makes no -shm and takes no lock.
+    WithoutWal,
 }
 
 /// SQLite's version, as `--version` prints it.
@@ -74,10 +76,20 @@ impl Connection {
             }
             Err(e) => return cannot(e.to_string()),
         }
-        let name = place.into_os_string().into_encoded_bytes();
+        let mut name = place.into_os_string().into_encoded_bytes();
         let access = match access {
             Access::ReadOnly => ffi::SQLITE_OPEN_READONLY,
             Access::ReadWrite => ffi::SQLITE_OPEN_READWRITE,
+            Access::WithoutWal => {
+                // Every byte as a number, so that none of them has a meaning in a URI.
+                let mut uri = b"file:".to_vec();
+                for byte in name {
+                    let _ = write!(uri, "%{byte:02x}");
+                }
+                uri.extend(b"?immutable=1");
+                name = uri;
+                ffi::SQLITE_OPEN_READONLY | ffi::SQLITE_OPEN_URI
+            }
         };
         let name = CString::new(name)
             .map_err(|_| Error::new(operation, path, ffi::SQLITE_CANTOPEN, "NUL in the path"))?;
