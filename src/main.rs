@@ -44,6 +44,7 @@ fn main() -> std::process::ExitCode {
         Invocation::Checkpoint(settings) => checkpoint::run(&settings),
         Invocation::Status(settings) => status::run(&settings),
         Invocation::Record(settings) => {
+            sys::record_bus_errors();
             log::set_level(settings.log_level);
             let names = std::env::vars_os().map(|(name, _)| name);
             for name in cli::unknown_variables(names) {

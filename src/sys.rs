@@ -2,6 +2,7 @@
 //!
 //! Each function is one call with its errors as `io::Error`. No decision is taken here.
 
+mod bus_error;
 mod check;
 #[cfg(target_arch = "x86_64")]
 pub mod copy;
@@ -18,6 +19,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+pub use bus_error::record_bus_errors;
 use check::check;
 pub use files::{Filesystem, device_numbers, filesystem, may_write, open_path, try_lock};
 pub use sockets::{
@@ -103,6 +105,7 @@ pub fn handle_signals() -> io::Result<()> {
     for (_, number, _) in SIGNALS {
         handle(number, note)?;
     }
+    bus_error::handle_bus_errors()?;
     for number in [libc::SIGPIPE, libc::SIGXFSZ] {
         // SAFETY: SIG_IGN is a valid disposition and touches no memory of ours.
         if unsafe { libc::signal(number, libc::SIG_IGN) } == libc::SIG_ERR {
@@ -138,8 +141,8 @@ fn handle(number: libc::c_int, handler: extern "C" fn(libc::c_int)) -> io::Resul
     action.sa_sigaction = handler as usize;
     // No half-done write is disturbed, and SQLite does not retry fdatasync after EINTR.
     action.sa_flags = libc::SA_RESTART;
-    // SAFETY: `action` is initialised; both handlers do only what is async-signal-safe: `note` stores an
-    // atomic, `give_up` calls poll(2), write(2) and _exit(2).
+    // SAFETY: `action` is initialised; all handlers do only what is async-signal-safe: `note` stores an
+    // atomic, `give_up` and that of SIGBUS call poll(2), write(2) and _exit(2).
     check(unsafe { libc::sigaction(number, &action, std::ptr::null_mut()) }).map(drop)
 }
 

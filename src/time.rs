@@ -1,5 +1,6 @@
 //! Points in time as text. Pure.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::units;
@@ -30,11 +31,19 @@ fn civil(day: i64) -> (i64, i64, i64) {
 
 /// `YYYY-MM-DDTHH:MM:SS.sssZ`, milliseconds cut off and not rounded.
 pub fn timestamp(time_ns: i64) -> String {
+    let mut text = String::new();
+    let _ = write_timestamp(&mut text, time_ns);
+    text
+}
+
+/// The same without an allocation.
+pub fn write_timestamp(to: &mut dyn fmt::Write, time_ns: i64) -> fmt::Result {
     let (seconds, ns) = (time_ns.div_euclid(NS_PER_S), time_ns.rem_euclid(NS_PER_S));
     let (day, second) = (seconds.div_euclid(S_PER_DAY), seconds.rem_euclid(S_PER_DAY));
     let (year, month, day) = civil(day);
     let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
-    format!(
+    write!(
+        to,
         "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:03}Z",
         ns / NS_PER_MS
     )

@@ -106,6 +106,30 @@ sys.stdin.read()
     record_lines(&db, "m v=2 2\n");
 }
 
+/// SQLite finds the -wal by the name of the file, so that under its other name a database that was killed lacks it.
+#[test]
+fn a_file_with_two_names_is_warned_of_and_refused_where_its_wal_is_beside_the_other() {
+    let dir = Dir::new("names");
+    let (db, other) = (dir.file("x.db"), dir.file("snapshot.db"));
+    let (_, ended) = stop(&db, record(&db, "--source stdin"));
+    assert!(!ended.has("hard links"), "{:#?}", ended.log);
+    fs::hard_link(&db, &other).unwrap();
+    let mut recorder = record(&db, "--source stdin --ack");
+    recorder.send(&lines(0..10));
+    recorder.wait_for_ack(10);
+    let ended = recorder.stop(libc::SIGKILL);
+    assert!(ended.has(" event=not-lasting ") && ended.has("2 names"));
+    let before = [&db, &dir.file("x.db-wal")].map(|path| fs::read(path).unwrap());
+    let log = refused(&other);
+    assert!(log.iter().any(|line| line.contains("hard links")));
+    assert!(before == [&db, &dir.file("x.db-wal")].map(|path| fs::read(path).unwrap()));
+    let (_, ended) = stop(&db, record(&db, "--source stdin"));
+    assert_eq!((ended.code(), count(&db)), (0, 10));
+    // Stopped, each name is as good as the other.
+    let (_, ended) = stop(&other, record(&other, "--source stdin"));
+    assert_eq!(ended.code(), 0);
+}
+
 #[test]
 fn of_many_that_start_at_once_one_records() {
     const MANY: usize = 8;
@@ -231,6 +255,30 @@ fn a_file_of_a_newer_version_is_refused_and_left_as_it_was() {
     let log = refused(&db);
     assert!(log.iter().any(|line| line.contains("1000")), "{log:#?}");
     assert_untouched(dir.path(), &before);
+}
+
+/// Who starts it there may do nothing in the folder, not even look at it.
+#[test]
+fn a_current_folder_that_may_not_be_entered_is_refused() {
+    // SAFETY: no pointers, cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return skip("this user cannot start a program as another");
+    }
+    let public = PublicDir::new();
+    let closed = public.0.join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    for db in ["x.db", "folder/x.db", "./x.db"] {
+        // The folder is entered before the user is changed.
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command
+            .arg(public.binary())
+            .args(["--source=stdin", "--db", db]);
+        let ended = Running::spawn(command.current_dir(&closed)).wait();
+        assert_eq!(ended.code(), 1, "{:#?}", ended.log);
+        assert!(ended.has("Permission denied"), "{:#?}", ended.log);
+    }
 }
 
 #[test]

@@ -204,7 +204,7 @@ impl Error {
             ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED => {
                 "; another process holds the lock, end its transaction"
             }
-            ffi::SQLITE_FULL => "; free some space",
+            _ if self.is_full() => "; free some space, or raise the quota",
             ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_TOOBIG => {
                 "; keep a copy of the .db and -wal before anything else; `seawall export --skip-damaged` has all that can be read"
             }

@@ -89,6 +89,9 @@ fn prepare_real(db: &Path, create: Create, on_damage: OnDamage) -> Result<Place,
     side_files::refuse_strange(db)
         .map_err(|reason| format!("cannot record to {}: {reason}", db.display()))?;
     side_files::may_write(db)?;
+    let names = side_files::look_at_names(db);
+    warnings
+        .extend(names.map_err(|reason| format!("cannot record to {}: {reason}", db.display()))?);
     save_orphan(db, on_damage)?;
     Ok(Place {
         path: db.to_owned(),

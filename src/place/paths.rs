@@ -57,15 +57,18 @@ pub fn refuse_link(path: &Path) -> Result<(), String> {
 
 /// Makes a folder and those above it, each on the disk before the next.
 pub fn make_folders(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
+    let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
+    for folder in missing.into_iter().rev() {
+        match fs::create_dir(folder) {
+            // Its own error says more where it is there and is none, or may not be looked at.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                if !fs::metadata(folder)?.is_dir() {
+                    return Err(e);
+                }
+            }
+            made => made.and_then(|()| File::open(folder_of(folder))?.sync_all())?,
+        }
     }
-    let above = folder_of(folder);
-    if !folder.as_os_str().is_empty() {
-        make_folders(&above)?;
-    }
-    match fs::create_dir(folder) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-        made => made.and_then(|()| File::open(&above)?.sync_all()),
-    }
+    Ok(())
 }

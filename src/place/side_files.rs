@@ -2,12 +2,12 @@
 //! and rolls back a journal whoever made it, so that in a folder in which others may make files the database would be
 //! theirs. Looked at before SQLite opens anything, and without opening them: a FIFO would wait for its other end.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::paths::{follow_links, refuse_link, with_end};
+use super::paths::{follow_links, refuse_link, wal_of, with_end};
 use super::refusal::refused;
 use crate::sys;
 
@@ -42,6 +42,37 @@ pub fn refuse_strange(db: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// SQLite finds the -wal by the name of the database, so that of a file with several names each has one of its own.
+/// Returns a warning for such a file; refuses one whose -wal must lie beside another of its names.
+pub fn look_at_names(db: &Path) -> Result<Option<String>, String> {
+    let names = fs::metadata(db).map_or(1, |file| file.nlink());
+    if names < 2 {
+        return Ok(None);
+    }
+    let what = format!(
+        "the file has {names} names (hard links, as of cp -al), and its -wal lies beside one of them alone"
+    );
+    let alone = "to part it from the others: cp it, and mv the copy over it";
+    if is_in_wal_mode(db) && !wal_of(db).exists() {
+        return Err(format!(
+            "{what}, not this one; record to it under that name; or, if no name has a -wal, {alone}"
+        ));
+    }
+    Ok(Some(format!(
+        "{what}: whoever opens it under another name ruins it; {alone}"
+    )))
+}
+
+/// Whether the header says so; what is no file does not.
+pub fn is_in_wal_mode(db: &Path) -> bool {
+    let mut head = [0; 20];
+    if !db.is_file() {
+        return false;
+    }
+    let read = File::open(db).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head[18..] != [1, 1]
 }
 
 /// Refuses side files that this user may not write: SQLite's own error for them names the database.

@@ -3,8 +3,6 @@
 //! A `.db` that was copied while it was recorded, or whose `-wal` was taken away after a kill, is whole for SQLite and
 //! lacks its newest readings. Every command that reads one says so.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,7 +34,7 @@ pub fn look_before_reading(path: &Path) -> Result<Beside, Error> {
     let beside = Beside {
         is_recorded: place::lock::is_recorded(path),
         has_frames: foreign_wal::has_frames(path),
-        is_in_wal_mode: is_in_wal_mode(path),
+        is_in_wal_mode: place::side_files::is_in_wal_mode(path),
         mark: mark::read(path),
     };
     if beside.is_recorded {
@@ -104,22 +102,13 @@ pub(super) fn lost(run: i64, from_id: i64, to_id: i64) -> String {
 /// needs none.
 pub(super) fn look_for_room_to_read(path: &Path) -> Result<(), Error> {
     let path = &place::paths::follow_links(path);
-    if !place::paths::wal_of(path).exists() && !is_in_wal_mode(path) {
+    if !place::paths::wal_of(path).exists() && !place::side_files::is_in_wal_mode(path) {
         return Ok(());
     }
     look_for_room(path, 0).map_err(|e| Error {
         operation: READ,
         ..e
     })
-}
-
-fn is_in_wal_mode(path: &Path) -> bool {
-    let mut head = [0; 20];
-    if !path.is_file() {
-        return false;
-    }
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
-    read.is_ok() && head[18..] != [1, 1]
 }
 
 /// Opens a seawall database that others may be recording into.
