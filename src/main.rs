@@ -9,11 +9,11 @@ use seawall::exit::Status;
 use seawall::log;
 use seawall::record::recorder;
 use seawall::store;
-use seawall::sys;
+use seawall::sys::{self, bus_error};
 
 fn main() -> std::process::ExitCode {
     // Before anything else: as process 1 of a container there is no default action to fall back on.
-    if let Err(e) = sys::handle_signals() {
+    if let Err(e) = sys::handle_signals().and_then(|()| bus_error::handle()) {
         eprintln!("seawall: cannot handle signals: {e}");
         return Status::Failed.into();
     }
@@ -44,7 +44,7 @@ fn main() -> std::process::ExitCode {
         Invocation::Checkpoint(settings) => checkpoint::run(&settings),
         Invocation::Status(settings) => status::run(&settings),
         Invocation::Record(settings) => {
-            sys::record_bus_errors();
+            bus_error::is_of_recorder();
             log::set_level(settings.log_level);
             let names = std::env::vars_os().map(|(name, _)| name);
             for name in cli::unknown_variables(names) {

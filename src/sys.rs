@@ -2,7 +2,7 @@
 //!
 //! Each function is one call with its errors as `io::Error`. No decision is taken here.
 
-mod bus_error;
+pub mod bus_error;
 mod check;
 #[cfg(target_arch = "x86_64")]
 pub mod copy;
@@ -19,7 +19,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-pub use bus_error::record_bus_errors;
 use check::check;
 pub use files::{Filesystem, device_numbers, filesystem, may_write, open_path, try_lock};
 pub use sockets::{
@@ -105,7 +104,6 @@ pub fn handle_signals() -> io::Result<()> {
     for (_, number, _) in SIGNALS {
         handle(number, note)?;
     }
-    bus_error::handle_bus_errors()?;
     for number in [libc::SIGPIPE, libc::SIGXFSZ] {
         // SAFETY: SIG_IGN is a valid disposition and touches no memory of ours.
         if unsafe { libc::signal(number, libc::SIG_IGN) } == libc::SIG_ERR {

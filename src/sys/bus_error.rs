@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Clock, STDERR, clock_ns, handle, is_writable, leave, write};
+use super::{Clock, STDERR, clock_ns, is_writable, leave, write};
 use crate::exit::Status;
 use crate::time::write_timestamp;
 
@@ -34,12 +34,12 @@ impl Write for Words {
     }
 }
 
-pub(super) fn handle_bus_errors() -> io::Result<()> {
-    handle(libc::SIGBUS, end)
+pub fn handle() -> io::Result<()> {
+    super::handle(libc::SIGBUS, end)
 }
 
 /// From here on a SIGBUS ends a recorder and no other command.
-pub fn record_bus_errors() {
+pub fn is_of_recorder() {
     IS_RECORDER.store(true, Ordering::SeqCst);
 }
 
