@@ -281,3 +281,33 @@ fn a_damaged_header_or_schema_ends_no_start() {
     }
     assert!(bad.is_empty(), "{bad:#?}");
 }
+
+/// `sqlite3 x.db .dump | sqlite3 new.db`, as one repairs a database: the numbers of the header are in no dump.
+#[test]
+fn a_dump_that_was_read_back_in_is_no_damage_and_its_two_numbers_are_named() {
+    let dir = Dir::new("dumped");
+    let (old, db) = (database(&dir), dir.file("new.db"));
+    python(
+        &old,
+        &format!(
+            "n = sqlite3.connect({:?})\nn.executescript('\\n'.join(c.iterdump()))\nn.close()",
+            text(&db)
+        ),
+    );
+    let before = fs::read(&db).unwrap();
+    let ended = start(&db).wait();
+    let (code, out, err) = seawall(&["check", "--db", text(&db)]);
+    assert_eq!((ended.code(), code), (1, 1), "{out}{err}");
+    assert!(fs::read(&db).unwrap() == before);
+    let numbers = "PRAGMA application_id = 1399152983; PRAGMA user_version = 2";
+    let is_named = |said: &str| said.contains(&format!("sqlite3 FILE \\\"{numbers}\\\""));
+    assert!(
+        ended.log.iter().any(|line| is_named(line)),
+        "{:#?}",
+        ended.log
+    );
+    sql(&db, numbers);
+    assert_sound(&db);
+    record_lines(&db, "m v=10 10\n");
+    assert_eq!(count(&db), 11);
+}

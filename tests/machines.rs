@@ -71,3 +71,54 @@ fn a_database_that_was_cloned_takes_an_id_of_its_own_on_another_machine() {
     assert_ne!(new[0].0, new[2].0);
     assert!(new.iter().all(|(device, ..)| *device != names[0].0));
 }
+
+/// A backup is restored and recorded onto, and the file of which it is a copy has gone on since.
+#[test]
+fn a_backup_that_is_recorded_onto_takes_an_id_of_its_own() {
+    let dir = Dir::new("machines");
+    let db = dir.file("x.db");
+    record_lines(&db, "m v=1 1\n");
+    if sql(&db, "SELECT machine FROM device").is_empty() {
+        return skip("this machine has no name");
+    }
+    let path = db.to_str().unwrap();
+    for dest in ["copy.db", "-"] {
+        let copy = dir.file("copy.db");
+        let to = if dest == "-" {
+            dest
+        } else {
+            copy.to_str().unwrap()
+        };
+        let output = Command::new(&*BINARY)
+            .args(["backup", to, "--min-free", "0", "--db", path])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        if dest == "-" {
+            fs::write(&copy, output.stdout).unwrap();
+        }
+        assert_sound(&copy);
+        let device = |db: &Path| sql(db, "SELECT id FROM device");
+        assert_eq!(device(&copy), device(&db));
+        for is_first in [true, false] {
+            let ended = start(&copy, &["--source=sim:count=1"]).wait();
+            assert_eq!(
+                ended.has(" event=new-device "),
+                is_first,
+                "{:#?}",
+                ended.log
+            );
+        }
+        assert_ne!(device(&copy), device(&db));
+        let ended = start(&db, &["--source=sim:count=1"]).wait();
+        assert!(!ended.has(" event=new-device "), "{:#?}", ended.log);
+        // The reading of before has the same name in both; none that came since has.
+        let names = |db: &Path| sql(db, "SELECT group_concat(device || ' ' || id) FROM runs");
+        let (theirs, ours) = (names(&copy), names(&db));
+        let theirs: Vec<_> = theirs.split(',').collect();
+        let runs = theirs.len() - 2;
+        assert!(theirs[..runs].iter().all(|run| ours.contains(run)));
+        assert!(theirs[runs..].iter().all(|run| !ours.contains(run)));
+        assert_sound(&copy);
+    }
+}

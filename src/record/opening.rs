@@ -223,7 +223,7 @@ impl Writer {
 
 fn log_new_device(db: &Db) {
     if let Some(before) = db.device_before() {
-        let reason = "the file was recorded on another machine before: its readings keep the id of that one, new ones get this";
+        let reason = "the file was recorded on another machine before, or is a backup: its readings keep the id of that one, new ones get this";
         log::warn(
             "new-device",
             &[

@@ -10,16 +10,32 @@ use std::time::Duration;
 
 use super::open::{Beside, open};
 use super::schema;
+use super::start::COPY;
 use crate::db::Error;
 use crate::db::raw::Connection;
 use crate::db::transaction;
 
 const PAGE_SIZE: &CStr = c"PRAGMA page_size";
+/// The table has one row, and so one page.
+const DEVICE_PAGE: &CStr = c"SELECT rootpage FROM sqlite_master WHERE name = 'device'";
 const PAGES: &CStr = c"SELECT data FROM sqlite_dbpage";
 
 /// Offsets of the two bytes of the first page that say whether the file is in WAL mode.
 const MODE_BYTES: std::ops::Range<usize> = 18..20;
 const NOT_WAL: [u8; 2] = [1, 1];
+
+/// Puts the word for a copy in the place of the machine's names, in the page that holds them. Of the same length, as
+/// the page is handed out as it is otherwise.
+fn name_a_copy(page: &mut [u8], machine: &[u8]) {
+    // Also where the row lay before, which may come first.
+    for at in 0..page.len() {
+        if machine.len() >= COPY.len() && page[at..].starts_with(machine) {
+            let text = &mut page[at..at + machine.len()];
+            text.fill(b' ');
+            text[..COPY.len()].copy_from_slice(COPY.as_bytes());
+        }
+    }
+}
 
 pub struct Snapshot {
     raw: Connection,
@@ -54,18 +70,28 @@ impl Snapshot {
         self.pages * self.page_bytes
     }
 
-    /// Hands the pages of the copy to `each`, in order, until it returns false.
+    /// Hands the pages of the copy to `each`, in order, until it returns false. The copy is not in WAL mode, and names
+    /// no machine but that it is a copy: recorded onto, it takes a device id of its own.
     pub fn pages(&mut self, mut each: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
-        let mut is_first = true;
-        self.raw.rows("copy", PAGES, |row| {
+        let operation = "copy";
+        let machine = self.raw.answer(operation, schema::GET_MACHINE)?;
+        let machine_page = self.raw.answer(operation, DEVICE_PAGE)?;
+        let machine_page = machine_page.parse().unwrap_or(0);
+        let mut number = 0_u64;
+        self.raw.rows(operation, PAGES, |row| {
+            number += 1;
             let page = row.blob(0);
-            if !is_first {
+            if number != 1 && number != machine_page {
                 return each(page);
             }
-            is_first = false;
             let mut page = page.to_vec();
-            if let Some(mode) = page.get_mut(MODE_BYTES) {
+            if number == 1
+                && let Some(mode) = page.get_mut(MODE_BYTES)
+            {
                 mode.copy_from_slice(&NOT_WAL);
+            }
+            if number == machine_page {
+                name_a_copy(&mut page, machine.as_bytes());
             }
             each(&page)
         })

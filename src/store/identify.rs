@@ -108,6 +108,14 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
         let may_be_later = layout.parse().is_ok_and(|n| (1..=LAYOUT_MAX).contains(&n));
         objects.wrong.is_empty() && !(is_ours && may_be_later && objects.has_others)
     };
+    if is_damaged && application == "0" && layout == "0" {
+        let message = format!(
+            "it has the tables of a seawall database and not its two numbers, as after sqlite3's .dump or .recover; to set them: sqlite3 FILE \"PRAGMA application_id = {}; PRAGMA user_version = {}\"",
+            schema::APPLICATION_ID,
+            schema::LAYOUT
+        );
+        return Err(Error::new("use", raw.path(), Cause::Strange, message));
+    }
     if is_damaged {
         // One bit of the header is enough.
         let message =

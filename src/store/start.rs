@@ -41,6 +41,9 @@ pub struct Start {
     pub may_repeat: bool,
 }
 
+/// In the place of the machine's names in a backup.
+pub(super) const COPY: &str = "copy";
+
 pub(super) struct Begun {
     pub(super) page_bytes: u64,
     pub(super) device: String,
@@ -216,15 +219,17 @@ fn close_runs(
     Ok(unclean)
 }
 
-/// Gives the device a new id where the file was recorded on another machine before: both may go on recording, and
-/// (`device`, `run`, `id`) has to name one reading. Returns the id, and the one before if it changed.
+/// Gives the device a new id where the file was recorded on another machine before, or is a backup: both may go on
+/// recording, or have gone on since, and (`device`, `run`, `id`) has to name one reading. Returns the id, and the one before if it changed.
 fn device_here(
     raw: &mut Connection,
     device: String,
     machine: &Machine,
 ) -> Result<(String, Option<String>), Error> {
-    let before = Machine::parse(&raw.answer("read", schema::GET_MACHINE)?);
-    let is_another = machine.is_another_than(&before);
+    let before = raw.answer("read", schema::GET_MACHINE)?;
+    let is_copy = before.starts_with(COPY);
+    let before = Machine::parse(&before);
+    let is_another = is_copy || machine.is_another_than(&before);
     let machine = match is_another {
         true => machine.clone(),
         false => machine.with_names_of(&before),
