@@ -306,7 +306,7 @@ fn a_dump_that_was_read_back_in_is_no_damage_and_its_two_numbers_are_named() {
         "{:#?}",
         ended.log
     );
-    sql(&db, numbers);
+    python(&db, &format!("c.executescript({numbers:?})"));
     assert_sound(&db);
     record_lines(&db, "m v=10 10\n");
     assert_eq!(count(&db), 11);
