@@ -207,12 +207,23 @@ fn truncate(text: &mut String, bytes_max: usize) {
     }
 }
 
-/// Logs a few events a second, and counts the others.
-#[derive(Debug, Default)]
+/// Logs a few events a second for a minute and then one a minute, and counts the others: what goes on for ever must not
+/// fill the disk of a device.
+#[derive(Debug)]
 pub struct Limit {
     window: Option<Instant>,
     passed: u32,
+    /// Events logged, less one for each minute.
+    spent: u32,
+    spent_max: u32,
+    minute: Option<Instant>,
     held_back: u64,
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Limit::of(Self::PER_SECOND * 60)
+    }
 }
 
 impl Limit {
@@ -233,18 +244,39 @@ impl Limit {
         }
     }
 
+    /// Logs this many before it is down to one a minute.
+    pub fn of(spent_max: u32) -> Self {
+        Limit {
+            window: None,
+            passed: 0,
+            spent: 0,
+            spent_max,
+            minute: None,
+            held_back: 0,
+        }
+    }
+
     /// Whether an event may be logged at `now`, and if so, how many were held back before it.
-    fn pass(&mut self, now: Instant) -> Option<u64> {
+    pub fn pass(&mut self, now: Instant) -> Option<u64> {
         let is_over = |start| now.duration_since(start) >= Duration::from_secs(1);
         if self.window.is_none_or(is_over) {
             self.window = Some(now);
             self.passed = 0;
         }
-        if self.passed == Self::PER_SECOND {
+        let minute = *self.minute.get_or_insert(now);
+        let minutes = now.duration_since(minute).as_secs() / 60;
+        if minutes > 0 {
+            self.minute = Some(now);
+            self.spent = self
+                .spent
+                .saturating_sub(minutes.min(u64::from(u32::MAX)) as u32);
+        }
+        if self.passed == Self::PER_SECOND || self.spent == self.spent_max {
             self.held_back += 1;
             return None;
         }
         self.passed += 1;
+        self.spent += 1;
         Some(std::mem::take(&mut self.held_back))
     }
 }
@@ -283,5 +315,24 @@ mod tests {
         let passed = (0..100).filter(|_| limit.pass(start).is_some()).count();
         assert_eq!(passed, Limit::PER_SECOND as usize);
         assert_eq!(limit.pass(start + Duration::from_secs(1)), Some(95));
+    }
+
+    #[test]
+    fn a_flood_without_end_is_held_to_one_a_minute() {
+        let start = Instant::now();
+        let passed = |limit: &mut Limit, from_s: u64, to_s: u64| {
+            let tenths = from_s * 10..to_s * 10;
+            let at = tenths.map(|n| start + Duration::from_millis(n * 100));
+            at.filter(|now| limit.pass(*now).is_some()).count() as u64
+        };
+        let mut limit = Limit::default();
+        assert_eq!(passed(&mut limit, 0, 60), 300);
+        let per_hour = passed(&mut limit, 60, 3660);
+        assert!((58..=60).contains(&per_hour), "{per_hour}");
+        // After a quiet hour there is room for as many.
+        assert_eq!(passed(&mut limit, 7300, 7310), 50);
+        // What comes now and then is never held back.
+        let mut limit = Limit::of(2);
+        assert!((0..99).all(|n| limit.pass(start + Duration::from_secs(n * 60)) == Some(0)));
     }
 }

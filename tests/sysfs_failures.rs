@@ -95,6 +95,29 @@ fn a_read_error_is_told_once_and_its_end_once_and_costs_nobody_else_a_reading() 
     assert_eq!(watched.said(), ["recovered temp2_input"]);
 }
 
+/// As iwlwifi, a sleeping disk and many batteries do.
+#[test]
+fn a_sensor_that_answers_every_other_time_does_not_fill_the_log() {
+    let tree = Tree::new();
+    let node = one_temperature(&tree);
+    let mut watched = Watched::of(&tree);
+    watched.said();
+    for _ in 0..50 {
+        tree.write(&format!("{node}/temp1_input"), "\n");
+        assert_eq!(watched.values(), []);
+        tree.write(&format!("{node}/temp1_input"), "2000\n");
+        assert_eq!(watched.values(), [2.0]);
+    }
+    let said = watched.said();
+    let failing = said
+        .iter()
+        .filter(|said| said.starts_with("failing "))
+        .count();
+    assert!((1..=10).contains(&failing), "{said:#?}");
+    // Each has its end.
+    assert_eq!(said.len(), 2 * failing, "{said:#?}");
+}
+
 #[test]
 fn a_sensor_that_answers_eio_is_tried_again() {
     let tree = Tree::new();

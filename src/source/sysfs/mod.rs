@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::log;
+use crate::log::{self, Limit};
 use crate::reading::series;
 use crate::source::spec::Choice;
 use attribute::{Files, Miss};
@@ -44,8 +44,10 @@ pub enum Notice<'a> {
         field: &'a str,
         path: &'a Path,
         reason: Reason,
+        /// Since it was last told, this one included.
+        failed: u64,
     },
-    /// A channel that was failing has readings again.
+    /// A channel whose failing was told has readings again.
     Recovered {
         sensor: &'a str,
         field: &'a str,
@@ -59,6 +61,8 @@ pub enum Notice<'a> {
 
 /// A device that takes longer for its channels is read in turn with the others that do.
 const SLOW: Duration = Duration::from_millis(50);
+/// Failures of one channel that are told before they are down to one a minute.
+const FAILING_TOLD_MAX: u32 = 10;
 
 #[derive(Debug)]
 struct Channel {
@@ -68,6 +72,10 @@ struct Channel {
     field: &'static str,
     files: Files,
     failing: bool,
+    /// Failing has been told and recovering has not.
+    is_told: bool,
+    /// A sensor that answers every other time must not fill the log.
+    limit: Limit,
 }
 
 impl Channel {
@@ -90,7 +98,8 @@ impl Channel {
     fn sample(&mut self, emit: &mut dyn FnMut(&str, &str, f64), tell: &mut dyn FnMut(Notice<'_>)) {
         match self.files.read() {
             Ok(value) => {
-                if std::mem::take(&mut self.failing) {
+                self.failing = false;
+                if std::mem::take(&mut self.is_told) {
                     tell(Notice::Recovered {
                         sensor: &self.sensor,
                         field: self.field,
@@ -100,12 +109,16 @@ impl Channel {
                 emit(&self.sensor, self.field, value);
             }
             Err((Miss::Because(reason), path)) => {
-                if !std::mem::replace(&mut self.failing, true) {
+                if !std::mem::replace(&mut self.failing, true)
+                    && let Some(before) = self.limit.pass(Instant::now())
+                {
+                    self.is_told = true;
                     tell(Notice::Failing {
                         sensor: &self.sensor,
                         field: self.field,
                         path,
                         reason,
+                        failed: before + 1,
                     });
                 }
             }
@@ -265,6 +278,8 @@ impl Sysfs {
                 sensor,
                 field: spec.field,
                 failing: false,
+                is_told: false,
+                limit: Limit::of(FAILING_TOLD_MAX),
             };
             tell(channel.found());
             self.nodes[index].channels.push(channel);
@@ -382,13 +397,15 @@ pub fn tell(notice: &Notice<'_>) -> u64 {
                  sensor: &str,
                  field: &str,
                  path: &Path,
-                 reason: &dyn std::fmt::Display| {
-        let fields: [log::Field; 5] = [
+                 reason: &dyn std::fmt::Display,
+                 failed: u64| {
+        let fields: [log::Field; 6] = [
             source,
             ("sensor", &sensor),
             ("field", &field),
             ("path", &path.display()),
             ("reason", reason),
+            ("failed", &failed),
         ];
         if warn {
             log::warn(event, &fields);
@@ -401,26 +418,27 @@ pub fn tell(notice: &Notice<'_>) -> u64 {
             sensor,
             field,
             path,
-        } => place("sensor-found", false, sensor, field, path, &""),
+        } => place("sensor-found", false, sensor, field, path, &"", 0),
         Notice::Gone {
             sensor,
             field,
             path,
-        } => place("sensor-gone", false, sensor, field, path, &""),
+        } => place("sensor-gone", false, sensor, field, path, &"", 0),
         Notice::Recovered {
             sensor,
             field,
             path,
         } => {
-            place("sensor-recovered", false, sensor, field, path, &"");
+            place("sensor-recovered", false, sensor, field, path, &"", 0);
         }
         Notice::Failing {
             sensor,
             field,
             path,
             reason,
+            failed,
         } => {
-            place("sensor-failing", true, sensor, field, path, &reason);
+            place("sensor-failing", true, sensor, field, path, &reason, failed);
             return 1;
         }
         Notice::Unknown { path, names } => {
