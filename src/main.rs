@@ -50,6 +50,10 @@ fn main() -> std::process::ExitCode {
             for name in cli::unknown_variables(names) {
                 log::warn("unknown-variable", &[("name", &name)]);
             }
+            if let Some(reason) = cli::doubt_of(&settings.db) {
+                let db = settings.db.display();
+                log::warn("doubtful-path", &[("db", &db), ("reason", &reason)]);
+            }
             // The writer may hang in a disk that stalls; nobody waits for it here.
             sys::leave(recorder::record(settings) as u8)
         }

@@ -40,6 +40,31 @@ fn settings_come_from_the_environment_and_flags_win() {
     );
 }
 
+/// `docker --env-file` keeps quotes, a file from Windows its carriage returns.
+#[test]
+fn a_path_that_a_file_of_variables_has_spoilt_is_warned_of() {
+    let dir = Dir::new("environment");
+    for (name, reason) in [
+        ("\"x.db\"", "in quotes"),
+        ("x.db\r", "a carriage return at its end"),
+        ("x.db ", "white space at its end"),
+        ("~/x.db", "begins with ~"),
+        ("x.db", ""),
+    ] {
+        let mut command = Command::new(BINARY);
+        command.env("SEAWALL_DB", name).current_dir(dir.path());
+        let ended = Running::spawn(command.arg("--source=sim:count=1")).wait();
+        assert_eq!(ended.code(), 0, "{name:?}: {:#?}", ended.log);
+        let told = events(&ended.log, "doubtful-path");
+        assert_eq!(told.len(), usize::from(!reason.is_empty()), "{name:?}");
+        assert!(
+            told.iter().all(|told| told["reason"].contains(reason)),
+            "{told:?}"
+        );
+        assert!(dir.file(name).exists(), "{name:?}");
+    }
+}
+
 #[test]
 fn a_variable_that_does_not_parse_is_a_usage_error_that_names_it() {
     let dir = Dir::new("usage");

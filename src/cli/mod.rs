@@ -9,6 +9,7 @@ mod help;
 mod options;
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 pub use commands::Invocation;
 use commands::{COMMANDS, Command};
@@ -60,6 +61,26 @@ fn named(name: &OsStr) -> Result<&'static Command, Usage> {
 pub fn table() -> Result<Vec<(&'static str, Vec<Row>)>, Usage> {
     let rows = |command: &Command| Ok((command.name, command.list()?.rows));
     COMMANDS.iter().map(rows).collect()
+}
+
+/// What a path has that a file which was not quoted for the shell that reads it leaves there. Such a path is taken as it
+/// is: what it names may have been recorded to before.
+pub fn doubt_of(path: &Path) -> Option<&'static str> {
+    let text = path.to_string_lossy();
+    let is_in = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    if text.ends_with('\r') {
+        Some("the path has a carriage return at its end, as from a file with Windows line ends")
+    } else if text.ends_with(|c: char| c.is_whitespace() || c.is_control()) {
+        Some("the path has white space at its end")
+    } else if is_in('"') || is_in('\'') {
+        Some(
+            "the path is in quotes, and they are a part of it: docker's --env-file takes none away",
+        )
+    } else if text.starts_with("~/") {
+        Some("the path begins with ~, which only a shell takes for the home folder")
+    } else {
+        None
+    }
 }
 
 /// `SEAWALL_` variables among `names` that no option has, such as a misspelt one, in order.

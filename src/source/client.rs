@@ -57,6 +57,9 @@ impl Memory {
     }
 }
 
+/// Silence after which an unfinished line keeps its connection's place no longer.
+const LEFT_AFTER: Duration = Duration::from_secs(60);
+
 /// Result of a client's turn.
 #[derive(Debug)]
 pub enum Turn {
@@ -145,13 +148,15 @@ impl Client {
         self.is_blocked && !self.is_over
     }
 
-    /// Time of the last read, if no answer is due and no unfinished line is held.
-    pub fn idle_since(&self) -> Option<Instant> {
+    /// Time of the last read, if no answer is due and no unfinished line is held, or one that nobody goes on with.
+    pub fn idle_since(&self, now: Instant) -> Option<Instant> {
         if let Some(http) = &self.http {
             return (self.is_open() && http.is_settled()).then_some(self.active);
         }
         let is_settled = self.answers.settled() >= self.stream.marked() && !self.answers.is_ready();
-        (self.is_open() && is_settled && self.held_bytes() == 0).then_some(self.active)
+        let is_left = now.saturating_duration_since(self.active) >= LEFT_AFTER;
+        let is_whole = self.held_bytes() == 0 || (is_left && !self.is_blocked);
+        (self.is_open() && is_settled && is_whole).then_some(self.active)
     }
 
     /// It named its client and waits for `resume`.
@@ -450,5 +455,30 @@ impl Client {
                 break;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_nobody_goes_on_with_keeps_no_place() {
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let peer = Peer {
+            name: "peer".into(),
+            uid: None,
+        };
+        let now = Instant::now();
+        let precision = Precision::Ns;
+        let mut client = Client::new(socket.into(), 1, 0, precision, None, &peer, now);
+        assert_eq!(client.idle_since(now), Some(now));
+        let read = |buffer: &mut [u8]| {
+            buffer[..3].copy_from_slice(b"m v");
+            Ok(3)
+        };
+        client.stream.put(read).unwrap();
+        assert_eq!(client.idle_since(now + LEFT_AFTER / 2), None);
+        assert_eq!(client.idle_since(now + LEFT_AFTER), Some(now));
     }
 }

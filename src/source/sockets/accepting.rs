@@ -59,7 +59,7 @@ impl Sockets {
     /// Closes the longest idle connection. Returns false if none was idle for long enough.
     fn close_idlest(&mut self, now: Instant) -> bool {
         let idle = self.clients.iter().enumerate().filter_map(|(n, client)| {
-            let since = client.idle_since()?;
+            let since = client.idle_since(now)?;
             Some((now.saturating_duration_since(since), n))
         });
         let Some((idle_for, n)) = idle
