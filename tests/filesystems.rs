@@ -133,6 +133,14 @@ fn on_tmpfs_with_a_warning() {
     assert_warned(Mount::tmpfs(), "this is memory (tmpfs)");
 }
 
+/// As log2ram and the like have it; zram by the name of its disk.
+#[test]
+fn on_a_disk_that_is_a_file_in_memory_with_a_warning() {
+    let Some(memory) = Mount::tmpfs() else { return };
+    let disk = Mount::image_in(Some(memory.at()), "ext4", 32, &["-q"]);
+    assert_warned(disk, "this is memory (loop");
+}
+
 #[test]
 fn on_an_overlay_with_a_warning() {
     // What it is called depends on where the tests run: a container, or a machine of its own.

@@ -20,7 +20,6 @@ pub enum Verdict {
 }
 
 const OWN_LAYER: &str = "this is the container's own layer, gone when the container is removed; mount a volume: docker run -v seawall-data:/app/data";
-const MEMORY: &str = "this is memory (tmpfs), gone with the power; give a --db on a disk, or mount a volume: docker run -v seawall-data:/app/data";
 const FAT: &str =
     "this is FAT, where a file ends at 4 GiB: give --max-size 3GiB, or record to ext4";
 
@@ -64,6 +63,27 @@ fn network(name: &str) -> Verdict {
     ))
 }
 
+fn memory(what: &str) -> Verdict {
+    Verdict::Warning(format!(
+        "this is memory ({what}), gone with the power; give a --db on a disk, or mount a volume: docker run -v seawall-data:/app/data"
+    ))
+}
+
+/// A disk that is memory: zram, and a file in memory that is mounted, as log2ram and the like make them.
+fn judge_disk(device: &str) -> Verdict {
+    let block = fs::canonicalize(format!("/sys/dev/block/{device}")).unwrap_or_default();
+    let name = block.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with("zram") || name.starts_with("ram") {
+        return memory(&name);
+    }
+    let file = fs::read_to_string(block.join("loop/backing_file")).unwrap_or_default();
+    let below = sys::filesystem(&folder_of(Path::new(file.trim_end())));
+    match below.map(|below| judge_magic(below.magic)) {
+        Ok(Verdict::Warning(_)) if !file.is_empty() => memory(&name),
+        _ => Verdict::Good,
+    }
+}
+
 /// By the filesystem's type as the kernel mounts it. `None`: a disk, or one that is not known here.
 fn judge_type(name: &str) -> Option<Verdict> {
     let is_of = |known: &&&str| name.contains(**known);
@@ -80,7 +100,7 @@ fn judge_type(name: &str) -> Option<Verdict> {
             "it is on jffs2, which cannot share memory between processes, as SQLite's WAL mode needs; give a --db on ext4, f2fs or ubifs".into(),
         )),
         "fuse.fuse-overlayfs" => Some(Verdict::Warning(OWN_LAYER.into())),
-        "tmpfs" | "ramfs" => Some(Verdict::Warning(MEMORY.into())),
+        "tmpfs" | "ramfs" => Some(memory("tmpfs")),
         "vfat" | "msdos" => Some(Verdict::Warning(FAT.into())),
         _ => None,
     }
@@ -94,7 +114,7 @@ fn judge_magic(magic: u64) -> Verdict {
         0xff53_4d42 => network("CIFS"),
         0x0102_1997 => network("9p"),
         0x00c3_6400 => network("Ceph"),
-        0x0102_1994 | 0x8584_58f6 => Verdict::Warning(MEMORY.into()),
+        0x0102_1994 | 0x8584_58f6 => memory("tmpfs"),
         _ => Verdict::Good,
     }
 }
@@ -158,6 +178,10 @@ pub fn verdict(folder: &Path) -> io::Result<Verdict> {
         Some(mount) if mount.kind == "overlay" => judge_overlay(mount.options, is_container()),
         Some(mount) => judge_type(mount.kind).unwrap_or_else(|| judge_magic(magic)),
         None => judge_magic(magic),
+    })
+    .map(|verdict| match verdict {
+        Verdict::Good => judge_disk(&device),
+        other => other,
     })
 }
 
