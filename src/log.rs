@@ -245,7 +245,7 @@ impl Limit {
     }
 
     /// Logs this many before it is down to one a minute.
-    pub fn of(spent_max: u32) -> Self {
+    pub const fn of(spent_max: u32) -> Self {
         Limit {
             window: None,
             passed: 0,

@@ -137,6 +137,8 @@ pub struct Stream {
     cut: bool,
     /// A named client's input ended within a record of several lines, which is not settled.
     is_torn: bool,
+    /// A carriage return stands within a line without a newline or a quote.
+    has_bare_return: bool,
     /// Lines in the batches so far.
     marked: u64,
     /// The client of the lines from the second on, and its lines settled before.
@@ -159,6 +161,7 @@ impl Stream {
             last: false,
             cut: false,
             is_torn: false,
+            has_bare_return: false,
             marked: 0,
             client: None,
         }
@@ -170,6 +173,11 @@ impl Stream {
             strict: true,
             ..Self::new(id, precision, true)
         }
+    }
+
+    /// Whether the last line, too, needs its newline.
+    pub fn strict(self, strict: bool) -> Self {
+        Stream { strict, ..self }
     }
 
     pub fn id(&self) -> u64 {
@@ -190,6 +198,11 @@ impl Stream {
     /// True once.
     pub fn take_torn(&mut self) -> bool {
         std::mem::take(&mut self.is_torn)
+    }
+
+    /// Whether lines seem to end with a carriage return alone.
+    pub fn take_bare_return(&mut self) -> bool {
+        std::mem::take(&mut self.has_bare_return)
     }
 
     /// No line was taken yet.
@@ -266,6 +279,11 @@ impl Stream {
     pub fn put(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
         let (held, count) = self.buffer.fill(read)?;
         let has_newline = self.waiting()[held..].contains(&b'\n');
+        if !has_newline {
+            let new = &self.waiting()[held.saturating_sub(1)..];
+            let is_bare = |pair: &[u8]| pair[0] == b'\r' && pair[1] != b'\n';
+            self.has_bare_return = new.windows(2).any(is_bare) && !self.waiting().contains(&b'"');
+        }
         if self.lines == self.text_from && self.waiting().starts_with(BYTE_ORDER_MARK) {
             self.buffer.advance(BYTE_ORDER_MARK.len());
         }

@@ -17,6 +17,7 @@ use crate::source::answers::Answers;
 use crate::source::http::reply::State;
 use crate::source::http::request::Now;
 use crate::source::http::{Http, Progress, Rules};
+use crate::source::notices;
 use crate::source::opening::{Opening, opening};
 use crate::store::ack::{Ack, Resume};
 use crate::sys;
@@ -303,10 +304,14 @@ impl Client {
         let read = self.stream.fill(|buffer| sys::read(fd, buffer));
         self.arrived_ns = sys::clock_ns(sys::Clock::Real);
         match read {
-            Ok(()) => self.active = now,
+            Ok(()) => {
+                self.active = now;
+                notices::watch_returns(&mut self.stream, &self.peer);
+            }
             Err(e) if sys::is_passing(&e) => {}
             // A reset: whole lines before it count as any other.
-            Err(_) => {
+            Err(e) => {
+                notices::tell_reset(&self.peer, &e);
                 self.stream.end();
                 self.answers.close();
             }

@@ -8,6 +8,7 @@ pub mod datagrams;
 pub mod http;
 pub mod inflate;
 pub mod listener;
+pub mod notices;
 pub mod old_times;
 pub mod opening;
 pub mod places;

@@ -7,7 +7,7 @@ use crate::log::{self, Limit};
 use crate::reading::line::Precision;
 use crate::reading::stream::{Intake, Stream, Taken};
 use crate::source::answers::Answers;
-use crate::source::old_times;
+use crate::source::{notices, old_times};
 use crate::sys::{self, Clock, Watch};
 
 pub const STREAM: u64 = 0;
@@ -31,7 +31,8 @@ pub struct Stdin {
 impl Stdin {
     pub fn new(precision: Precision, ack: bool) -> Self {
         Stdin {
-            stream: Stream::new(STREAM, precision, ack),
+            // A line of a terminal or a serial port that hangs up may be cut anywhere.
+            stream: Stream::new(STREAM, precision, ack).strict(sys::is_terminal(sys::STDIN)),
             answers: Answers::default(),
             is_ready: false,
             arrived_ns: 0,
@@ -87,6 +88,7 @@ impl Stdin {
         match read {
             Err(e) if sys::is_passing(&e) => Ok(()),
             read => {
+                notices::watch_returns(&mut self.stream, &"stdin");
                 self.is_closed = read.is_err() || self.stream.ended();
                 read
             }
