@@ -3,7 +3,9 @@
 mod support;
 use std::io::Write;
 use std::net::TcpStream;
+use std::process::Stdio;
 
+use support::terminal::terminal;
 use support::*;
 
 fn events(run: &Running, event: &str) -> usize {
@@ -58,4 +60,20 @@ fn a_client_that_closes_before_it_read_its_acks_is_told_of() {
     assert_eq!(events(&run, "connection-reset"), 1);
     assert_eq!(run.stop(libc::SIGTERM).code(), 0);
     assert_eq!(count(&db), 2);
+}
+
+/// Of `m v=123` a serial line that hangs up, or a hand at a keyboard, may have sent `m v=12`.
+#[test]
+fn on_a_terminal_a_line_without_its_newline_is_not_recorded() {
+    let dir = Dir::new("typed");
+    let db = dir.file("x.db");
+    let (mut master, slave) = terminal(80);
+    let streams = [slave.into(), Stdio::piped(), Stdio::piped()];
+    let run = Running::on(&db, "--source stdin", streams);
+    // The end of the input, twice: the first hands over what has no newline.
+    master.write_all(b"m v=1\nm v=12\x04\x04").unwrap();
+    let ended = run.wait();
+    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+    let last = ended.stopped();
+    assert_eq!((&*last["committed"], &*last["rejected"]), ("1", "1"));
 }
