@@ -28,7 +28,7 @@ const NOT_RUN: [&str; 4] = [
 ];
 const PROGRAMS: [&str; 3] = ["curl", "sqlite3", "python3"];
 /// For a block that hangs; far more than any needs.
-const SECONDS_MAX: &str = "120";
+const SECONDS_MAX: &str = "300";
 
 struct Block {
     section: String,
@@ -83,10 +83,8 @@ impl Reader {
             ("8086", ports[0].clone()),
             ("8094", ports[1].clone()),
             ("docker run", format!("docker run --label {}", label())),
-            ("--name sensors", format!("--name {container}")),
-            ("exec sensors", format!("exec {container}")),
-            ("stop sensors", format!("stop {container}")),
-            ("rm sensors", format!("rm {container}")),
+            (" sensors ", format!(" {container} ")),
+            (" sensors\n", format!(" {container}\n")),
         ];
         Reader {
             path: format!("{}:{path}", dir.file("bin").display()),
@@ -144,7 +142,7 @@ impl Drop for Reader {
 }
 
 /// A line without what differs from run to run: of a log line all but its event and what it counts, of the table the
-/// ages, and where numbers differ these and the sparkline.
+/// age in days, and where numbers differ all of them, their units of time, and the sparkline.
 fn lasting(line: &str, numbers_differ: bool) -> String {
     let words: Vec<_> = line.split_whitespace().collect();
     if line.starts_with("ts=") {
@@ -156,16 +154,17 @@ fn lasting(line: &str, numbers_differ: bool) -> String {
             .collect::<Vec<_>>()
             .join(" ");
     }
-    let words = match words.iter().position(|word| *word == "d") {
-        Some(at) => [&words[..at - 1], &words[at + 1..]].concat(),
-        None => words,
-    };
-    let mut line = words.join(" ");
     if numbers_differ {
-        line.retain(|c| !c.is_ascii_digit() && !"▁▂▃▄▅▆▇█.".contains(c));
-        line.truncate(line.trim_end().len());
+        let without =
+            |word: &str| word.replace(|c: char| ".▁▂▃▄▅▆▇█".contains(c) || c.is_ascii_digit(), "");
+        let words = words.into_iter().map(without);
+        let words = words.filter(|word| !["", "s", "min"].contains(&word.as_str()));
+        return words.collect::<Vec<_>>().join(" ");
     }
-    line
+    match words.iter().position(|word| *word == "d") {
+        Some(at) => [&words[..at - 1], &words[at + 1..]].concat().join(" "),
+        None => words.join(" "),
+    }
 }
 
 fn is_there(program: &str) -> bool {
