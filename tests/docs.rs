@@ -1,13 +1,8 @@
-//! Guards against documents that have fallen behind the program: an option that is missing, a link that leads
-//! nowhere, a first transcript that a newcomer cannot repeat.
+//! Guards against documents that have fallen behind the program: an option or event that is missing, a link that
+//! leads nowhere. That README can be followed is held by `tests/readme.rs`.
 
-mod support;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
-
-use support::Dir;
 
 const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -117,52 +112,6 @@ fn every_link_and_every_test_that_a_document_names_is_there() {
         }
     }
     assert!(links > 20, "{links} links in {names:?}");
-}
-
-/// A line without what differs from run to run: of a log line all but its event, of the table the age.
-fn lasting(line: &str) -> String {
-    if line.starts_with("ts=") {
-        let event = line.split(' ').find(|word| word.starts_with("event="));
-        return event.unwrap_or_default().to_owned();
-    }
-    let words: Vec<_> = line.split_whitespace().collect();
-    match words.iter().position(|word| *word == "d") {
-        Some(at) => [&words[..at - 1], &words[at + 1..]].concat().join(" "),
-        None => words.join(" "),
-    }
-}
-
-#[test]
-fn the_first_transcript_of_the_readme_can_be_repeated_from_the_checkout() {
-    let readme = document("README.md");
-    let block = readme.split("```console\n").nth(1).unwrap();
-    let block = block.split("```").next().unwrap();
-    let dir = Dir::new("docs-transcript");
-    symlink(Path::new(CHECKOUT).join("tests"), dir.file("tests")).unwrap();
-    let program = Path::new(env!("CARGO_BIN_EXE_seawall")).parent().unwrap();
-    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
-    let steps: Vec<_> = block.split("$ ").skip(1).collect();
-    assert_eq!(steps.len(), 4, "{block}");
-    for step in steps {
-        let (command, expected) = step.split_once('\n').unwrap();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("{command} 2>&1")]);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("SEAWALL_") {
-                shell.env_remove(name);
-            }
-        }
-        let output = shell.current_dir(dir.path()).env("PATH", &path).output();
-        let output = String::from_utf8(output.unwrap().stdout).unwrap();
-        // Two threads write the log and the acks, so each keeps its own order.
-        let lines = |text: &str| {
-            let lines = text.lines().map(lasting);
-            // The test's folder may lie in memory, or on a container's layer.
-            let lines = lines.filter(|line| line != "event=not-lasting");
-            lines.partition::<Vec<_>, _>(|line| line.starts_with("event="))
-        };
-        assert_eq!(lines(&output), lines(expected), "{command}");
-    }
 }
 
 #[test]

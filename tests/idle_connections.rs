@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use support::client::{Listening, PLACES, few_descriptors};
 
-/// As README and `docs/clients.md` say.
+/// As `docs/clients.md` says.
 const IDLE_MIN: Duration = Duration::from_secs(10);
 
 #[test]
