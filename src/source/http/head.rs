@@ -102,7 +102,7 @@ fn head(text: &str) -> Result<Head<'_>, Refusal> {
         is_old,
         authorization: None,
     };
-    let (mut length, mut is_chunked, mut hosts) = (None, false, 0);
+    let (mut length, mut is_chunked, mut hosts, mut closes) = (None, false, 0, false);
     for line in lines {
         let (name, value) = line
             .split_once(':')
@@ -145,7 +145,8 @@ fn head(text: &str) -> Result<Head<'_>, Refusal> {
                         .split(',')
                         .any(|w| w.trim().eq_ignore_ascii_case(word))
                 };
-                head.keeps_alive = !has("close") && (head.keeps_alive || has("keep-alive"));
+                closes |= has("close");
+                head.keeps_alive |= has("keep-alive");
             }
             "authorization" => head.authorization = Some(value),
             _ => {}
@@ -154,6 +155,7 @@ fn head(text: &str) -> Result<Head<'_>, Refusal> {
     if hosts > 1 || (hosts == 0 && !is_old) {
         return Err((400, "Host has to be given once"));
     }
+    head.keeps_alive &= !closes;
     head.length = match (length, is_chunked) {
         (Some(_), true) => return Err((400, "both Content-Length and chunks are given")),
         (None, true) => Length::Chunked,
@@ -217,6 +219,8 @@ mod tests {
         let old = b"GET http://h:1/ping HTTP/1.0\r\n\r\n";
         let (head, _) = parse(old).unwrap().unwrap();
         assert!(head.is_old && !head.keeps_alive && head.target == "/ping");
+        let both = b"GET / HTTP/1.0\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n";
+        assert!(!parse(both).unwrap().unwrap().0.keeps_alive);
         let chunked = b"POST / HTTP/1.1\r\nHost:\r\nTransfer-Encoding: Chunked\r\n\r\n";
         assert_eq!(parse(chunked).unwrap().unwrap().0.length, Length::Chunked);
     }
