@@ -208,6 +208,8 @@ fn a_body_that_others_keep_from_its_turn_costs_nothing() {
         client.try_send(&write_to("/write", "Content-Encoding: gzip\r\n", bomb));
         client.status()
     });
+    let before = s.ticks();
+    until("it is inflated", || (s.ticks() - before > 20).then_some(()));
     let mut full = s.tcp();
     full.send("m v=1\n".repeat(50));
     until("nothing is computed", || {
