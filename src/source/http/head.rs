@@ -42,9 +42,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, Refusal> {
         return Err((400, "this port speaks HTTP, not TLS"));
     }
     // Some clients end a body with a line end that is not counted.
-    let blank = bytes.chunks(2).take_while(|pair| pair == b"\r\n").count() * 2;
-    let from_blank = &bytes[blank..];
-    let part = &from_blank[..from_blank.len().min(HEAD_BYTES_MAX)];
+    let part = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    let blank = part.chunks(2).take_while(|pair| pair == b"\r\n").count() * 2;
+    let part = &part[blank..];
     let end = part.windows(4).position(|four| four == b"\r\n\r\n");
     if let Some(at) = lone_line_end(&part[..end.unwrap_or(part.len())]) {
         // The last byte may be the first half of a line end.
@@ -286,5 +286,9 @@ mod tests {
             431
         );
         assert_eq!(refused(&"\r\n".repeat(HEAD_BYTES_MAX)), 431);
+        // The same however much of it is there at once.
+        let late = "\r\n".repeat(2000) + "GET / HTTP/1.0\r\nA: " + &"x".repeat(5000) + "\r\n\r\n";
+        assert_eq!(refused(&late), 431);
+        assert_eq!(refused(&late[..HEAD_BYTES_MAX]), 431);
     }
 }
