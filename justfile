@@ -192,7 +192,7 @@ torture minutes seed="12":
     SEAWALL_TORTURE_MINUTES='{{ minutes }}' SEAWALL_TEST_SEED='{{ seed }}' \
         cargo test --locked --release --test torture --test http_kills as_long_as_asked -- --ignored --nocapture
 
-# Fuzz a parser for so many SECONDS: line, stream, settings, number or inflate (C++ compiler; cargo-fuzz is installed)
+# Fuzz a parser for so many SECONDS: line, stream, settings, number, inflate or http (C++ compiler; cargo-fuzz is installed)
 fuzz target seconds="300":
     #!/bin/sh
     set -eu

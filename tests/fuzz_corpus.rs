@@ -52,6 +52,11 @@ fn numbers_come_back_as_they_were_written() {
 }
 
 #[test]
+fn requests_are_answered_the_same_however_they_are_cut() {
+    replay("http", properties::http);
+}
+
+#[test]
 fn gzip_inflates_to_the_same_however_it_is_cut() {
     replay("inflate", properties::inflate);
 }

@@ -4,7 +4,9 @@
 mod support;
 use std::io::Write;
 use std::thread;
+use std::time::Duration;
 
+use support::client::{Listening, port};
 use support::http::*;
 use support::*;
 
@@ -185,4 +187,39 @@ fn a_client_that_does_not_read_its_answers_is_not_read_either() {
     }
     let grown = peak_kib(&s.seawall) - before;
     assert!(grown < 2048, "{grown} KiB");
+}
+
+#[test]
+fn a_body_that_others_keep_from_its_turn_costs_nothing() {
+    let more = [
+        "--source",
+        "http:0",
+        "--queue-rows",
+        "10",
+        "--http-wait",
+        "1h",
+    ];
+    let mut s = Listening::start("kept", &more);
+    let holder = Holder::start(&s.db, "BEGIN IMMEDIATE");
+    // Each of its reads is a thousand times as long inflated, in many turns.
+    let bomb = gzip(&vec![b'0'; 64 << 20]).repeat(100);
+    let mut client = Connection::to(port(&s.seawall, "http"));
+    let sender = thread::spawn(move || {
+        client.try_send(&write_to("/write", "Content-Encoding: gzip\r\n", bomb));
+        client.status()
+    });
+    let before = s.ticks();
+    until("it is inflated", || (s.ticks() - before > 20).then_some(()));
+    let mut full = s.tcp();
+    full.send("m v=1\n".repeat(50));
+    until("nothing is computed", || {
+        let before = s.ticks();
+        thread::sleep(Duration::from_millis(300)); // the pause is the test
+        (s.ticks() - before < 5).then_some(())
+    });
+    assert!(!sender.is_finished() && !s.seawall.has_ended());
+    holder.release();
+    full.until_ack(50);
+    s.seawall.kill();
+    assert_eq!(sender.join().unwrap(), None);
 }

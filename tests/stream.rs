@@ -104,6 +104,12 @@ fn a_byte_order_mark_and_nuls_between_lines_are_no_part_of_them() {
             "{size}"
         );
     }
+    // There is one mark, wherever the first read ends.
+    let twice = b"\xef\xbb\xbf\xef\xbb\xbfm x=1 1\n";
+    for size in 1..=twice.len() {
+        let expected = ["\u{feff}m x Float Real(1.0) 1"];
+        assert_eq!(hear(twice, &[size], 100).readings, expected, "{size}");
+    }
     // Within a line a NUL is an error as any control byte, and the mark is one of the beginning only.
     let heard = hear(b"m\0 x=1 1\nm x=2 2\n\xef\xbb\xbfm x=3 3\n", &[7], 100);
     assert_eq!(heard.rejected, [1]);

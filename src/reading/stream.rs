@@ -126,6 +126,8 @@ pub struct Stream {
     lines: u64,
     /// Those before the text that is being taken.
     text_from: u64,
+    /// That text may begin with a mark.
+    awaits_mark: bool,
     /// Within a line that was rejected as too long.
     skipping: bool,
     ended: bool,
@@ -155,6 +157,7 @@ impl Stream {
             fresh: false,
             lines: 0,
             text_from: 0,
+            awaits_mark: true,
             skipping: false,
             ended: false,
             strict: false,
@@ -240,6 +243,7 @@ impl Stream {
     pub fn begin_text(&mut self, precision: Precision) {
         self.precision = precision;
         self.text_from = self.lines;
+        self.awaits_mark = true;
         self.last = false;
         self.skipping = false;
     }
@@ -284,8 +288,13 @@ impl Stream {
             let is_bare = |pair: &[u8]| pair[0] == b'\r' && pair[1] != b'\n';
             self.has_bare_return = new.windows(2).any(is_bare) && !self.waiting().contains(&b'"');
         }
-        if self.lines == self.text_from && self.waiting().starts_with(BYTE_ORDER_MARK) {
-            self.buffer.advance(BYTE_ORDER_MARK.len());
+        // One at most, however the text is cut.
+        let is_at_start = self.awaits_mark && self.lines == self.text_from;
+        if is_at_start && self.waiting().len() >= BYTE_ORDER_MARK.len() {
+            self.awaits_mark = false;
+            if self.waiting().starts_with(BYTE_ORDER_MARK) {
+                self.buffer.advance(BYTE_ORDER_MARK.len());
+            }
         }
         // A sender of single bytes must not have the same line parsed again for each of them.
         self.fresh |= has_newline || self.skipping || self.waiting().len() > LINE_BYTES_MAX;

@@ -100,11 +100,7 @@ impl Recorder {
                 self.queue.want_room();
             }
             self.sockets.flush(now);
-            while self.sockets.ask_state() {
-                let report = self.report();
-                self.sockets.answer_state(&report.state());
-                self.sockets.flush(now);
-            }
+            self.answer_state(now);
             self.close_drained_queue();
             self.show_status(now);
             if let Err(e) = self.wait() {
@@ -307,6 +303,15 @@ impl Recorder {
         self.staging.count_dropped_by_kernel(dropped_by_kernel);
     }
 
+    /// Answers clients that ask for the state of the recorder, and what is due behind that.
+    fn answer_state(&mut self, now: Instant) {
+        while self.sockets.ask_state() {
+            let report = self.report();
+            self.sockets.answer_state(&report.state());
+            self.sockets.flush(now);
+        }
+    }
+
     /// Lines that were read wait for room.
     fn is_blocked(&self) -> bool {
         self.stdin.as_ref().is_some_and(Stdin::is_blocked) || self.sockets.is_blocked()
@@ -408,6 +413,7 @@ impl Recorder {
             stdin.flush(last_wait);
             stdin.take(&mut to, &mut self.rejections);
         }
+        self.answer_state(Instant::now());
         self.sockets.finish(last_wait);
         let progress = self.exchange.progress();
         let outcome = Outcome {

@@ -28,7 +28,7 @@ pub const CONNECTIONS_MAX: usize = 1024;
 /// When all places are taken, a new connection replaces the one that is idle longest, and for at least this
 /// time.
 pub const IDLE_MIN: Duration = Duration::from_secs(10);
-/// Upper bound on unfinished lines of all connections; beyond it the largest holder is closed.
+/// Upper bound on unfinished lines of all connections, and on answers to them; beyond it the largest holder is closed.
 pub const HELD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Descriptors reserved for files, listeners and libraries.
 const DESCRIPTORS_BESIDE: u64 = 64;
@@ -201,12 +201,14 @@ impl Sockets {
         let mut inflating = places::taken(&self.clients);
         for n in (0..count).map(|n| (first + n) % count) {
             let client = &mut self.clients[n];
-            if !client.wants_turn() {
+            let may_inflate = inflating < INFLATING_MAX;
+            if !client.wants_turn() || (client.is_held() && !client.can_go_on(may_inflate)) {
                 continue;
             }
             held -= client.held_bytes();
-            inflating -= usize::from(client.inflates_since().is_some());
-            let may_inflate = inflating < INFLATING_MAX;
+            let inflates = client.inflates_since().is_some();
+            let may_inflate = may_inflate || inflates;
+            inflating -= usize::from(inflates);
             let (limit, memory) = (&mut self.told.rejections, &mut self.memory);
             let of = &mut self.listeners[client.source];
             let (source, is_told, peer) = (&of.name, &mut of.is_old_told, client.peer.clone());
@@ -323,14 +325,17 @@ impl Sockets {
                 return held;
             };
             let reason = format!(
-                "unfinished lines of all connections hold {held} bytes, and this one most of them"
+                "unfinished lines and answers of all connections hold {held} bytes, and this one most of them"
             );
             self.refuse(most, "client-refused", 0, &reason);
         }
     }
 
-    /// A client goes on without input.
+    /// A client goes on without input. None does before the one whose lines wait for room.
     pub fn can_go_on(&self) -> bool {
+        if self.is_blocked() {
+            return false;
+        }
         let has_place = places::taken(&self.clients) < INFLATING_MAX;
         self.clients
             .iter()

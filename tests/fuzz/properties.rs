@@ -6,6 +6,8 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use seawall::cli::{self, Invocation};
 use seawall::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision};
@@ -15,6 +17,11 @@ use seawall::reading::stream::Room;
 use seawall::reading::stream::{Excerpt, Full, Intake, Stream, Taken};
 use seawall::reading::{Batch, Value};
 use seawall::record::settings::Settings as Record;
+use seawall::source::http::framing::Framing;
+use seawall::source::http::head::{self, HEAD_BYTES_MAX, Length};
+use seawall::source::http::reply::State;
+use seawall::source::http::request::Now;
+use seawall::source::http::{Http, Progress, Rules};
 use seawall::source::inflate::Inflate;
 use seawall::source::spec::{Door, Port, Rate, SourceSpec};
 use seawall::source::sysfs::parse_number;
@@ -101,6 +108,25 @@ struct Heard {
     lines: u64,
 }
 
+/// Those of a batch, with their series written out. `names` are known from the batches before.
+fn readings(batch: &Batch, names: &mut Vec<String>) -> Vec<String> {
+    let mut definitions = batch.definitions().iter().peekable();
+    let mut readings = Vec::new();
+    for (n, row) in batch.rows().iter().enumerate() {
+        while let Some(d) = definitions.next_if(|d| d.from <= n) {
+            let slot = d.slot as usize;
+            names.resize(names.len().max(slot + 1), String::new());
+            names[slot] = format!("{:?}", d.series);
+        }
+        let (name, value) = (&names[row.slot as usize], batch.value(row));
+        readings.push(format!(
+            "{name} {value:?} {} {}",
+            row.time_ns, row.may_repeat
+        ));
+    }
+    readings
+}
+
 fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard {
     /// Lines with more readings than this are rejected, whatever room there is.
     const ROWS_MAX: usize = 4;
@@ -140,18 +166,7 @@ fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard
                 old: None,
             };
             let taken = stream.take(&mut to, ARRIVAL_NS, &mut reject);
-            let mut definitions = batch.definitions().iter().peekable();
-            for (n, row) in batch.rows().iter().enumerate() {
-                while let Some(d) = definitions.next_if(|d| d.from <= n) {
-                    let slot = d.slot as usize;
-                    names.resize(names.len().max(slot + 1), String::new());
-                    names[slot] = format!("{:?}", d.series);
-                }
-                let name = &names[row.slot as usize];
-                heard
-                    .readings
-                    .push(format!("{name} {:?} {}", batch.value(row), row.time_ns));
-            }
+            heard.readings.extend(readings(&batch, &mut names));
             if let Some(mark) = batch.marks().first() {
                 assert!(mark.lines > heard.lines);
                 heard.lines = mark.lines;
@@ -433,4 +448,183 @@ pub fn inflate(data: &[u8]) {
         let cut = inflated(&input, pieces, room);
         assert_eq!(cut.unwrap_or(whole.clone()), whole);
     }
+}
+
+/// What a connection made of its input.
+#[derive(Debug, PartialEq)]
+struct Conversation {
+    answers: String,
+    readings: Vec<String>,
+    rejected: Vec<String>,
+}
+
+fn converse(input: &[u8], has_token: bool, pieces: &[u8], rows: usize) -> Conversation {
+    const ROWS_MAX: usize = 4;
+    /// A read, what it makes of the stream's line, and an answer to each of its requests.
+    const HELD_BYTES_MAX: usize = 1024 * 1024;
+    let now = Instant::now();
+    let rules = Rules {
+        token: has_token.then(|| b"t".to_vec()),
+        precision: Precision::Ns,
+        wait: Duration::from_secs(4),
+    };
+    let (mut http, mut stream) = (
+        Http::new(Rc::new(rules), now),
+        Stream::of_connection(1, Precision::Ns),
+    );
+    let (mut interner, mut line) = (Interner::default(), Line::default());
+    let (mut names, mut readings) = (Vec::new(), Vec::new());
+    let (mut said, mut rejected) = (Vec::new(), Vec::new());
+    let state = State {
+        reasons: String::new(),
+        metrics: "up 1\n".to_owned(),
+    };
+    let (mut rest, mut sizes) = (input, pieces.iter().cycle());
+    while !http.is_over() {
+        let size = sizes
+            .next()
+            .map_or(usize::MAX, |&size| usize::from(size).max(1));
+        if http.is_open() {
+            let read = http.read(now, |buffer| {
+                let got = size.min(rest.len()).min(buffer.len());
+                buffer[..got].copy_from_slice(&rest[..got]);
+                rest = &rest[got..];
+                Ok(got)
+            });
+            assert!(read.is_ok());
+        }
+        // With pieces, each body that is inflated waits for a place first.
+        let mut may_inflate = pieces.is_empty();
+        loop {
+            let mut batch = Batch::default();
+            let mut to = Intake {
+                batch: &mut batch,
+                interner: &mut interner,
+                line: &mut line,
+                room: Room {
+                    rows,
+                    text_bytes: seawall::record::queue::TEXT_BYTES_MAX,
+                },
+                rows_max: ROWS_MAX,
+                full: Full::Waits,
+                may_repeat: false,
+                old_before_ns: i64::MIN,
+                old: None,
+            };
+            let mut reject = |line: u64, text: Excerpt<'_>, why: &dyn std::fmt::Display| {
+                rejected.push(format!("{line} {text} {why}"));
+            };
+            let turn = Now {
+                time: now,
+                arrived_ns: ARRIVAL_NS,
+                may_inflate,
+            };
+            let progress = http.take(&mut stream, &mut to, turn, &mut reject);
+            readings.extend(self::readings(&batch, &mut names));
+            may_inflate = true;
+            match progress {
+                Progress::NoRoom => {
+                    assert!(!batch.is_empty(), "no room for a line that fits alone");
+                }
+                Progress::Waits if !http.is_held() => break,
+                Progress::Waits => {}
+            }
+            assert!(http.held_bytes() < HELD_BYTES_MAX);
+            answer(&mut http, stream.marked(), &state, size, &mut said);
+            assert!(!http.is_held() || http.can_go_on(true), "it waits for ever");
+        }
+        answer(&mut http, stream.marked(), &state, size, &mut said);
+    }
+    let answers = String::from_utf8(said).expect("answers are text");
+    Conversation {
+        answers,
+        readings,
+        rejected,
+    }
+}
+
+/// Everything so far is on the disk. The client takes so many bytes at once.
+fn answer(http: &mut Http, lines: u64, state: &State, size: usize, said: &mut Vec<u8>) {
+    http.settle(lines);
+    while http.is_ready() || http.asks() {
+        http.answer(state);
+        http.flush(Instant::now(), |bytes| {
+            let taken = size.min(bytes.len());
+            said.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        });
+    }
+}
+
+/// Requests of one connection, cut at arbitrary bytes, with little room. The first byte chooses the room and whether a
+/// token is asked for, the second how many of the next are sizes of reads.
+pub fn http(data: &[u8]) {
+    /// The smallest request takes 18 bytes, and an answer some hundred; an error may quote what was sent.
+    const ANSWER_BYTES_FOR_A_BYTE: usize = 40;
+    let [first, count, rest @ ..] = data else {
+        return;
+    };
+    let (pieces, input) = rest.split_at(usize::from(count % 16).min(rest.len()));
+    let has_token = first % 2 == 1;
+    let whole = converse(input, has_token, &[], 1000);
+    let mut cut = converse(input, has_token, pieces, 4 + usize::from(first / 2));
+    if whole.answers.contains("gzip: ") {
+        // What was inflated together with the damage is lost with it.
+        let both = whole.readings.iter().zip(&cut.readings);
+        assert!(both.clone().all(|(a, b)| a == b));
+        cut.readings.clone_from(&whole.readings);
+        cut.rejected.clone_from(&whole.rejected);
+        if cut.answers.contains("gzip: ") {
+            assert_eq!(cut.answers, whole.answers);
+        }
+    }
+    assert_eq!(cut, whole);
+    let most = 1000 + ANSWER_BYTES_FOR_A_BYTE * input.len();
+    assert!(whole.answers.len() < most, "{}", whole.answers);
+    head_is_the_same_in_parts(input, pieces);
+    for length in [Length::Chunked, Length::Bytes(u64::from(*count))] {
+        let sizes = [1, 1 + usize::from(*first)];
+        let parts = sizes.map(|size| body(length, input.chunks(size)));
+        assert_eq!(parts[0], body(length, [input].into_iter()));
+        assert_eq!(parts[0], parts[1]);
+    }
+}
+
+fn head_is_the_same_in_parts(input: &[u8], pieces: &[u8]) {
+    let whole = head::parse(input);
+    if let Ok(Some((head, used))) = &whole {
+        assert!(*used <= HEAD_BYTES_MAX && *used <= input.len());
+        assert!(!head.method.contains(' ') && !head.target.contains([' ', '\r', '\n']));
+    }
+    for part in pieces.iter().map(|&end| usize::from(end).min(input.len())) {
+        let found = head::parse(&input[..part]);
+        match &whole {
+            Ok(Some((_, used))) if part < *used => assert_eq!(found, Ok(None)),
+            Ok(Some(_)) => assert_eq!(found, whole),
+            Ok(None) => assert_eq!(found, Ok(None)),
+            Err(_) => assert!(found.is_err() || found == Ok(None)),
+        }
+    }
+}
+
+/// The data of a body, the bytes behind it, and the status of an error.
+fn body<'a>(
+    length: Length,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<u8>, usize, Option<u16>) {
+    let mut framing = Framing::new(length);
+    let (mut data, mut behind) = (Vec::new(), 0);
+    for mut part in parts {
+        while !part.is_empty() && !framing.is_over() {
+            let (skip, count) = match framing.next(part) {
+                Ok(both) => both,
+                Err((status, _)) => return (data, 0, Some(status)),
+            };
+            data.extend_from_slice(&part[skip..skip + count]);
+            framing.advance(count);
+            part = &part[skip + count..];
+        }
+        behind += part.len();
+    }
+    (data, behind, None)
 }

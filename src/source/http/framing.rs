@@ -18,7 +18,9 @@ const TOO_LONG: Refusal = (
 enum Part {
     /// Before the first digit of a size, and within the digits.
     Size(u8),
-    /// Behind the size, up to the line end.
+    /// Behind the size: white space, before an extension or the line end.
+    Space,
+    /// Up to the line end.
     Extension,
     /// The CR was read.
     SizeEnd,
@@ -98,8 +100,12 @@ impl Framing {
                 self.left = self.left << 4 | u64::from(digit);
                 Part::Size(digits + 1)
             }
-            (Part::Size(1..), b'\r') | (Part::Extension, b'\r') => Part::SizeEnd,
-            (Part::Size(1..), b';' | b' ' | b'\t') => Part::Extension,
+            (Part::Size(1..) | Part::Space | Part::Extension, b'\r') => Part::SizeEnd,
+            (Part::Size(1..) | Part::Space, b';') => Part::Extension,
+            (Part::Size(1..) | Part::Space, b' ' | b'\t') => {
+                self.ignore()?;
+                Part::Space
+            }
             (Part::Extension, b'\n') => return Err(BAD_END),
             (Part::Extension, _) => {
                 self.ignore()?;
@@ -116,7 +122,7 @@ impl Framing {
                 self.ignore()?;
                 Part::Trailer(length + 1)
             }
-            (Part::Size(_), _) => return Err(BAD_SIZE),
+            (Part::Size(_) | Part::Space, _) => return Err(BAD_SIZE),
             _ => return Err(BAD_END),
         })
     }
@@ -179,6 +185,7 @@ mod tests {
             b"1\r\na\n",
             b"1\r\na\r0",
             b"1;a\nb",
+            b"1 1\r\na",
             b"0\r\nA: b\n\r\n",
             b"0\r\n\rx",
             b"1000000000000000\r\n",

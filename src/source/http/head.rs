@@ -42,9 +42,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, Refusal> {
         return Err((400, "this port speaks HTTP, not TLS"));
     }
     // Some clients end a body with a line end that is not counted.
-    let blank = bytes.chunks(2).take_while(|pair| pair == b"\r\n").count() * 2;
-    let from_blank = &bytes[blank..];
-    let part = &from_blank[..from_blank.len().min(HEAD_BYTES_MAX)];
+    let part = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    let blank = part.chunks(2).take_while(|pair| pair == b"\r\n").count() * 2;
+    let part = &part[blank..];
     let end = part.windows(4).position(|four| four == b"\r\n\r\n");
     if let Some(at) = lone_line_end(&part[..end.unwrap_or(part.len())]) {
         // The last byte may be the first half of a line end.
@@ -102,7 +102,7 @@ fn head(text: &str) -> Result<Head<'_>, Refusal> {
         is_old,
         authorization: None,
     };
-    let (mut length, mut is_chunked, mut hosts) = (None, false, 0);
+    let (mut length, mut is_chunked, mut hosts, mut closes) = (None, false, 0, false);
     for line in lines {
         let (name, value) = line
             .split_once(':')
@@ -145,7 +145,8 @@ fn head(text: &str) -> Result<Head<'_>, Refusal> {
                         .split(',')
                         .any(|w| w.trim().eq_ignore_ascii_case(word))
                 };
-                head.keeps_alive = !has("close") && (head.keeps_alive || has("keep-alive"));
+                closes |= has("close");
+                head.keeps_alive |= has("keep-alive");
             }
             "authorization" => head.authorization = Some(value),
             _ => {}
@@ -154,6 +155,7 @@ fn head(text: &str) -> Result<Head<'_>, Refusal> {
     if hosts > 1 || (hosts == 0 && !is_old) {
         return Err((400, "Host has to be given once"));
     }
+    head.keeps_alive &= !closes;
     head.length = match (length, is_chunked) {
         (Some(_), true) => return Err((400, "both Content-Length and chunks are given")),
         (None, true) => Length::Chunked,
@@ -217,6 +219,8 @@ mod tests {
         let old = b"GET http://h:1/ping HTTP/1.0\r\n\r\n";
         let (head, _) = parse(old).unwrap().unwrap();
         assert!(head.is_old && !head.keeps_alive && head.target == "/ping");
+        let both = b"GET / HTTP/1.0\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n";
+        assert!(!parse(both).unwrap().unwrap().0.keeps_alive);
         let chunked = b"POST / HTTP/1.1\r\nHost:\r\nTransfer-Encoding: Chunked\r\n\r\n";
         assert_eq!(parse(chunked).unwrap().unwrap().0.length, Length::Chunked);
     }
@@ -282,5 +286,9 @@ mod tests {
             431
         );
         assert_eq!(refused(&"\r\n".repeat(HEAD_BYTES_MAX)), 431);
+        // The same however much of it is there at once.
+        let late = "\r\n".repeat(2000) + "GET / HTTP/1.0\r\nA: " + &"x".repeat(5000) + "\r\n\r\n";
+        assert_eq!(refused(&late), 431);
+        assert_eq!(refused(&late[..HEAD_BYTES_MAX]), 431);
     }
 }

@@ -76,6 +76,15 @@ enum Answer {
     Continue,
 }
 
+impl Answer {
+    fn text_bytes(&self) -> usize {
+        match self {
+            Answer::Reply(reply) => reply.body.len(),
+            Answer::Status(_) | Answer::Continue => 0,
+        }
+    }
+}
+
 /// An answer in its place.
 #[derive(Debug)]
 struct Due {
@@ -93,6 +102,8 @@ pub struct Http {
     wire: Buffer,
     step: Step,
     dues: VecDeque<Due>,
+    /// In these.
+    text_bytes: usize,
     /// Being written.
     out: Vec<u8>,
     /// Lines settled by the newest ack.
@@ -117,6 +128,7 @@ impl Http {
             wire: Buffer::default(),
             step: Step::Head,
             dues: VecDeque::new(),
+            text_bytes: 0,
             out: Vec::new(),
             settled: 0,
             held: None,
@@ -128,8 +140,14 @@ impl Http {
         }
     }
 
+    /// All that grows with what a client sends and does not read.
     pub fn held_bytes(&self) -> usize {
-        self.wire.waiting().len()
+        let request = match &self.step {
+            Step::Body(request) => request.held_bytes(),
+            Step::Head | Step::Over => 0,
+        };
+        let dues = self.dues.capacity() * size_of::<Due>() + self.text_bytes;
+        self.wire.waiting().len() + request + dues + self.out.len()
     }
 
     /// It may be read.
@@ -205,7 +223,8 @@ impl Http {
     pub fn cut(&mut self) {
         self.input_ended = true;
         self.step = Step::Over;
-        self.dues.clear();
+        self.dues = VecDeque::new();
+        self.text_bytes = 0;
         self.out.clear();
     }
 
@@ -287,7 +306,7 @@ impl Http {
             return Ok(false);
         };
         let route = route::route(&head, self.rules.token.as_deref());
-        let is_final = matches!(route, Route::Answer(_));
+        let is_final = matches!(route, Route::Answer(_) | Route::Status(_));
         let form = Form {
             is_head: head.method == "HEAD",
             // Whether a body follows that was announced and is refused is the client's choice.
@@ -326,6 +345,8 @@ impl Http {
 
     /// The request is read whole.
     fn finish(&mut self, request: Request, stream: &Stream, to: &mut Intake<'_>, now: Instant) {
+        // The next head may have begun to come with the end of this body.
+        self.head_since = now;
         self.step = match request.form.keeps_alive {
             true => Step::Head,
             false => Step::Over,
@@ -351,6 +372,7 @@ impl Http {
 
     /// Behind the answers to earlier requests, and to the lines taken so far.
     fn due(&mut self, answer: Answer, form: Form, stream: &Stream, now: Instant) {
+        self.text_bytes += answer.text_bytes();
         self.dues.push_back(Due {
             lines: stream.marked(),
             since: now,
@@ -371,6 +393,16 @@ impl Http {
         first.filter(|due| due.lines <= self.settled)
     }
 
+    fn take_first(&mut self) -> Option<Due> {
+        self.first()?;
+        let due = self.dues.pop_front()?;
+        self.text_bytes -= due.answer.text_bytes();
+        if self.dues.is_empty() {
+            self.dues = VecDeque::new();
+        }
+        Some(due)
+    }
+
     /// The next answer is the state of the recorder.
     pub fn asks(&self) -> bool {
         self.first()
@@ -378,8 +410,8 @@ impl Http {
     }
 
     pub fn answer(&mut self, state: &State) {
-        while self.asks()
-            && let Some(due) = self.dues.pop_front()
+        if self.asks()
+            && let Some(due) = self.take_first()
         {
             if let Answer::Status(wanted) = due.answer {
                 Reply::of_state(wanted, state).render(due.form, &mut self.out);
@@ -396,8 +428,7 @@ impl Http {
     pub fn flush(&mut self, now: Instant, mut write: impl FnMut(&[u8]) -> io::Result<usize>) {
         while self.is_ready() {
             if !self.asks()
-                && self.first().is_some()
-                && let Some(due) = self.dues.pop_front()
+                && let Some(due) = self.take_first()
             {
                 match due.answer {
                     Answer::Reply(reply) => reply.render(due.form, &mut self.out),

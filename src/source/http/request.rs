@@ -15,8 +15,8 @@ const FORM_BYTES_MAX: usize = 4096;
 /// Upper bound on the reason that a client is told.
 const REASON_BYTES_MAX: usize = 200;
 
-/// Parts that are decoded in a turn, each at most 64 KiB of text: a read may hold a thousand times its size.
-const PARTS_PER_TURN: usize = 8;
+/// Text after which others are next: a read may hold a thousand times its size.
+const TEXT_BYTES_PER_TURN: usize = 512 * 1024;
 /// Upper bound on the input of one part: a block may take long to read and give no text.
 const INFLATED_BYTES_MAX: usize = 8 * 1024;
 
@@ -90,6 +90,15 @@ impl Request {
         }
     }
 
+    /// Text that is kept of it. A body that is inflated has one of few places.
+    pub fn held_bytes(&self) -> usize {
+        let form = match &self.body {
+            Body::Form(form) => form.len(),
+            Body::Lines | Body::Ignored => 0,
+        };
+        form + self.statement.as_ref().map_or(0, String::len)
+    }
+
     pub fn inflates(&self) -> bool {
         self.inflate.is_some()
     }
@@ -106,7 +115,8 @@ impl Request {
         if !matches!(self.body, Body::Lines) {
             return self.collect(wire);
         }
-        for _ in 0..PARTS_PER_TURN {
+        let mut text_bytes = 0;
+        while text_bytes < TEXT_BYTES_PER_TURN {
             if self.take(stream, to, now.arrived_ns, reject) == Taken::NoRoom {
                 return Ok(Decoded::NoRoom);
             }
@@ -129,7 +139,9 @@ impl Request {
                 part = self.next_part(wire, buffer);
                 Ok(part.map_or(0, |(_, written)| written))
             });
-            if part? != (0, 0) {
+            let (used, written) = part?;
+            text_bytes += written;
+            if used + written > 0 {
                 continue;
             }
             if !self.framing.is_over() {

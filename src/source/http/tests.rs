@@ -77,6 +77,13 @@ impl Connection {
         self.flush();
     }
 
+    fn answer_state(&mut self) {
+        self.http.answer(&State {
+            reasons: String::new(),
+            metrics: "m 1\n".into(),
+        });
+    }
+
     fn flush(&mut self) {
         let said = &mut self.said;
         self.http.flush(self.now, |bytes| {
@@ -242,6 +249,71 @@ fn a_client_is_told_to_go_on_only_where_its_body_is_wanted() {
     let refused = ask("/nowhere");
     assert_eq!(refused.statuses(), ["404"]);
     assert!(refused.said.contains("\r\nConnection: close\r\n"));
+    // Behind the answer it would be taken for the next one.
+    let mut read = Connection::new(None);
+    read.receive(
+        b"GET /health HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+        usize::MAX,
+    );
+    read.answer_state();
+    read.flush();
+    assert_eq!(read.statuses(), ["200"]);
+}
+
+#[test]
+fn answers_that_nobody_reads_are_memory_that_is_held() {
+    let mut connection = Connection::new(None);
+    let (value, rest) = ("%01".repeat(2000), " HTTP/1.1\r\nHost: a\r\n\r\n");
+    let request = format!("POST /write?precision={value}{rest}");
+    for _ in 0..PIPELINED_MAX {
+        for part in request.as_bytes().chunks(HEAD_READ_BYTES) {
+            connection.receive(part, usize::MAX);
+        }
+    }
+    let last = format!("GET /ping?q={value}{rest}");
+    connection.receive(&last.as_bytes()[..HEAD_READ_BYTES], usize::MAX);
+    let held = connection.http.held_bytes();
+    connection.flush();
+    let said = connection.said.len();
+    assert!(held > said * 9 / 10, "{held} {said}");
+    assert_eq!(connection.statuses().len(), PIPELINED_MAX);
+    assert_eq!(connection.http.held_bytes(), HEAD_READ_BYTES);
+}
+
+#[test]
+fn a_statement_is_memory_that_is_held() {
+    let mut connection = Connection::new(None);
+    let (value, head) = (
+        "x".repeat(500),
+        "HTTP/1.1\r\nHost: a\r\nContent-Length: 1500\r\n\r\n",
+    );
+    let request = format!("POST /query?q={value} {head}{value}{value}");
+    connection.receive(request.as_bytes(), usize::MAX);
+    assert_eq!(connection.http.held_bytes(), 1500);
+}
+
+#[test]
+fn a_head_may_begin_to_come_behind_a_body_that_took_long() {
+    let mut connection = Connection::new(None);
+    let head = b"POST /write HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nm";
+    connection.receive(head, usize::MAX);
+    connection.now += STALL_MAX * 2;
+    connection.receive(b" v=1 1\nPOST", usize::MAX);
+    connection.commit();
+    let (at, _) = connection.http.deadline(false).unwrap();
+    assert_eq!(at, connection.now + STALL_MAX);
+}
+
+#[test]
+fn small_chunks_take_no_more_turns_than_large_ones() {
+    let mut connection = Connection::new(None);
+    connection.receive(
+        b"POST /write HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        usize::MAX,
+    );
+    connection.receive(&b"1\r\n#\r\n1\r\n\n\r\n".repeat(1000), usize::MAX);
+    assert!(!connection.http.is_held());
+    assert_eq!(connection.stream.marked(), 1000);
 }
 
 #[test]
