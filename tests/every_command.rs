@@ -123,6 +123,8 @@ fn where_the_file_is_no_database_at_all() {
         let told = format!("{out}{err}");
         assert_eq!(code, 1, "{command}: {told}");
         assert!(told.contains("file is not a database"), "{command}: {told}");
+        // It is not taken for a damaged one, of which readings could be had.
+        assert!(!told.contains("--skip-damaged"), "{command}: {told}");
     }
     assert_eq!(
         fs::read_dir(dir.path()).unwrap().count(),

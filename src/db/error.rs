@@ -205,7 +205,11 @@ impl Error {
                 "; another process holds the lock, end its transaction"
             }
             _ if self.is_full() => "; free some space, or raise the quota",
-            ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_TOOBIG => {
+            // Somebody else's file, or the first page is gone, and with it the way to all others.
+            ffi::SQLITE_NOTADB => {
+                "; if it is not seawall's, name the database by --db; if it is, keep a copy of the .db and -wal before anything else"
+            }
+            ffi::SQLITE_CORRUPT | ffi::SQLITE_TOOBIG => {
                 "; keep a copy of the .db and -wal before anything else; `seawall export --skip-damaged` has all that can be read"
             }
             ffi::SQLITE_IOERR => "; see the kernel's log, the device may be failing",
