@@ -10,6 +10,7 @@
 
 pub mod exit;
 pub mod log;
+pub mod order;
 pub mod output;
 pub mod sys;
 pub mod time;

@@ -11,6 +11,7 @@ mod options;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use crate::order;
 pub use commands::Invocation;
 use commands::{COMMANDS, Command};
 use options::Options;
@@ -94,6 +95,6 @@ pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
         .map(|name| name.to_string_lossy().into_owned())
         .filter(|name| name.starts_with("SEAWALL_") && !known.contains(name))
         .collect();
-    unknown.sort_unstable();
+    order::sort_by(&mut unknown, &Ord::cmp);
     unknown
 }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use crate::order;
 use crate::reading::batch::{Batch, Kind, Series, Slot};
 
 /// Series known at one time. When there are more, the interner forgets them all and starts again: that
@@ -28,15 +29,15 @@ fn escape(name: &str, special: &[char], out: &mut String) {
 }
 
 /// `measurement,key=value,…` in line protocol's own escaping, tags sorted by key.
-pub fn canonical(measurement: &str, tags: &mut [(Cow<'_, str>, Cow<'_, str>)]) -> String {
-    tags.sort_unstable();
+pub fn canonical(measurement: &str, tags: &[(Cow<'_, str>, Cow<'_, str>)]) -> String {
+    let order = order::sorted(tags.len(), &|a, b| tags[a].cmp(&tags[b]));
     let mut out = String::with_capacity(64);
     escape(measurement, &[',', ' '], &mut out);
     // A measurement that begins with '#' would read as a comment.
     if out.starts_with('#') {
         out.insert(0, '\\');
     }
-    for (key, value) in tags {
+    for (key, value) in order.into_iter().map(|at| &tags[at]) {
         out.push(',');
         escape(key, &[',', '=', ' '], &mut out);
         out.push('=');

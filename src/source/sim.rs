@@ -31,8 +31,7 @@ pub struct Sim {
 
 impl Sim {
     pub fn new(spec: &SimSpec, seed: u64, now: Instant) -> Self {
-        let name =
-            |n: u32| series::canonical("sim", &mut [("sensor".into(), n.to_string().into())]);
+        let name = |n: u32| series::canonical("sim", &[("sensor".into(), n.to_string().into())]);
         Sim {
             names: (1..=spec.sensors).map(name).collect(),
             values: vec![20.0; spec.sensors as usize],

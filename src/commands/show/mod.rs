@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::answer::{complain, no_sensor, print, warn_of_missing};
 use crate::exit::Status;
+use crate::order;
 use crate::place::follow_links;
 use crate::reading::glob;
 use crate::reading::{Kind, Value};
@@ -245,7 +246,7 @@ fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> 
             Some(sum.line(sensor, field, now_ns))
         })
         .collect();
-    lines.sort_unstable_by(|a, b| {
+    order::sort_by(&mut lines, &|a, b| {
         natural(&a.sensor, &b.sensor).then_with(|| natural(&a.field, &b.field))
     });
     let style = Style {

@@ -112,7 +112,7 @@ impl Line {
         let name = |key: Span| unescape(key.of(input), KEY_SPECIAL);
         let measurement = unescape(self.measurement.of(input), MEASUREMENT_SPECIAL);
         let tags = self.tags.iter().map(|t| (name(t.key), name(t.value)));
-        series::canonical(&measurement, &mut tags.collect::<Vec<_>>())
+        series::canonical(&measurement, &tags.collect::<Vec<_>>())
     }
 
     pub fn fields(&self) -> &[Field] {

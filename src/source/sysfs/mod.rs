@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::log::{self, Limit};
+use crate::order;
 use crate::reading::series;
 use crate::source::spec::Choice;
 use attribute::{Files, Miss};
@@ -211,7 +212,7 @@ impl Sysfs {
         }
         // Order by which nodes with equal tags and labels are numbered: what they are decides
         // where it can, the kernel's numbering only where nothing else differs.
-        new.sort_unstable_by(|(_, a, a_labels), (_, b, b_labels)| {
+        order::sort_by(&mut new, &|(_, a, a_labels), (_, b, b_labels)| {
             let a_channels = a.specs.iter().map(|spec| (&spec.channel, spec.field));
             let b_channels = b.specs.iter().map(|spec| (&spec.channel, spec.field));
             a.tags
@@ -379,14 +380,14 @@ fn sensor(class: Class, tags: &Tags, channel: &str, label: Option<&str>, copy: u
         ("label", label.unwrap_or("")),
         ("node", if copy == "1" { "" } else { &copy }),
     ];
-    let mut tags: Vec<(Cow<'_, str>, Cow<'_, str>)> = tags
+    let tags: Vec<(Cow<'_, str>, Cow<'_, str>)> = tags
         .iter()
         .map(|(key, value)| (*key, value.as_str()))
         .chain(own)
         .filter(|(_, value)| !value.is_empty())
         .map(|(key, value)| (key.into(), value.into()))
         .collect();
-    series::canonical(class.name(), &mut tags)
+    series::canonical(class.name(), &tags)
 }
 
 /// Logs an event of a sensor. Returns the errors to count.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::attribute::{PAGE_BYTES, open};
 use super::channel::{Class, Spec, channels, unknown};
+use crate::order;
 use crate::source::spec::Choice;
 
 /// Upper bound on a label, long enough for any that a person wrote.
@@ -62,7 +63,9 @@ pub fn nodes(root: &Path, class: Class, choice: &Choice) -> io::Result<Vec<Seen>
             });
         }
     }
-    seen.sort_unstable_by(|a, b| (a.number, &a.place).cmp(&(b.number, &b.place)));
+    order::sort_by(&mut seen, &|a, b| {
+        (a.number, &a.place).cmp(&(b.number, &b.place))
+    });
     // Two old hwmon nodes may both have the attributes of one device.
     let mut dirs: Vec<PathBuf> = Vec::new();
     seen.retain(|node| {
@@ -126,7 +129,7 @@ fn list(dir: &Path) -> io::Result<Vec<String>> {
             Err(_) => break,
         }
     }
-    names.sort_unstable();
+    order::sort_by(&mut names, &Ord::cmp);
     Ok(names)
 }
 
