@@ -412,10 +412,9 @@ impl Http {
     pub fn answer(&mut self, state: &State) {
         if self.asks()
             && let Some(due) = self.take_first()
+            && let Answer::Status(wanted) = due.answer
         {
-            if let Answer::Status(wanted) = due.answer {
-                Reply::of_state(wanted, state).render(due.form, &mut self.out);
-            }
+            Reply::of_state(wanted, state).render(due.form, &mut self.out);
         }
     }
 
