@@ -1,6 +1,8 @@
 //! The sockets that the `--source` options ask for: bound one after the other, and announced.
 
 use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use crate::source::listener::Listener;
 use crate::source::spec::{Door, SourceSpec};
 
 const TOKEN_BYTES_MAX: usize = 512;
+/// Upper bound on what is read, white space around the token included.
+const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 
 /// Binds the sockets of the specs. Accepts nothing yet.
 pub fn bind(
@@ -81,7 +85,11 @@ pub fn announce(listeners: &[Listener], datagrams: &[Datagrams]) {
 fn token(path: &Path) -> Result<Vec<u8>, String> {
     let cannot =
         |reason: &dyn Display| format!("cannot take a token from {}: {reason}", path.display());
-    let text = std::fs::read(path).map_err(|e| cannot(&e))?;
+    let mut text = Vec::new();
+    // Some files have no end.
+    let file = File::open(path).map(|file| file.take(TOKEN_FILE_BYTES_MAX));
+    let read = file.and_then(|mut file| file.read_to_end(&mut text));
+    read.map_err(|e| cannot(&e))?;
     let token = text.trim_ascii();
     let is_good = |b: &u8| b.is_ascii_graphic();
     match (1..=TOKEN_BYTES_MAX).contains(&token.len()) && token.iter().all(is_good) {
