@@ -316,3 +316,26 @@ fn a_request_that_is_sent_again_is_acknowledged_and_stored_once() {
     assert_eq!(sql(&s.db, "SELECT repeated FROM runs ORDER BY id"), "8\n5");
     assert_sound(&s.db);
 }
+
+/// A client that is reset while it sends never reads why, and sends the same for ever.
+#[test]
+fn a_large_body_that_is_refused_is_read_to_its_end() {
+    let s = Serving::start("refused", "", &[]);
+    let mut client = s.connect();
+    let body = "m v=1 1\n".repeat(1 << 19);
+    for (coding, expected) in [("zstd", 415), ("gzip", 400)] {
+        let header = format!("Content-Encoding: {coding}\r\n");
+        let reply = client
+            .send(write_to("/write", &header, &body))
+            .reply()
+            .unwrap();
+        assert_eq!(reply.status, expected, "{}", reply.body);
+    }
+    let statement = format!("q={}", "x".repeat(1 << 22));
+    assert_eq!(
+        client.send(write_to("/query", "", statement)).status(),
+        Some(413)
+    );
+    assert_eq!(client.send(write("m v=1 1")).status(), Some(204));
+    assert_eq!(count(&s.db), 1);
+}

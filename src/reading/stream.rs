@@ -248,6 +248,11 @@ impl Stream {
         self.skipping = false;
     }
 
+    /// What waits of the text is not taken.
+    pub fn drop_text(&mut self) {
+        self.buffer.truncate(0);
+    }
+
     /// The text is whole: its last line needs no newline.
     pub fn end_text(&mut self) {
         self.last = true;

@@ -270,6 +270,12 @@ impl Http {
                     let decoded = request.decode(&mut self.wire, stream, to, now, reject);
                     match decoded {
                         Ok(Decoded::Whole) => self.finish(*request, stream, to, now.time),
+                        Ok(Decoded::Refused((status, reason))) => {
+                            stream.drop_text();
+                            let form = request.form;
+                            self.answer_error(status, reason, form, stream, now.time);
+                            self.step = Step::Body(request);
+                        }
                         Ok(decoded) => {
                             self.step = Step::Body(request);
                             match decoded {
@@ -360,14 +366,25 @@ impl Http {
 
     /// Answers with an error, behind which nothing can be read.
     fn refuse(&mut self, status: u16, reason: &str, form: Form, stream: &Stream, now: Instant) {
-        let reply = Reply::error(status, reason);
-        self.complaint = Some(format!("answered with {status}: {reason}"));
         let form = Form {
             keeps_alive: false,
             ..form
         };
-        self.due(Answer::Reply(reply), form, stream, now);
+        self.answer_error(status, reason, form, stream, now);
         self.step = Step::Over;
+    }
+
+    fn answer_error(
+        &mut self,
+        status: u16,
+        reason: &str,
+        form: Form,
+        stream: &Stream,
+        now: Instant,
+    ) {
+        let reply = Reply::error(status, reason);
+        self.complaint = Some(format!("answered with {status}: {reason}"));
+        self.due(Answer::Reply(reply), form, stream, now);
     }
 
     /// Behind the answers to earlier requests, and to the lines taken so far.

@@ -49,6 +49,8 @@ pub enum Decoded {
     NoPlace,
     /// More is there, and others are next.
     HadItsTurn,
+    /// It is no good. The rest of it is passed over, so that the client reads why.
+    Refused(Refusal),
     Whole,
 }
 
@@ -61,6 +63,8 @@ pub struct Request {
     body: Body,
     is_gzip: bool,
     inflate: Option<Box<Inflate>>,
+    /// Why it cannot be inflated.
+    damage: Option<&'static str>,
     /// The last byte of the text is in the stream.
     is_whole: bool,
     /// Lines that were rejected, and the first of them.
@@ -84,6 +88,7 @@ impl Request {
             is_gzip: matches!(body, Body::Lines) && head.coding == Coding::Gzip,
             body,
             inflate: None,
+            damage: None,
             is_whole: false,
             rejected: 0,
             first: None,
@@ -140,6 +145,9 @@ impl Request {
                 Ok(part.map_or(0, |(_, written)| written))
             });
             let (used, written) = part?;
+            if let Some(reason) = self.damage {
+                return Ok(self.ignore((400, reason)));
+            }
             text_bytes += written;
             if used + written > 0 {
                 continue;
@@ -152,7 +160,7 @@ impl Request {
                 .as_ref()
                 .is_some_and(|inflate| !inflate.is_whole())
             {
-                return Err((400, "gzip: the body ends within a member"));
+                return Ok(self.ignore((400, "gzip: the body ends within a member")));
             }
             self.is_whole = true;
             stream.end_text();
@@ -192,9 +200,13 @@ impl Request {
         let (used, written) = match &mut self.inflate {
             Some(inflate) => {
                 let data = &wire.waiting()[..count.min(INFLATED_BYTES_MAX)];
-                inflate
-                    .inflate(data, buffer)
-                    .map_err(|reason| (400, reason))?
+                match inflate.inflate(data, buffer) {
+                    Ok(part) => part,
+                    Err(reason) => {
+                        self.damage = Some(reason);
+                        (0, 0)
+                    }
+                }
             }
             None => {
                 let count = count.min(buffer.len());
@@ -205,6 +217,12 @@ impl Request {
         wire.advance(used);
         self.framing.advance(used);
         Ok((used, written))
+    }
+
+    fn ignore(&mut self, refusal: Refusal) -> Decoded {
+        self.body = Body::Ignored;
+        self.inflate = None;
+        Decoded::Refused(refusal)
     }
 
     /// Passes a body that holds no lines.
@@ -220,7 +238,7 @@ impl Request {
             }
             if let Body::Form(form) = &mut self.body {
                 if form.len() + count > FORM_BYTES_MAX {
-                    return Err((413, "a statement is longer than 4096 bytes"));
+                    return Ok(self.ignore((413, "a statement is longer than 4096 bytes")));
                 }
                 form.extend_from_slice(&wire.waiting()[..count]);
             }

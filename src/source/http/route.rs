@@ -25,6 +25,9 @@ const WRITE: &[&str] = &["POST"];
 
 /// Where to go. `token` is what has to be shown, where something has to be.
 pub fn route(head: &Head<'_>, token: Option<&[u8]>) -> Route {
+    if let Some((status, reason)) = head.refusal {
+        return Route::Answer(Reply::error(status, reason));
+    }
     let (path, query) = head.target.split_once('?').unwrap_or((head.target, ""));
     let (methods, needs_token) = match path {
         "/write" | "/api/v2/write" | "/api/v3/write_lp" => (WRITE, true),

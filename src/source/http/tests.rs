@@ -337,7 +337,7 @@ fn a_stop_gives_up_what_was_not_read_whole_and_answers_the_rest() {
 }
 
 #[test]
-fn a_damaged_gzip_is_an_error_behind_which_nothing_is_read() {
+fn a_damaged_gzip_is_an_error_and_costs_no_other_request() {
     let mut connection = Connection::new(None);
     let head = b"POST /write HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: ";
     let length = format!("{}\r\n\r\n", GZIPPED.len());
@@ -349,5 +349,11 @@ fn a_damaged_gzip_is_an_error_behind_which_nothing_is_read() {
         "{}",
         connection.said
     );
-    assert!(connection.http.is_over());
+    connection.receive(
+        b"POST /write HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\nm v=9 9",
+        usize::MAX,
+    );
+    connection.commit();
+    assert_eq!(connection.statuses(), ["400", "204"]);
+    assert_eq!(connection.rows().last(), Some(&(9, 9.0)));
 }
