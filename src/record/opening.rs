@@ -39,16 +39,19 @@ impl Writer {
             .and_then(|mut db| {
                 retry.over("open-resumed");
                 self.prepare_expiry(&mut db)?;
-                Ok(db)
+                let simulation = self.warning_of_simulation(&mut db)?;
+                Ok((db, simulation))
             });
             match opened {
-                Ok(mut db) => {
+                Ok((db, simulation)) => {
                     let set_aside = self.tell_set_aside();
                     let file = inode(&self.path).ok();
                     let free_bytes = free_bytes(&self.path);
                     log_recovered(&db);
                     log_new_device(&db);
-                    self.warn_of_simulation(&mut db);
+                    if let Some(reason) = simulation {
+                        log::warn("simulated", &[("reason", &reason)]);
+                    }
                     let mut progress = self.exchange.progress();
                     progress.step = Step::Record;
                     progress.busy_since = None;
@@ -190,20 +193,23 @@ impl Writer {
         Ok(())
     }
 
-    /// Warns of simulated readings where they are hardly meant: they cannot be taken out again.
-    fn warn_of_simulation(&self, db: &mut Db) {
+    /// Simulated readings are hardly meant here, and cannot be taken out again.
+    fn warning_of_simulation(&self, db: &mut Db) -> Result<Option<&'static str>, Error> {
         let sources = &self.settings.sources;
         let is_simulated = |source: &SourceSpec| matches!(source, SourceSpec::Sim(_));
-        let reason = if !sources.iter().any(is_simulated) {
-            return;
-        } else if db.has_sensors_beside_sim() {
-            "simulated sensors are recorded, and the database holds other ones: unless that is meant, stop, and give --source or another --db"
+        Ok(if !sources.iter().any(is_simulated) {
+            None
+        } else if db.has_sensors_beside_sim()? {
+            Some(
+                "simulated sensors are recorded, and the database holds other ones: unless that is meant, stop, and give --source or another --db",
+            )
         } else if SourceSpec::parse("sim").is_ok_and(|sim| *sources == [sim]) {
-            "simulated sensors are recorded, as always without --source; for those of this machine: --source sysfs"
+            Some(
+                "simulated sensors are recorded, as always without --source; for those of this machine: --source sysfs",
+            )
         } else {
-            return;
-        };
-        log::warn("simulated", &[("reason", &reason)]);
+            None
+        })
     }
 
     /// Logs which databases were set aside and are still there. Returns their number.

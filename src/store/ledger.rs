@@ -224,9 +224,8 @@ impl Db {
     }
 
     /// Whether it has sensors that are not simulated.
-    pub fn has_sensors_beside_sim(&mut self) -> bool {
-        let has_others = self.raw.answer("read", schema::HAS_OTHERS_THAN_SIM);
-        has_others.is_ok_and(|answer| answer == "1")
+    pub fn has_sensors_beside_sim(&mut self) -> Result<bool, Error> {
+        Ok(self.raw.answer("read", schema::HAS_OTHERS_THAN_SIM)? == "1")
     }
 
     pub fn run(&self) -> i64 {
