@@ -20,7 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use check::check;
-pub use files::{Filesystem, device_numbers, filesystem, may_write, open_path, try_lock};
+pub use files::{
+    Filesystem, device_numbers, filesystem, has_input, may_write, open_path, try_lock,
+};
 pub use sockets::{
     Credentials, connect_now, datagrams_dropped, end_writing, enlarge_receive_buffer, keep_alive,
     peer_credentials,

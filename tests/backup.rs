@@ -126,9 +126,9 @@ fn recording_goes_on_on_a_restored_copy() {
     assert_sound(&copy);
     let rows = "SELECT group_concat(id || ' ' || run || ' ' || value, ', ') FROM sensor_readings";
     assert_eq!(sql(&copy, rows), "1 1 1.0, 2 1 2.0, 3 2 3.0");
-    // And a backup may replace it.
-    assert_eq!(backup(&db, text(&copy)).0, 0);
-    assert_eq!(count(&copy), 2);
+    // From now on it is no backup, and no other takes its place.
+    assert_eq!(backup(&db, text(&copy)).0, 1);
+    assert_eq!(count(&copy), 3);
 }
 
 fn backing_up(db: &Path, dest: &Path) -> Child {
@@ -143,17 +143,15 @@ fn backing_up(db: &Path, dest: &Path) -> Child {
 #[test]
 fn a_backup_that_is_killed_leaves_dest_as_it_was_and_the_next_one_clears_up() {
     let dir = Dir::new("backup");
-    let db = database(&dir, 200_000);
-    let dest = dir.file("copy.db");
-    let small = dir.file("small.db");
-    assert_eq!(
-        record(&small, "--source sim:rate=max,count=10")
-            .wait()
-            .code(),
-        0
-    );
-    assert_eq!(backup(&small, text(&dest)).0, 0);
+    let (db, dest) = (dir.file("x.db"), dir.file("copy.db"));
+    let record_all = |count: u64| {
+        let source = format!("--source sim:rate=max,count={count}");
+        assert_eq!(record(&db, &source).wait().code(), 0);
+    };
+    record_all(10);
+    assert_eq!(backup(&db, text(&dest)).0, 0);
     let old = fs::read(&dest).unwrap();
+    record_all(199_990);
     let all = fs::metadata(&db).unwrap().len();
     let temporary = dir.file("copy.db.seawall-backup");
     let mut left_behind = 0;
@@ -187,7 +185,7 @@ fn a_backup_that_is_killed_leaves_dest_as_it_was_and_the_next_one_clears_up() {
     assert!(left_behind > 0, "no kill came in time");
     assert_eq!(backup(&db, text(&dest)).0, 0);
     assert_eq!(count(&dest), 200_000);
-    assert_eq!(names(dir.path()), ["copy.db", "small.db", "x.db"]);
+    assert_eq!(names(dir.path()), ["copy.db", "x.db"]);
 }
 
 #[test]
@@ -479,4 +477,28 @@ fn a_copy_in_another_group_lets_that_group_do_no_more_than_everybody() {
     let copy = fs::metadata(&dest).unwrap();
     let found = (copy.uid(), copy.gid(), copy.mode() & 0o777);
     assert_eq!(found, (NOBODY, NOBODY, 0o644));
+}
+
+#[test]
+fn a_database_that_is_no_older_state_of_this_one_is_not_replaced() {
+    let dir = Dir::new("other-dest");
+    let (db, other, copy) = (dir.file("x.db"), dir.file("other.db"), dir.file("copy.db"));
+    record_lines(&db, "m v=1 1\n");
+    record_lines(&other, "m v=1 1\nm v=2 2\n");
+    let backup = |from: &Path, to: &Path| seawall(&["backup", "--db", text(from), text(to)]);
+    // Given in the place of --db.
+    let (code, _, said) = backup(&db, &other);
+    assert!(code == 1 && said.contains("of another device"), "{said}");
+    assert_eq!(count(&other), 2);
+    assert_eq!(backup(&db, &copy).0, 0);
+    record_lines(&db, "m v=2 2\n");
+    assert_eq!(backup(&db, &copy).0, 0);
+    assert_eq!(count(&copy), 2);
+    // An older state does not take the place of a newer one.
+    fs::copy(&copy, dir.file("old.db")).unwrap();
+    record_lines(&db, "m v=3 3\n");
+    assert_eq!(backup(&db, &copy).0, 0);
+    let (code, _, said) = backup(&dir.file("old.db"), &copy);
+    assert!(code == 1 && said.contains("newer readings"), "{said}");
+    assert_eq!(count(&copy), 3);
 }

@@ -592,8 +592,8 @@ proptest! {
         fields in vec((name(), sent(), any::<i64>()), 1..4),
         cut in any::<Index>(),
     ) {
-        let mut tags: Vec<_> = tags.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        let sensor = series::canonical(&measurement, &mut tags);
+        let tags: Vec<_> = tags.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let sensor = series::canonical(&measurement, &tags);
         let (mut written, mut expected) = (String::new(), Vec::new());
         for (field, sent, time_ns) in &fields {
             let digits;

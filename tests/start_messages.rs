@@ -3,6 +3,7 @@
 
 mod support;
 use std::path::Path;
+use std::process::Command;
 
 use support::*;
 
@@ -39,13 +40,22 @@ fn ready_names_each_source_and_where_the_database_is() {
 fn simulated_sensors_that_are_hardly_meant_are_warned_of() {
     let dir = Dir::new("simulated");
     let db = dir.file("x.db");
-    let mut default = command(&db, &[]);
-    default.args(["--log-level", "info"]);
-    let running = Running::spawn(&mut default);
-    running.wait_for("ready");
-    let ended = running.stop(libc::SIGTERM);
-    let reason = reason_of(&ended.log, "simulated").unwrap();
-    assert!(reason.contains("--source sysfs"), "{reason}");
+    for (stdin, advice) in [
+        ("/dev/null", "for those of this machine: --source sysfs"),
+        (
+            "/dev/stdin",
+            "give --source stdin to record what comes there",
+        ),
+    ] {
+        let mut default = Command::new("sh");
+        let script = format!("exec \"$0\" record --db \"$1\" < {stdin}");
+        default.args(["-c", &script]).arg(BINARY).arg(&db);
+        let running = Running::spawn(&mut default);
+        running.wait_for("ready");
+        let ended = running.stop(libc::SIGTERM);
+        let reason = reason_of(&ended.log, "simulated").unwrap();
+        assert!(reason.contains(advice), "{reason}");
+    }
     // Asked for, and with its like.
     let sim = ["--source", "sim:count=1"];
     assert_eq!(reason_of(&log_of(&db, &sim), "simulated"), None);

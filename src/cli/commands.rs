@@ -143,7 +143,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "a consistent copy while recording goes on",
         about: "Copies the database as it is at this moment to the file DEST, or to stdout if DEST \
                 is -, while recording goes on. DEST appears whole, checked and synced, or stays as \
-                it was; an older seawall database there is replaced. While it copies, the -wal \
+                it was; an older backup of the same database is replaced, nothing else. While it copies, the -wal \
                 cannot start again from its beginning and grows by what is recorded.",
         fill: backup,
     },

@@ -13,7 +13,7 @@ use super::progress::Progress;
 use crate::exit::Status;
 use crate::place;
 use crate::place::paths::{folder_of, follow_links, refuse_link, wal_of, with_end};
-use crate::store::{self, Snapshot};
+use crate::store::{self, Reader, Snapshot};
 use crate::sys;
 
 /// Ending of the temporary file: DEST and this.
@@ -110,6 +110,7 @@ fn pour(
 fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String> {
     let mut snapshot = take(db, settings).map_err(|e| e.to_string())?;
     refuse_dest(dest, db)?;
+    refuse_other(dest, db, settings.busy_timeout)?;
     let bytes = snapshot.bytes();
     let temporary = Temporary::make(dest)?;
     // After the temporary file of a backup that was killed was removed, so that its room counts as free.
@@ -224,6 +225,32 @@ fn refuse_dest(dest: &Path, db: &Path) -> Result<(), String> {
         Ok(false) => refuse(&place::lock::who_records(&there)),
         _ => Ok(()),
     }
+}
+
+/// Refuses a DEST that is no older state of the database, as where the database was given in its place. One that
+/// cannot be read is replaced.
+fn refuse_other(dest: &Path, db: &Path, busy_timeout: Duration) -> Result<(), String> {
+    let state = |path: &Path| {
+        let mut reader = Reader::open(path, busy_timeout).ok()?;
+        let newest = reader.newest().ok()?;
+        Some((reader.device().ok()?, newest.map_or(0, |(id, _)| id)))
+    };
+    let is_there = fs::metadata(dest).is_ok_and(|there| there.len() > 0);
+    let Some((theirs, ours)) = is_there.then(|| state(dest).zip(state(db))).flatten() else {
+        return Ok(());
+    };
+    let why = if theirs.0 != ours.0 {
+        "it is there already, and the database of another device, or a backup that was recorded onto"
+    } else if theirs.1 > ours.1 {
+        "it is there already, and holds newer readings"
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "cannot copy to {}: {why}; give another DEST; the database to copy is {}, or the one that --db names",
+        dest.display(),
+        db.display()
+    ))
 }
 
 /// Whether a path still leads to this file.

@@ -203,6 +203,10 @@ impl Writer {
             Some(
                 "simulated sensors are recorded, and the database holds other ones: unless that is meant, stop, and give --source or another --db",
             )
+        } else if SourceSpec::parse("sim").is_ok_and(|sim| *sources == [sim]) && sys::has_input() {
+            Some(
+                "simulated sensors are recorded, and stdin is not read: give --source stdin to record what comes there",
+            )
         } else if SourceSpec::parse("sim").is_ok_and(|sim| *sources == [sim]) {
             Some(
                 "simulated sensors are recorded, as always without --source; for those of this machine: --source sysfs",

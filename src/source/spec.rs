@@ -369,7 +369,7 @@ fn port(text: &str) -> Result<Port, String> {
     // An IPv6 address has colons of its own.
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
     let host = bare.unwrap_or(host);
-    if host.is_empty() || (bare.is_none() && host.contains(':')) {
+    if host.is_empty() || host.contains('/') || (bare.is_none() && host.contains(':')) {
         return Err(format!(
             "{text:?} is not [HOST:]PORT, such as 8094, 0.0.0.0:8094 or [::]:8094"
         ));

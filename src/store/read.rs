@@ -168,6 +168,10 @@ impl Reader {
         self.first(self.statements.newest_reading, &[])
     }
 
+    pub fn device(&mut self) -> Result<String, Error> {
+        self.raw.answer(READ, schema::GET_DEVICE)
+    }
+
     /// Readings that were ever recorded, those that have gone included.
     pub fn recorded(&mut self) -> Result<i64, Error> {
         let recorded = self.raw.answer(READ, RECORDED)?;

@@ -6,6 +6,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::check::check;
@@ -28,6 +29,12 @@ pub fn open_path(path: &Path) -> io::Result<File> {
     let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
     // SAFETY: the path ends in NUL; a descriptor that open returned is owned by nobody else.
     unsafe { Ok(File::from_raw_fd(check(libc::open(path.as_ptr(), flags))?)) }
+}
+
+/// Whether stdin is a pipe or a file, and so brings something.
+pub fn has_input() -> bool {
+    let stdin = std::fs::metadata("/proc/self/fd/0");
+    stdin.is_ok_and(|file| file.is_file() || file.file_type().is_fifo())
 }
 
 /// What `statfs` says of the filesystem that holds a path.

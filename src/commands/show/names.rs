@@ -80,7 +80,9 @@ fn without_shared_tags(names: &[&str]) -> Vec<String> {
     let groups = names.chunk_by(|one, other| one[0] == other[0]);
     let mut short = Vec::with_capacity(names.len());
     for group in groups {
-        let is_shared = |part: &&str| group.iter().all(|name| name.contains(part));
+        // One that is alone has nothing in common.
+        let is_shared =
+            |part: &&str| group.len() > 1 && group.iter().all(|name| name.contains(part));
         let shared: Vec<&str> = group[0][1..]
             .iter()
             .copied()
@@ -155,13 +157,16 @@ mod tests {
             "cpu,cpu=cpu1,host=pi",
             "mem,host=pi",
         ];
-        assert_eq!(short(&cpus, 14), "cpu,cpu=cpu0,… cpu,cpu=cpu1,… mem,…");
+        assert_eq!(
+            short(&cpus, 14),
+            "cpu,cpu=cpu0,… cpu,cpu=cpu1,… mem,host=pi"
+        );
         let long = [
             "m,a=x,chip=nct,sensor=temp1,type=t",
             "m,a=x,chip=nct,sensor=temp2,type=t",
         ];
         assert_eq!(short(&long, 18), "m,…,sensor=temp1,… m,…,sensor=temp2,…");
-        assert_eq!(short(&["a\\,b=1,c", "a\\,b=2,c"], 8), "a\\,b=1,… a\\,b=2,…");
+        assert_eq!(short(&["a\\,b=1,c", "a\\,b=2,c"], 8), "a\\,b=1,c a\\,b=2,c");
     }
 
     #[test]

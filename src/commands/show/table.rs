@@ -205,11 +205,12 @@ fn fit(cells: &mut [[String; 9]], widths: &mut [usize; 9], columns: Option<usize
         }
     }
     let (short, mut fitted, spark) = best.unwrap_or_else(|| {
-        // Not even that: names give way to the others, which are cut too.
+        // Not even that: the value and the field are cut, then the name, and in the end all.
         let mut tried = dropping(DROPPED.len());
-        for column in [0, 1, 4, 5] {
+        for (column, least) in [(4, 8), (1, 8), (0, 8), (4, 1), (1, 1), (0, 1), (5, 1)] {
             let over = total(&tried, 0).saturating_sub(columns);
-            tried[column] = tried[column].saturating_sub(over).max(1);
+            let least = tried[column].min(least);
+            tried[column] = tried[column].saturating_sub(over).max(least);
         }
         let (short, _) = names::shorten(&names, tried[0]);
         (short, tried, 0)

@@ -5,22 +5,23 @@
 //! answered in order. Where a commit does not come within `--http-wait` the connection is closed without an answer:
 //! the only thing on which every client that tries again does so. Touches no socket: `Client` reads and writes.
 
+pub mod dues;
 pub mod framing;
 pub mod head;
 pub mod reply;
 pub mod request;
 pub mod route;
 
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::reading::Buffer;
 use crate::reading::line::Precision;
 use crate::reading::stream::{Intake, Reject, Stream};
+use dues::{Answer, Due, Dues, Written};
 use head::{HEAD_BYTES_MAX, Refusal};
-use reply::{Form, Reply, State, Wanted};
+use reply::{Form, Reply, State};
 use request::{Decoded, Now, Request};
 use route::Route;
 
@@ -70,44 +71,12 @@ enum Held {
 }
 
 #[derive(Debug)]
-enum Answer {
-    Reply(Reply),
-    Status(Wanted),
-    Continue,
-}
-
-impl Answer {
-    fn text_bytes(&self) -> usize {
-        match self {
-            Answer::Reply(reply) => reply.body.len(),
-            Answer::Status(_) | Answer::Continue => 0,
-        }
-    }
-}
-
-/// An answer in its place.
-#[derive(Debug)]
-struct Due {
-    /// Lines of the stream that have to be settled before.
-    lines: u64,
-    since: Instant,
-    form: Form,
-    answer: Answer,
-}
-
-#[derive(Debug)]
 pub struct Http {
     rules: Rc<Rules>,
     /// Bytes that were read and not decoded yet.
     wire: Buffer,
     step: Step,
-    dues: VecDeque<Due>,
-    /// In these.
-    text_bytes: usize,
-    /// Being written.
-    out: Vec<u8>,
-    /// Lines settled by the newest ack.
-    settled: u64,
+    dues: Dues,
     /// What the next request or its body waits for, besides input and room.
     held: Option<Held>,
     /// When the head that is read began to come.
@@ -127,10 +96,7 @@ impl Http {
             rules,
             wire: Buffer::default(),
             step: Step::Head,
-            dues: VecDeque::new(),
-            text_bytes: 0,
-            out: Vec::new(),
-            settled: 0,
+            dues: Dues::default(),
             held: None,
             head_since: now,
             active: now,
@@ -146,8 +112,7 @@ impl Http {
             Step::Body(request) => request.held_bytes(),
             Step::Head | Step::Over => 0,
         };
-        let dues = self.dues.capacity() * size_of::<Due>() + self.text_bytes;
-        self.wire.waiting().len() + request + dues + self.out.len()
+        self.wire.waiting().len() + request + self.dues.held_bytes()
     }
 
     /// It may be read.
@@ -185,7 +150,7 @@ impl Http {
 
     /// Nothing is due to the client.
     pub fn is_settled(&self) -> bool {
-        self.dues.is_empty() && self.out.is_empty() && self.held.is_none()
+        self.dues.is_empty() && self.held.is_none()
     }
 
     pub fn take_complaint(&mut self) -> Option<String> {
@@ -223,9 +188,7 @@ impl Http {
     pub fn cut(&mut self) {
         self.input_ended = true;
         self.step = Step::Over;
-        self.dues = VecDeque::new();
-        self.text_bytes = 0;
-        self.out.clear();
+        self.dues = Dues::default();
     }
 
     /// A request that was not read whole is given up; those before it go on.
@@ -357,7 +320,7 @@ impl Http {
             true => Step::Head,
             false => Step::Over,
         };
-        to.batch.hurried |= stream.marked() > self.settled;
+        to.batch.hurried |= stream.marked() > self.dues.settled();
         let form = request.form;
         if let Some(reply) = request.reply() {
             self.due(Answer::Reply(reply), form, stream, now);
@@ -389,8 +352,7 @@ impl Http {
 
     /// Behind the answers to earlier requests, and to the lines taken so far.
     fn due(&mut self, answer: Answer, form: Form, stream: &Stream, now: Instant) {
-        self.text_bytes += answer.text_bytes();
-        self.dues.push_back(Due {
+        self.dues.push(Due {
             lines: stream.marked(),
             since: now,
             form,
@@ -400,85 +362,39 @@ impl Http {
 
     /// So many lines are on the disk.
     pub fn settle(&mut self, lines: u64) {
-        self.settled = lines;
+        self.dues.settle(lines);
     }
 
-    /// The next answer, once its lines are settled and the one before is written: the rest stays small while
-    /// nobody reads.
-    fn first(&self) -> Option<&Due> {
-        let first = self.dues.front().filter(|_| self.out.is_empty());
-        first.filter(|due| due.lines <= self.settled)
-    }
-
-    fn take_first(&mut self) -> Option<Due> {
-        self.first()?;
-        let due = self.dues.pop_front()?;
-        self.text_bytes -= due.answer.text_bytes();
-        if self.dues.is_empty() {
-            self.dues = VecDeque::new();
-        }
-        Some(due)
-    }
-
-    /// The next answer is the state of the recorder.
     pub fn asks(&self) -> bool {
-        self.first()
-            .is_some_and(|due| matches!(due.answer, Answer::Status(_)))
+        self.dues.asks()
     }
 
     pub fn answer(&mut self, state: &State) {
-        if self.asks()
-            && let Some(due) = self.take_first()
-            && let Answer::Status(wanted) = due.answer
-        {
-            Reply::of_state(wanted, state).render(due.form, &mut self.out);
-        }
+        self.dues.answer(state);
     }
 
-    /// Something can be written.
     pub fn is_ready(&self) -> bool {
-        !self.out.is_empty() || (self.first().is_some() && !self.asks())
+        self.dues.is_ready()
     }
 
     /// Writes as much as `write` takes.
-    pub fn flush(&mut self, now: Instant, mut write: impl FnMut(&[u8]) -> io::Result<usize>) {
-        while self.is_ready() {
-            if !self.asks()
-                && let Some(due) = self.take_first()
-            {
-                match due.answer {
-                    Answer::Reply(reply) => reply.render(due.form, &mut self.out),
-                    Answer::Continue => {
-                        self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n")
-                    }
-                    Answer::Status(_) => {}
-                }
-            }
-            match write(&self.out) {
-                Ok(n) => {
-                    self.out.drain(..n);
-                    self.active = now;
-                }
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => self.cut(),
-            }
-        }
-        if self.out.is_empty() {
-            self.out = Vec::new();
+    pub fn flush(&mut self, now: Instant, write: impl FnMut(&[u8]) -> io::Result<usize>) {
+        match self.dues.flush(write) {
+            Written::Nothing => {}
+            Written::Something => self.active = now,
+            Written::Failed => self.cut(),
         }
     }
 
     /// Everything that was read is answered, and nothing more will be read.
     pub fn is_over(&self) -> bool {
         let may_come = !matches!(self.step, Step::Over);
-        !may_come && self.dues.is_empty() && self.out.is_empty()
+        !may_come && self.dues.is_empty()
     }
 
     /// When to close, and why, if nothing happens until then. `is_blocked`: lines wait for room.
     pub fn deadline(&self, is_blocked: bool) -> Option<(Instant, &'static str)> {
-        let unsettled = self.dues.front().filter(|due| due.lines > self.settled);
-        let committed = unsettled.map(|due| due.since);
+        let committed = self.dues.unsettled_since();
         let taken = (is_blocked || self.awaits_place()).then_some(self.active);
         let promised = committed.into_iter().chain(taken).min();
         let promised = promised.map(|since| {
@@ -495,8 +411,10 @@ impl Http {
         };
         let stalled =
             stalled.map(|since| (since + STALL_MAX, "the rest of its request did not come"));
-        let unread =
-            (!self.out.is_empty()).then(|| (self.active + UNREAD_MAX, "its answer was not read"));
+        let unread = self
+            .dues
+            .is_unread()
+            .then(|| (self.active + UNREAD_MAX, "its answer was not read"));
         [promised, stalled, unread]
             .into_iter()
             .flatten()
