@@ -223,9 +223,13 @@ impl Db {
         self.device_before.as_deref()
     }
 
-    /// Whether it has sensors that are not simulated.
+    /// Whether it has sensors that are not simulated. Errors that may pass are ignored, as the run has begun: another
+    /// try would begin another.
     pub fn has_sensors_beside_sim(&mut self) -> Result<bool, Error> {
-        Ok(self.raw.answer("read", schema::HAS_OTHERS_THAN_SIM)? == "1")
+        match self.raw.answer("read", schema::HAS_OTHERS_THAN_SIM) {
+            Err(e) if e.class() == Class::Retry => Ok(false),
+            answer => Ok(answer? == "1"),
+        }
     }
 
     pub fn run(&self) -> i64 {
