@@ -1,24 +1,8 @@
 //! Guards against an argument that is no option and is taken for something else than its writer meant.
 
-use std::collections::HashMap;
-use std::ffi::OsString;
-
-use seawall::cli::{Invocation, Usage, parse, table};
-
-fn run(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Usage> {
-    let variables: HashMap<_, _> = variables.iter().copied().collect();
-    parse(args.iter().map(OsString::from), &|name| {
-        variables.get(name).map(OsString::from)
-    })
-}
-
-fn error(args: &[&str], variables: &[(&str, &str)]) -> String {
-    let Err(Usage(text)) = run(args, variables) else {
-        panic!("accepted: {args:?} {variables:?}");
-    };
-    assert!(!text.contains('\n'), "more than one line: {text}");
-    text
-}
+mod support;
+use seawall::cli::{Invocation, table};
+use support::arguments::*;
 
 /// Guards against `seawall chekc` recording into the database that it was to check.
 #[test]

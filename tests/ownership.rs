@@ -3,11 +3,10 @@
 mod support;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use support::recording::*;
 use support::stop::*;
@@ -80,16 +79,7 @@ fcntl.flock(fd, fcntl.LOCK_SH)
 print('locked', flush=True)
 sys.stdin.read()
 ";
-        let mut reader = Command::new("python3")
-            .args(["-c", script, text(locked)])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(reader.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let mut reader = hold(script, locked);
         let ended = record_at_once(&db, source).wait();
         assert_eq!(ended.code(), 1, "{:#?}", ended.log);
         let name = format!("process {} (python", reader.id());

@@ -1,5 +1,7 @@
 //! Guards against a recorder that does something else than its settings say: a setting that is ignored,
 //! misread or overruled, and a mistake in one whose error does not lead to its repair.
+
+mod support;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -18,21 +20,7 @@ use seawall::record::settings::{Settings as Record, Synchronous};
 use seawall::source::spec::{Rate, SimSpec, SourceSpec};
 use seawall::store::Position;
 use seawall::time::When;
-
-fn run(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Usage> {
-    let variables: HashMap<_, _> = variables.iter().copied().collect();
-    parse(args.iter().map(OsString::from), &|name| {
-        variables.get(name).map(OsString::from)
-    })
-}
-
-fn error(args: &[&str], variables: &[(&str, &str)]) -> String {
-    let Err(Usage(text)) = run(args, variables) else {
-        panic!("accepted: {args:?} {variables:?}");
-    };
-    assert!(!text.contains('\n'), "more than one line: {text}");
-    text
-}
+use support::arguments::*;
 
 fn recording(args: &[&str], variables: &[(&str, &str)]) -> Record {
     match run(args, variables) {

@@ -1,9 +1,8 @@
 //! Stalls: a disk or a lock that takes its time costs no sample and no line, and what finds no room is counted.
 
 mod support;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::Write as _;
 use std::os::fd::AsRawFd;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -146,16 +145,7 @@ fcntl.lockf(f, fcntl.LOCK_SH, 1, 120)
 print('locked', flush=True)
 sys.stdin.read()
 ";
-    let mut reader = Command::new("python3")
-        .args(["-c", script, text(&beside(&db, "-shm"))])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(reader.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    let mut reader = hold(script, &beside(&db, "-shm"));
     running.send(&lines(10..20));
     let by = format!("database is locked by process {} (python", reader.id());
     let told = running.wait_for("commit-waiting");

@@ -197,17 +197,19 @@ impl Writer {
     fn warning_of_simulation(&self, db: &mut Db) -> Result<Option<&'static str>, Error> {
         let sources = &self.settings.sources;
         let is_simulated = |source: &SourceSpec| matches!(source, SourceSpec::Sim(_));
-        Ok(if !sources.iter().any(is_simulated) {
-            None
-        } else if db.has_sensors_beside_sim()? {
+        if !sources.iter().any(is_simulated) {
+            return Ok(None);
+        }
+        let is_default = SourceSpec::parse("sim").is_ok_and(|sim| *sources == [sim]);
+        Ok(if db.has_sensors_beside_sim()? {
             Some(
                 "simulated sensors are recorded, and the database holds other ones: unless that is meant, stop, and give --source or another --db",
             )
-        } else if SourceSpec::parse("sim").is_ok_and(|sim| *sources == [sim]) && sys::has_input() {
+        } else if is_default && sys::has_input() {
             Some(
                 "simulated sensors are recorded, and stdin is not read: give --source stdin to record what comes there",
             )
-        } else if SourceSpec::parse("sim").is_ok_and(|sim| *sources == [sim]) {
+        } else if is_default {
             Some(
                 "simulated sensors are recorded, as always without --source; for those of this machine: --source sysfs",
             )

@@ -15,6 +15,17 @@ const REASON_BYTES_MAX: usize = 200;
 /// Memory that an idle connection keeps.
 const OUT_BYTES_KEPT: usize = 256;
 
+/// A reason as a client is told it.
+pub fn bounded(reason: &dyn Display) -> String {
+    let mut reason = reason.to_string();
+    if reason.len() > REASON_BYTES_MAX {
+        let whole = |at: &usize| reason.is_char_boundary(*at);
+        let end = (0..=REASON_BYTES_MAX).rev().find(whole);
+        reason.truncate(end.unwrap_or(0));
+    }
+    reason
+}
+
 #[derive(Debug, Default)]
 pub struct Answers {
     /// Being written; the first line may be partly written already.
@@ -37,13 +48,7 @@ impl Answers {
             self.left_out_last = line;
             return;
         }
-        let mut reason = reason.to_string();
-        if reason.len() > REASON_BYTES_MAX {
-            let whole = |at: &usize| reason.is_char_boundary(*at);
-            let end = (0..=REASON_BYTES_MAX).rev().find(whole);
-            reason.truncate(end.unwrap_or(0));
-        }
-        self.say(line, &reason);
+        self.say(line, &bounded(reason));
     }
 
     pub fn is_full(&self) -> bool {

@@ -170,28 +170,28 @@ impl Client {
         !self.is_over && (self.is_blocked || self.is_ready || self.is_held())
     }
 
+    /// The requests of a connection that speaks HTTP and is open.
+    fn http(&self) -> Option<&Http> {
+        self.http.as_deref().filter(|_| !self.is_over)
+    }
+
     /// It waits for something that is neither input nor room.
     pub fn is_held(&self) -> bool {
-        !self.is_over && self.http.as_ref().is_some_and(|http| http.is_held())
+        self.http().is_some_and(Http::is_held)
     }
 
     pub fn awaits_place(&self) -> bool {
-        self.is_held() && self.http.as_ref().is_some_and(|http| http.awaits_place())
+        self.http().is_some_and(Http::awaits_place)
     }
 
     /// It does not wait any more.
     pub fn can_go_on(&self, has_place: bool) -> bool {
-        self.is_held()
-            && self
-                .http
-                .as_ref()
-                .is_some_and(|http| http.can_go_on(has_place))
+        self.http().is_some_and(|http| http.can_go_on(has_place))
     }
 
     /// Since when it has one of the places where bodies are inflated.
     pub fn inflates_since(&self) -> Option<Instant> {
-        let http = self.http.as_ref().filter(|_| !self.is_over)?;
-        http.inflates_since()
+        self.http()?.inflates_since()
     }
 
     /// An answer can be written.
@@ -204,7 +204,7 @@ impl Client {
 
     /// Its next answer is the state of the recorder.
     pub fn asks_state(&self) -> bool {
-        self.http.as_ref().is_some_and(|http| http.asks())
+        self.http().is_some_and(Http::asks)
     }
 
     pub fn answer_state(&mut self, state: &State) {
@@ -411,8 +411,7 @@ impl Client {
 
     /// Why the connection has to be closed although something is due to it.
     pub fn overdue(&self, now: Instant) -> Option<&'static str> {
-        let http = self.http.as_ref().filter(|_| !self.is_over)?;
-        let (at, reason) = http.deadline(self.is_blocked)?;
+        let (at, reason) = self.http()?.deadline(self.is_blocked)?;
         (at <= now).then_some(reason)
     }
 
@@ -441,7 +440,7 @@ impl Client {
 
     /// When to close although the last ack was not read.
     pub fn gives_up(&self) -> Option<Instant> {
-        if let Some(http) = self.http.as_ref().filter(|_| !self.is_over) {
+        if let Some(http) = self.http() {
             return http.deadline(self.is_blocked).map(|(at, _)| at);
         }
         let is_due = self.answers.is_ready() && !self.is_over;

@@ -2,6 +2,7 @@
 //! SQLite that is not ours (Python's) to look at the file with.
 #![allow(dead_code)]
 
+pub mod arguments;
 pub mod client;
 pub mod docker;
 pub mod http;
@@ -469,4 +470,21 @@ pub fn handles(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:\t"));
     caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << 14 != 0)
+}
+
+/// Python that holds something of a file: the script says `locked`, and goes on until its input ends.
+pub fn hold(script: &str, path: &Path) -> Child {
+    let mut holder = Command::new("python3")
+        .args(["-c", script])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "locked\n");
+    holder
 }

@@ -8,12 +8,11 @@ use super::reply::{Form, Reply};
 use super::route::{self, Route};
 use crate::reading::Buffer;
 use crate::reading::stream::{Intake, Reject, Stream, Taken};
+use crate::source::answers::bounded;
 use crate::source::inflate::Inflate;
 
 /// Upper bound on a form with a statement.
 const FORM_BYTES_MAX: usize = 4096;
-/// Upper bound on the reason that a client is told.
-const REASON_BYTES_MAX: usize = 200;
 
 /// Text after which others are next: a read may hold a thousand times its size.
 const TEXT_BYTES_PER_TURN: usize = 512 * 1024;
@@ -181,7 +180,7 @@ impl Request {
         let taken = stream.take(to, arrived_ns, &mut |line, text, reason| {
             let line = line - before;
             *rejected += 1;
-            first.get_or_insert_with(|| (line, reason.to_string()));
+            first.get_or_insert_with(|| (line, bounded(reason)));
             reject(line, text, reason);
         });
         to.may_repeat = false;
@@ -255,13 +254,7 @@ impl Request {
                 let statement = self.statement.or_else(|| route::statement_of(&form));
                 Some(route::answer_query(&statement.unwrap_or_default()))
             }
-            (Body::Lines, Some((line, mut reason))) => {
-                if reason.len() > REASON_BYTES_MAX {
-                    let whole = (0..=REASON_BYTES_MAX)
-                        .rev()
-                        .find(|&at| reason.is_char_boundary(at));
-                    reason.truncate(whole.unwrap_or(0));
-                }
+            (Body::Lines, Some((line, reason))) => {
                 Some(Reply::partial(line, &reason, self.rejected))
             }
             (Body::Lines, None) => Some(Reply::empty(204)),
