@@ -430,10 +430,6 @@ mod tests {
                 b"m v=21,5 1",
                 "; a number has a decimal point, and no comma",
             ),
-            (
-                b"m v=21,5,w=3",
-                "; a number has a decimal point, and no comma",
-            ),
             (b"m v=21,w5", r#"no "=" after the field key"#),
             (b"21.5", "no field"),
             (b"m,a=b v 1", r#"no "=" after the field key"#),

@@ -126,9 +126,7 @@ impl Cause {
             _ if has(b'{') && has(b'}') => "; this looks like Prometheus text",
             _ if !has(b'=') && has(b',') => "; this looks like CSV",
             _ if !has(b'=') && second.is_some_and(is_value) => "; this looks like Prometheus text",
-            _ if self == Cause::NoFieldEquals && ends_in_decimals(before) => {
-                "; a number has a decimal point, and no comma"
-            }
+            _ if ends_in_decimals(before) => "; a number has a decimal point, and no comma",
             _ if rest.starts_with(b" ") && rest.contains(&b'=') => {
                 r#"; a space in a name or in a tag value is written "\ ""#
             }
