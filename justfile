@@ -12,7 +12,8 @@ setup:
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
     test -x .venv/bin/python3 || python3 -m venv .venv
     .venv/bin/pip install -q cargo-zigbuild==0.24.1 ziglang==0.17.1 influxdb==5.3.2 \
-        'influxdb-client[async]==1.50.0' duckdb==1.5.5 duckdb-extension-sqlite-scanner==1.5.5
+        'influxdb-client[async]==1.50.0' duckdb==1.5.5 duckdb-extension-sqlite-scanner==1.5.5 \
+        kubernetes-validate==1.37.0
 
 # Build the program for this machine
 build:

@@ -175,7 +175,25 @@ fn a_token_is_asked_for_where_one_is_set() {
     assert_eq!(client.send(get("/ping")).status(), Some(204));
     assert_eq!(count(&s.db), 1);
     let log = s.seawall.wait_for("client-refused");
-    assert!(log.contains("POST /write is answered with 401"), "{log}");
+    assert!(
+        log.contains("POST /write is answered with 401: the token is wrong or missing: send it as"),
+        "{log}"
+    );
+    assert_eq!(
+        client
+            .send(write_to(
+                "/write?precision=d",
+                "Authorization: Token s3cret\r\n",
+                "m v=1"
+            ))
+            .status(),
+        Some(400)
+    );
+    let wrong = "answered with 400: precision=d is none of ns, us, ms, s, m, h";
+    until(wrong, || {
+        let log = s.seawall.log();
+        log.iter().any(|line| line.contains(wrong)).then_some(())
+    });
 
     fs::write(&file, "").unwrap();
     // The last of them has no end.

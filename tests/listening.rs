@@ -191,7 +191,12 @@ fn what_cannot_be_bound_is_status_1_and_leaves_no_trace() {
     let dir = Dir::new("bound");
     let s = Listening::start("taken", &[]);
     let taken = port(&s.seawall, "tcp");
-    assert!(refused(&dir, &format!("tcp:{taken}")).contains("another process has it"));
+    for kind in ["tcp", "http"] {
+        let reason = refused(&dir, &format!("{kind}:{taken}"));
+        let expected = format!("cannot listen on {kind}:127.0.0.1:{taken}: ");
+        assert!(reason.contains(&expected), "{reason}");
+        assert!(reason.contains("another process has it"), "{reason}");
+    }
     let taken = port(&s.seawall, "udp");
     assert!(refused(&dir, &format!("udp:{taken}")).contains("another process has it"));
     assert!(refused(&dir, "tcp:192.0.2.1:0").contains("not an address of this machine"));

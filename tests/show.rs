@@ -98,6 +98,23 @@ fn the_table_is_of_the_time_asked_for_whatever_order_readings_came_in() {
 }
 
 #[test]
+fn a_sensor_that_sends_times_of_1970_is_named() {
+    let dir = Dir::new("show");
+    let db = dir.file("x.db");
+    record_lines(&db, "right v=1\nseconds,at=a v=1 1790000000\n");
+    let named = "seconds,at=a sent times of 1970 (--since none shows these readings; the log has why: event=old-times)\n";
+    assert!(show(&db, "").ends_with(named), "{}", show(&db, ""));
+    // Behind spans of other readings, and in one of them.
+    record_lines(&db, &"right v=2\n".repeat(5_000));
+    record_lines(&db, "right v=3\n");
+    assert!(show(&db, "").ends_with(named), "{}", show(&db, ""));
+    for options in ["--since none", "--sensor right"] {
+        let table = show(&db, options);
+        assert!(!table.contains("1970"), "{table}");
+    }
+}
+
+#[test]
 fn every_reading_of_a_large_file_is_counted() {
     let dir = Dir::new("show");
     let db = dir.file("x.db");

@@ -1,7 +1,7 @@
 //! Guards against the reading that falls between two containers: seawall was restarted while a sidecar wrote
 //! to its socket, or the sidecar was, and what had been on its way was lost, or sent and recorded twice.
 //!
-//! `tests/sidecar/sidecar.rs` runs beside seawall as `tests/sidecar/compose.yaml` has it, both `FROM scratch`, without a
+//! `tests/sidecar/sidecar.rs` runs beside seawall as the files of docs/deploy have it, both `FROM scratch`, without a
 //! network, as a user without rights; either is killed, stopped and started again. The sidecar numbers its
 //! readings, so that the database shows whether each is there once.
 
@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use support::docker::*;
+use support::manifest::{Pod, deployed};
 use support::stop::*;
 use support::*;
 
@@ -275,10 +276,9 @@ impl Project {
     }
 
     fn compose(&self, args: &str) -> Result<String, String> {
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sidecar/compose.yaml");
         let output = Command::new(self.command[0])
             .args(&self.command[1..])
-            .args(["-p", &self.name, "-f", text(&example)])
+            .args(["-p", &self.name, "-f", text(&deployed("compose.yaml"))])
             .args(["-f", text(&self.folder.file("ours.yaml"))])
             .args(args.split(' '))
             .output()
@@ -330,5 +330,36 @@ fn the_example_for_compose_records_each_reading_once_over_restarts() {
     let from = format!("{}:/app/data/sensor_data.db", seawall.name);
     docker(&["cp", &from, text(&db)]).unwrap();
     let readings = assert_each_once(&db);
+    assert!(seen <= readings, "{seen} settled, {readings} there");
+}
+
+/// In a cluster both are given the same: a user, a group, a folder in memory and a volume that are the group's.
+#[test]
+fn the_pod_with_a_sidecar_records_each_reading_once() {
+    let Some(image) = Image::new() else { return };
+    let Some(pod) = Pod::new("kubernetes-sidecar.yaml") else {
+        return;
+    };
+    const SEAWALL: &str = "initContainers.0";
+    assert_eq!(pod.get("initContainers.0.restartPolicy"), "Always");
+    let start = || {
+        let seawall = pod.run(SEAWALL, IMAGE, &["--network", "none"]);
+        until("the probe succeeds", || {
+            pod.probe(SEAWALL, "startupProbe", &seawall).ok()
+        });
+        seawall
+    };
+    let seawall = start();
+    let sensor = pod.run("containers.0", &image.0, &["--network", "none"]);
+    let seen = wait_until_settled(&sensor, SOME);
+    seawall.docker("kill");
+    let seawall = start();
+    wait_until_settled(&sensor, seen + SOME);
+    // The sidecar is the last to be stopped.
+    pod.stop(&sensor);
+    let seen = settled(&sensor.output().0);
+    pod.stop(&seawall);
+    assert_eq!(seawall.ended().code(), 0, "{:#?}", seawall.output());
+    let readings = assert_each_once(&pod.dir.file("data/sensor_data.db"));
     assert!(seen <= readings, "{seen} settled, {readings} there");
 }

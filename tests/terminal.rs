@@ -75,6 +75,19 @@ fn on_a_terminal_one_line_shows_how_the_recording_goes() {
                 .all(|line| line.len() < columns.into()),
             "{text:?}"
         );
+        // No number is cut.
+        let unit = |part: &str| {
+            ["readings", "/s", "waiting", "iB", " B", "ago", "yet"]
+                .iter()
+                .any(|end| part.ends_with(end))
+        };
+        assert!(
+            lines
+                .iter()
+                .filter(status)
+                .all(|line| line.split("  ").all(unit)),
+            "{lines:#?}"
+        );
         if columns == 200 {
             let whole = lines.iter().rfind(status).unwrap();
             for part in ["readings", "/s", "WAL", "checkpoint"] {

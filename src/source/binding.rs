@@ -29,16 +29,20 @@ pub fn bind(
                 path,
                 mode,
                 precision,
-            } => listeners.push(Listener::unix(path, *mode, *precision)?),
-            SourceSpec::Tcp { port, precision } => listeners.push(Listener::tcp(port, *precision)?),
+            } => listeners.push(Listener::unix("unix", path, *mode, *precision)?),
+            SourceSpec::Tcp { port, precision } => {
+                listeners.push(Listener::tcp("tcp", port, *precision)?)
+            }
             SourceSpec::Http {
                 door,
                 token_file,
                 precision,
             } => {
                 let mut listener = match door {
-                    Door::Unix { path, mode } => Listener::unix(path, *mode, *precision)?,
-                    Door::Tcp(port) => Listener::tcp(port, *precision)?,
+                    Door::Unix { path, mode } => {
+                        Listener::unix("http:unix", path, *mode, *precision)?
+                    }
+                    Door::Tcp(port) => Listener::tcp("http", port, *precision)?,
                 };
                 listener.speak_http(Rules {
                     token: token_file.as_deref().map(token).transpose()?,

@@ -86,11 +86,11 @@ impl SocketFile {
 }
 
 impl Listener {
-    pub fn unix(path: &Path, mode: u32, precision: Precision) -> Result<Self, String> {
-        let bound = bind_unix(path, mode).map_err(|reason| cannot("unix", path, &reason));
+    pub fn unix(kind: &str, path: &Path, mode: u32, precision: Precision) -> Result<Self, String> {
+        let bound = bind_unix(path, mode).map_err(|reason| cannot(kind, path, &reason));
         let (listener, file) = bound?;
         Ok(Listener {
-            name: format!("unix:{}", path.display()),
+            name: format!("{kind}:{}", path.display()),
             address: path.display().to_string(),
             precision,
             rules: None,
@@ -101,15 +101,15 @@ impl Listener {
         })
     }
 
-    pub fn tcp(port: &Port, precision: Precision) -> Result<Self, String> {
+    pub fn tcp(kind: &str, port: &Port, precision: Precision) -> Result<Self, String> {
         let bound = resolve(port).and_then(|address| {
             let listener = TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
             Ok((listener.local_addr()?, listener))
         });
-        let (address, listener) = bound.map_err(|e| cannot_port("tcp", port, &e))?;
+        let (address, listener) = bound.map_err(|e| cannot_port(kind, port, &e))?;
         Ok(Listener {
-            name: format!("tcp:{port}"),
+            name: format!("{kind}:{port}"),
             address: address.to_string(),
             precision,
             rules: None,
@@ -122,8 +122,6 @@ impl Listener {
 
     /// Its clients speak HTTP.
     pub fn speak_http(&mut self, rules: Rules) {
-        let place = self.name.strip_prefix("tcp:").unwrap_or(&self.name);
-        self.name = format!("http:{place}");
         self.rules = Some(Rc::new(rules));
     }
 

@@ -15,6 +15,7 @@ use super::runs::Runs;
 use super::{schema, spans};
 use crate::db::raw::{Connection, Statement};
 use crate::db::{Error, error, transaction};
+use crate::reading::stream::AFTER_1970_NS;
 use crate::reading::{Kind, Value};
 
 /// Upper bound on the ids of one snapshot, which takes some milliseconds.
@@ -31,6 +32,11 @@ const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
 const OLDEST_SINCE: &CStr = c"SELECT oldest, 0 FROM (SELECT min(iif(oldest_ns >= ?1, oldest_ns,
     (SELECT min(time_ns) FROM readings WHERE id BETWEEN first_id AND last_id AND time_ns >= ?1))) AS oldest
     FROM spans_to_now WHERE newest_ns >= ?1) WHERE oldest IS NOT NULL";
+/// Of the newest span that has such a reading, or of those behind the last span.
+const SENSOR_OF_1970: &CStr = c"SELECT sensor FROM readings JOIN series ON series.id = series
+    WHERE readings.id >= coalesce((SELECT max(first_id) FROM spans WHERE oldest_ns < 63072000000000000),
+      (SELECT max(last_id) FROM spans), 0) AND time_ns < 63072000000000000 ORDER BY readings.id LIMIT 1";
+const _: () = assert!(AFTER_1970_NS == 63_072_000_000_000_000);
 const RECORDED: &CStr = c"SELECT coalesce(sum(committed), 0) FROM runs";
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id, device FROM runs WHERE id > ?1 ORDER BY id";
@@ -166,6 +172,11 @@ impl Reader {
     /// Id and time of the newest reading.
     pub fn newest(&mut self) -> Result<Option<(i64, i64)>, Error> {
         self.first(self.statements.newest_reading, &[])
+    }
+
+    /// A sensor that sent a time of 1970; empty where none did.
+    pub fn sensor_of_1970(&mut self) -> Result<String, Error> {
+        self.raw.answer(READ, SENSOR_OF_1970)
     }
 
     pub fn device(&mut self) -> Result<String, Error> {

@@ -14,6 +14,7 @@ use crate::exit::Status;
 use crate::order;
 use crate::place::follow_links;
 use crate::reading::glob;
+use crate::reading::stream::AFTER_1970_NS;
 use crate::reading::{Kind, Value};
 use crate::store::{self, Error, Names, Position, Reader, Reading, Times};
 use crate::sys::{self, Clock};
@@ -228,6 +229,7 @@ fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> 
             sums.place(sensor, field, kind);
         }
     })?;
+    let of_1970 = reader.sensor_of_1970()?;
     drop(reader);
 
     let Sums {
@@ -276,6 +278,13 @@ fn render(settings: &Settings, columns: Option<usize>) -> Result<String, Error> 
         ),
         Some(_) => String::new(),
     };
+    let is_left_out = window.from_ns >= AFTER_1970_NS && glob::matches(&settings.sensor, &of_1970);
+    if is_left_out && !of_1970.is_empty() {
+        text += &format!(
+            "{} sent times of 1970 (--since none shows these readings; the log has why: event=old-times)\n",
+            table::visible(&of_1970)
+        );
+    }
     Ok(text)
 }
 

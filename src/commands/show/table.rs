@@ -391,7 +391,7 @@ pub fn shorten(text: &str) -> String {
 }
 
 /// Text of a sender must not move the terminal's cursor.
-fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     let show = |c: char| if log::is_hidden(c) { '\u{fffd}' } else { c };
     text.chars().map(show).collect()
 }

@@ -365,9 +365,7 @@ fn refuse(input: &[u8], cursor: &Cursor<'_>, fault: Fault) -> Outcome {
             cause: fault.cause,
             column: quote.unwrap_or(fault.at) as u32 + 1,
             runs_over: quote.is_some(),
-            hint: fault
-                .cause
-                .hint(content, content.get(fault.at..).unwrap_or_default()),
+            hint: fault.cause.hint(content, fault.at),
         },
     }
 }
@@ -428,6 +426,11 @@ mod tests {
             (b"node_load1 0.21", "; this looks like Prometheus text"),
             (b"temp,room=living room value=21", r#" is written "\ ""#),
             (b"living room value=21", r#" is written "\ ""#),
+            (
+                b"m v=21,5 1",
+                "; a number has a decimal point, and no comma",
+            ),
+            (b"m v=21,w5", r#"no "=" after the field key"#),
             (b"21.5", "no field"),
             (b"m,a=b v 1", r#"no "=" after the field key"#),
         ] {

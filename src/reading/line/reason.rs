@@ -111,11 +111,12 @@ impl Cause {
         )
     }
 
-    /// What a line may be meant as that went wrong before `rest`.
-    pub(super) fn hint(self, line: &[u8], rest: &[u8]) -> &'static str {
+    /// What a line may be meant as that went wrong at this byte.
+    pub(super) fn hint(self, line: &[u8], at: usize) -> &'static str {
         if !self.is_of_form() {
             return "";
         }
+        let (before, rest) = line.split_at_checked(at).unwrap_or_default();
         let line = line.trim_ascii_start();
         let has = |byte| line.contains(&byte);
         let second = line.splitn(3, |byte| *byte == b' ').nth(1);
@@ -125,6 +126,7 @@ impl Cause {
             _ if has(b'{') && has(b'}') => "; this looks like Prometheus text",
             _ if !has(b'=') && has(b',') => "; this looks like CSV",
             _ if !has(b'=') && second.is_some_and(is_value) => "; this looks like Prometheus text",
+            _ if ends_in_decimals(before) => "; a number has a decimal point, and no comma",
             _ if rest.starts_with(b" ") && rest.contains(&b'=') => {
                 r#"; a space in a name or in a tag value is written "\ ""#
             }
@@ -135,6 +137,13 @@ impl Cause {
     pub(super) fn at(self, at: usize) -> Fault {
         Fault { cause: self, at }
     }
+}
+
+/// A digit, a comma and more digits.
+fn ends_in_decimals(text: &[u8]) -> bool {
+    let digits = text.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    let (whole, decimals) = text.split_at(text.len() - digits);
+    matches!(whole, [.., b'0'..=b'9', b',']) && !decimals.is_empty()
 }
 
 pub(super) struct Fault {

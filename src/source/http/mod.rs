@@ -287,8 +287,10 @@ impl Http {
         let path = head.target.split('?').next().unwrap_or_default();
         let complaint = match &route {
             Route::Answer(reply) if reply.status >= 400 => Some(format!(
-                "{} {path} is answered with {}",
-                head.method, reply.status
+                "{} {path} is answered with {}: {}",
+                head.method,
+                reply.status,
+                reply.message()
             )),
             _ => None,
         };

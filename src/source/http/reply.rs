@@ -69,6 +69,12 @@ impl Reply {
         Self::json(status, body)
     }
 
+    /// The message of an error, as JSON has it.
+    pub fn message(&self) -> &str {
+        let parts = self.body.split_once("\"message\":\"");
+        parts.map_or("", |(_, rest)| rest.split("\",\"").next().unwrap_or(rest))
+    }
+
     /// Some lines of a write were rejected, and the others are committed.
     pub fn partial(line: u64, reason: &str, rejected: u64) -> Self {
         let message = quoted(&format!("partial write: line {line}: {reason}"));
