@@ -352,6 +352,12 @@ fn check(o: &mut Options) -> Result<Invocation, Usage> {
 fn show(o: &mut Options) -> Result<Invocation, Usage> {
     Ok(Invocation::Show(show::Settings {
         db: path_or_db(o)?,
+        format: o.read_own(
+            "--format FORMAT",
+            "text",
+            word(show::Format::NAMES, show::Format::parse),
+            "text: a table, with a chart where one series matches and stdout is a terminal; html: a page with a chart of each series",
+        )?,
         since: o.read_own(
             "--since T",
             "1h",
