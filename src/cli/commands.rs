@@ -121,10 +121,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "show",
         usage: "seawall show [PATH] [OPTIONS]",
-        summary: "a table of the sensors: last value, least, mean, greatest, a sparkline",
+        summary: "the sensors as a table or as a page of charts: last value, least, mean, greatest",
         about: "Prints a table of the sensors: how many readings, the last one and its age, the \
                 least, mean and greatest, and a sparkline of the means, over --since. Colours and \
-                the width are the terminal's; piped, it is plain and as wide as it needs.",
+                the width are the terminal's; piped, it is plain and as wide as it needs. --format html \
+                prints one page instead that needs no network: seawall show --format html > sensors.html.",
         fill: show,
     },
     Command {

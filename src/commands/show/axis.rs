@@ -6,12 +6,12 @@ use crate::time::timestamp;
 
 /// What is left free above the greatest value and below the least, in pixels.
 const MARGIN: f64 = 6.0;
-const VALUES_MAX: f64 = 3.0;
+const VALUES_MAX: f64 = 5.0;
 const TIMES_MAX: u64 = 5;
 const NS_PER_S: u64 = 1_000_000_000;
 const DAY_S: u64 = 86_400;
 /// Between two labels of time, in seconds.
-const STEPS_S: [u64; 29] = [
+const STEPS_S: [u64; 31] = [
     1,
     2,
     5,
@@ -31,6 +31,8 @@ const STEPS_S: [u64; 29] = [
     43_200,
     DAY_S,
     2 * DAY_S,
+    3 * DAY_S,
+    4 * DAY_S,
     7 * DAY_S,
     14 * DAY_S,
     30 * DAY_S,
@@ -74,7 +76,11 @@ impl Axis {
 
     /// Round values, with their labels; none twice.
     pub fn ticks(&self) -> Vec<(i32, String)> {
-        let least = self.high / VALUES_MAX - self.low / VALUES_MAX;
+        let mut least = self.high / VALUES_MAX - self.low / VALUES_MAX;
+        if let Form::Decimals(0) = Form::of(&[self.low, self.high]) {
+            // Of truth values and small counts.
+            least = least.max(1.0);
+        }
         let least = least.clamp(f64::MIN_POSITIVE, f64::MAX / 100.0);
         let (mut power, mut decimals) = (1.0, 0);
         while power > least {
@@ -86,8 +92,11 @@ impl Axis {
         let fits = [1.0, 2.0, 5.0, 10.0].map(|n| n * power);
         let step = fits.into_iter().find(|step| *step >= least);
         let step = step.unwrap_or(least);
+        if step > power * 9.0 && decimals > 0 {
+            decimals -= 1;
+        }
         let first = (self.low / step).ceil();
-        let values = (0..4).map(|n| (first + f64::from(n)) * step);
+        let values = (0..6).map(|n| (first + f64::from(n)) * step);
         let values: Vec<f64> = values.filter(|v| *v <= self.high).collect();
         let form = match Form::of(&values) {
             Form::Powers => Form::Powers,
@@ -114,7 +123,7 @@ pub fn times(window: &Window) -> Vec<(f64, String)> {
     let nth = |n: u64| (first as u64).saturating_add(n.saturating_mul(step_ns as u64));
     let offsets = (0..=TIMES_MAX)
         .map(nth)
-        .take_while(|offset| *offset <= length_ns);
+        .take_while(|offset| *offset < length_ns);
     let share = |offset_ns: u64| offset_ns as f64 / length_ns as f64;
     let time_ns = |offset_ns| window.from_ns.wrapping_add_unsigned(offset_ns);
     offsets
@@ -169,12 +178,15 @@ mod tests {
             let labels: Vec<_> = ticks.into_iter().map(|(_, label)| label).collect();
             labels.join(" ")
         };
-        assert_eq!(labels(&[38.6, 44.9]), "40 45");
-        assert_eq!(labels(&[0.0, 1.0]), "0.0 0.5 1.0");
-        assert_eq!(labels(&[-0.2, 0.13]), "-0.2 0.0");
-        assert_eq!(labels(&[101325.12, 101325.2]), "101325.15 101325.20");
+        assert_eq!(labels(&[38.6, 44.9]), "40 42 44");
+        assert_eq!(labels(&[0.0, 1.0]), "0 1");
+        assert_eq!(labels(&[-0.2, 0.13]), "-0.2 -0.1 0.0 0.1");
+        assert_eq!(
+            labels(&[101325.12, 101325.2]),
+            "101325.12 101325.14 101325.16 101325.18 101325.20"
+        );
         assert_eq!(labels(&[7.0]), "6 7 8");
-        assert_eq!(labels(&[1e300, -1e300]), "-1.000e300 0.000e0 1.000e300");
+        assert_eq!(labels(&[1e300, -1e300]), "-5.000e299 0.000e0 5.000e299");
         assert_eq!(
             labels(&[f64::MAX, f64::MIN]),
             "-1.000e308 0.000e0 1.000e308"
@@ -200,7 +212,7 @@ mod tests {
         let at = 1_764_289_091 * s;
         assert_eq!(labels(at - 86_400 * s, at), "06:00, 12:00, 18:00, 28 Nov");
         assert_eq!(labels(at - 10 * s, at), "00:18:05, 00:18:10");
-        assert_eq!(labels(i64::MIN, i64::MAX), "1770, 1970, 2169");
+        assert_eq!(labels(i64::MIN, i64::MAX), "1769, 1970, 2170");
         assert_eq!(labels(0, 0), "");
     }
 }

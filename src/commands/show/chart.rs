@@ -37,7 +37,7 @@ pub fn chart(line: &Line, window: &Window, style: Style) -> String {
         form = Form::Powers;
     }
     let names = format!("{} {}", visible(&line.sensor), visible(&line.field));
-    let mut out = format!("\n█ mean ░ greatest  {names} {}", unit(&line.field));
+    let mut out = format!("\n█ mean ░ max  {names} {}", unit(&line.field));
     out = super::values::cut(out.trim_end(), LEFT + columns.len() + 1) + "\n";
     for row in (0..ROWS).rev() {
         let floor = row * BLOCKS.len();

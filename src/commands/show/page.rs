@@ -9,7 +9,7 @@ use std::fmt::Write;
 use super::axis::{Axis, full, times};
 use super::sums::{Line, Part, Window};
 use super::table::WIDTH_MAX;
-use super::values::{age, cut, unit, visible};
+use super::values::{Shown, age, cut, unit, visible};
 use crate::units::grouped;
 
 const TEXT_WIDTH_MAX: usize = 80;
@@ -142,15 +142,17 @@ impl<'a> Page<'a> {
         let name = |text: &str| escaped(&cut(text, WIDTH_MAX));
         let [sensor, field, unit] = [&line.sensor, &line.field, unit(&line.field)].map(name);
         let [last, min, mean, max] = line.written(TEXT_WIDTH_MAX);
-        let mut out = format!("<section><h2>{sensor} <b>{field}</b></h2><p class=\"v\">");
+        let mut out =
+            format!("<section><h2>{sensor} <b>{field}</b></h2><div class=\"d\"><p class=\"v\">");
         let (Some(last), Some(value)) = (&line.last, last) else {
-            return out + "<i>no reading in this time</i></p></section>\n";
+            return out + "<i>no reading in this time</i></p></div></section>\n";
         };
-        out += &format!(
-            "<b>{}</b> <u>{unit}</u> <i>{} old</i></p><ul>",
-            escaped(&value),
-            age(last.age)
-        );
+        let class = match last.value {
+            Shown::Text(_) => " class=\"t\"",
+            _ => "",
+        };
+        let (value, age) = (escaped(&value), age(last.age));
+        out += &format!("<b{class}>{value}</b> <u>{unit}</u> <i>{age} old</i></p><ul>");
         let readings = Some(grouped(line.whole.count));
         for (what, number) in [
             ("min", min),
@@ -162,7 +164,7 @@ impl<'a> Page<'a> {
                 out += &format!("<li>{what} <b>{number}</b></li>");
             }
         }
-        out += "</ul>";
+        out += "</ul></div>";
         if line.whole.range().is_some() {
             self.chart(&mut out, line, &unit);
         }
