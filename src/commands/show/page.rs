@@ -19,7 +19,7 @@ const STYLE: &str = include_str!("page.css");
 
 /// Parts of the window for so many series: bounds the size of the page, and the memory.
 pub fn parts(series: usize) -> usize {
-    (4800 / series.max(1)).clamp(32, 288)
+    (3600 / series.max(1)).clamp(32, 288)
 }
 
 pub const END: &str = "</main></body></html>\n";
