@@ -104,6 +104,7 @@ fn defaults(command: &str) -> Invocation {
         }),
         "show" => Invocation::Show(show::Settings {
             db,
+            format: show::Format::Text,
             since: Some(When::Ago(HOUR)),
             sensor,
             busy_timeout,
@@ -204,6 +205,7 @@ const CASES: &[Case] = &[
     case!("check" "--at-least" "none" Check.at_least = None),
     case!("check" "--busy-timeout" "1h" Check.busy_timeout = HOUR),
     case!("show" "--db" "x.db" Show.db = "x.db".into()),
+    case!("show" "--format" "html" Show.format = show::Format::Html),
     case!("show" "--since" "none" Show.since = None),
     case!("show" "--since" "2m" Show.since = Some(When::Ago(Duration::from_secs(120)))),
     case!("show" "--sensor" "cpu*" Show.sensor = "cpu*".into()),
@@ -244,7 +246,7 @@ const DOCUMENTED: &[(&str, &str)] = &[
          --min-free SIZE=16MiB --create WHEN=always --on-damage ACTION=set-aside --ack=off --log-level LEVEL=info",
     ),
     ("check", "--full=off --at-least N=none"),
-    ("show", "--since T=1h --sensor GLOB=*"),
+    ("show", "--format FORMAT=text --since T=1h --sensor GLOB=*"),
     (
         "export",
         "--format FORMAT=csv --after [[DEVICE:]RUN:]ID=0 --since T=none --until T=none --sensor GLOB=* \

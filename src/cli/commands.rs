@@ -121,10 +121,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "show",
         usage: "seawall show [PATH] [OPTIONS]",
-        summary: "a table of the sensors: last value, least, mean, greatest, a sparkline",
+        summary: "the sensors as a table or as a page of charts: last value, least, mean, greatest",
         about: "Prints a table of the sensors: how many readings, the last one and its age, the \
                 least, mean and greatest, and a sparkline of the means, over --since. Colours and \
-                the width are the terminal's; piped, it is plain and as wide as it needs.",
+                the width are the terminal's; piped, it is plain and as wide as it needs. --format html \
+                prints one page instead that needs no network: seawall show --format html > sensors.html.",
         fill: show,
     },
     Command {
@@ -352,6 +353,12 @@ fn check(o: &mut Options) -> Result<Invocation, Usage> {
 fn show(o: &mut Options) -> Result<Invocation, Usage> {
     Ok(Invocation::Show(show::Settings {
         db: path_or_db(o)?,
+        format: o.read_own(
+            "--format FORMAT",
+            "text",
+            word(show::Format::NAMES, show::Format::parse),
+            "text: a table, with a chart where one series matches and stdout is a terminal; html: a page with a chart of each series",
+        )?,
         since: o.read_own(
             "--since T",
             "1h",

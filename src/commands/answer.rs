@@ -11,7 +11,12 @@ use crate::sys::{STDERR, STDOUT};
 
 /// Prints a line to stdout. A reader that went away is no error; a report that is lost is.
 pub fn print(text: impl Display) -> Status {
-    match put(STDOUT, &format!("{text}\n")) {
+    print_part(&format!("{text}\n"))
+}
+
+/// Prints a part of a report to stdout.
+pub fn print_part(text: &str) -> Status {
+    match put(STDOUT, text) {
         Ok(Written::Whole) => Status::Done,
         Ok(_) => Status::Failed,
         Err(e) => unwritten(&e),

@@ -39,6 +39,10 @@ const SENSOR_OF_1970: &CStr = c"SELECT sensor FROM readings JOIN series ON serie
 const _: () = assert!(AFTER_1970_NS == 63_072_000_000_000_000);
 const RECORDED: &CStr = c"SELECT coalesce(sum(committed), 0) FROM runs";
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
+/// From the newest on: each run when it began, each step of the clock at the first reading after it.
+const MARKS_BETWEEN: &CStr = c"SELECT time, step FROM (SELECT started_ns AS time, 0 AS step FROM runs
+    UNION ALL SELECT (SELECT time_ns FROM readings WHERE id > after_id ORDER BY id LIMIT 1), step_ns FROM clock_steps)
+    WHERE time BETWEEN ?1 AND ?2 ORDER BY time DESC LIMIT 1000";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id, device FROM runs WHERE id > ?1 ORDER BY id";
 /// From an id on; the times are compared here, which is quicker where most of them fit.
 const READINGS_FROM: &CStr =
@@ -200,6 +204,19 @@ impl Reader {
         let statement = self.raw.prepare(OLDEST_SINCE)?;
         let oldest = self.first(statement, &[from_ns])?;
         Ok(oldest.map(|(oldest, _)| oldest))
+    }
+
+    /// Times at which a run began, which have a step of 0, or the clock was set: the newest thousand, in nanoseconds.
+    pub fn marks(&mut self, times: Times) -> Result<Vec<(i64, i64)>, Error> {
+        let statement = self.raw.prepare(MARKS_BETWEEN)?;
+        let limits = [times.from_ns, times.to_ns];
+        self.raw.begin_rows(READ, statement, &limits)?;
+        let mut marks = Vec::new();
+        while let Some(row) = self.raw.step(READ, statement)? {
+            marks.push((row.integer(0), row.integer(1)));
+        }
+        self.raw.end_rows(statement);
+        Ok(marks)
     }
 
     /// The series by number, with sensor, field and type.

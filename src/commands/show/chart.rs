@@ -1,0 +1,62 @@
+//! The larger chart that `show` draws on a terminal where one series matches. Pure.
+
+use super::sums::{Line, Part, Window};
+use super::table::{BLOCKS, CYAN, Style, paint};
+use super::values::{Form, unit, visible};
+use crate::time::timestamp;
+
+const ROWS: usize = 10;
+/// Room for the numbers at the left.
+const LEFT: usize = 12;
+
+/// Parts of the window, each a column of the chart; `None` where a terminal is too narrow for one.
+pub fn parts(columns: usize) -> Option<usize> {
+    (columns >= 48).then(|| columns.min(200) - LEFT)
+}
+
+/// Columns as high as the mean, and above it a shade up to the greatest. Nothing where there are no numbers.
+pub fn chart(line: &Line, window: &Window, style: Style) -> String {
+    let Some([low, _, high]) = line.whole.range() else {
+        return String::new();
+    };
+    let top = ROWS * BLOCKS.len();
+    let height = |value: f64| {
+        let share = (value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0);
+        // A constant series is a line in the middle.
+        let share = if share.is_finite() { share } else { 0.5 };
+        ((share * top as f64).round() as usize).clamp(1, top)
+    };
+    let heights = |part: &Part| {
+        part.range()
+            .map(|[_, mean, max]| (height(mean), height(max)))
+    };
+    let columns: Vec<Option<(usize, usize)>> = line.parts.iter().map(heights).collect();
+
+    let mut form = Form::of(&[low, high]);
+    if [low, high].iter().any(|v| form.write(*v).len() >= LEFT) {
+        form = Form::Powers;
+    }
+    let names = format!("{} {}", visible(&line.sensor), visible(&line.field));
+    let mut out = format!("\n█ mean ░ max  {names} {}", unit(&line.field));
+    out = super::values::cut(out.trim_end(), LEFT + columns.len() + 1) + "\n";
+    for row in (0..ROWS).rev() {
+        let floor = row * BLOCKS.len();
+        let cell = |column: &Option<(usize, usize)>| match column {
+            Some((mean, _)) if *mean > floor => BLOCKS[(mean - floor).min(BLOCKS.len()) - 1],
+            Some((_, max)) if *max > floor => '░',
+            _ => ' ',
+        };
+        let cells: String = columns.iter().map(cell).collect();
+        let number = match row {
+            0 => form.write(low),
+            _ if row == ROWS - 1 => form.write(high),
+            _ => String::new(),
+        };
+        out += &format!("{number:>width$} ", width = LEFT - 1);
+        out += paint(cells.trim_end(), CYAN, style).trim_end();
+        out.push('\n');
+    }
+    let [from, to] = [window.from_ns, window.to_ns].map(timestamp);
+    let pad = columns.len() + LEFT - from.len();
+    out + &format!("{}{from}{to:>pad$}\n", " ".repeat(LEFT), pad = pad - LEFT)
+}

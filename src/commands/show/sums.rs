@@ -1,0 +1,274 @@
+//! What `show` adds up while it reads: for each series and each part of the window the least, the greatest, the sum
+//! and the count. It is bounded, whatever the database holds. Pure.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::values::{Form, Shown, cut, shorten, visible};
+use crate::reading::{Kind, Value};
+
+/// Upper bounds on series and on their names, which bound the memory: in a container it has what the recorder leaves.
+const SERIES_MAX: usize = 1000;
+const NAME_BYTES_MAX: usize = 128 * 1024;
+
+/// The times that are shown, in equal parts.
+#[derive(Debug)]
+pub struct Window {
+    pub from_ns: i64,
+    pub to_ns: i64,
+    pub parts: usize,
+}
+
+impl Window {
+    pub fn length_ns(&self) -> u64 {
+        self.to_ns.max(self.from_ns).wrapping_sub(self.from_ns) as u64
+    }
+
+    /// Rounded up.
+    pub fn part_ns(&self) -> u64 {
+        self.length_ns() / self.parts as u64 + 1
+    }
+
+    /// Index of the part of a time.
+    pub fn part(&self, part_ns: u64, time_ns: i64) -> usize {
+        let part = time_ns.max(self.from_ns).wrapping_sub(self.from_ns) as u64 / part_ns;
+        // A clock may have been ahead.
+        part.min(self.parts as u64 - 1) as usize
+    }
+}
+
+/// Readings of one series in one part of the window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Part {
+    pub count: u64,
+    /// Above `greatest` where no reading is a number.
+    pub least: f64,
+    pub greatest: f64,
+    sum: f64,
+}
+
+impl Part {
+    pub const EMPTY: Part = Part {
+        count: 0,
+        least: f64::INFINITY,
+        greatest: f64::NEG_INFINITY,
+        sum: 0.0,
+    };
+
+    pub fn total(parts: &[Part]) -> Part {
+        parts.iter().fold(Part::EMPTY, |all, part| Part {
+            count: all.count + part.count,
+            least: all.least.min(part.least),
+            greatest: all.greatest.max(part.greatest),
+            sum: all.sum + part.sum,
+        })
+    }
+
+    /// A number; NaN counts as a reading that is none.
+    fn add(&mut self, number: f64) {
+        self.count += 1;
+        self.least = self.least.min(number);
+        self.greatest = self.greatest.max(number);
+        self.sum += number;
+    }
+
+    /// Least, mean and greatest, of numbers.
+    pub fn range(&self) -> Option<[f64; 3]> {
+        let mean = self.sum / self.count as f64;
+        (self.least <= self.greatest).then_some([self.least, mean, self.greatest])
+    }
+
+    #[cfg(test)]
+    pub fn of(numbers: &[f64]) -> Part {
+        let mut all = Part::EMPTY;
+        numbers.iter().for_each(|number| all.add(*number));
+        all
+    }
+}
+
+/// One series, as it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    pub sensor: String,
+    pub field: String,
+    /// Of all parts.
+    pub whole: Part,
+    pub parts: Vec<Part>,
+    /// The newest reading in the window.
+    pub last: Option<Last>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Last {
+    pub value: Shown,
+    pub age: Duration,
+}
+
+impl Line {
+    #[cfg(test)]
+    pub fn of(parts: Vec<Part>) -> Line {
+        Line {
+            sensor: String::new(),
+            field: String::new(),
+            whole: Part::total(&parts),
+            parts,
+            last: None,
+        }
+    }
+
+    /// The newest value, the least, the mean and the greatest, with the same decimals.
+    pub fn written(&self, text_width: usize) -> [Option<String>; 4] {
+        let range = self.whole.range();
+        let [min, mean, max] = range.unwrap_or_default();
+        let last = self.last.as_ref().map(|last| &last.value);
+        let form = match last {
+            Some(Shown::Real(v)) => Form::of(&[*v, min, max]),
+            _ => Form::of(&[min, max]),
+        };
+        let last = last.map(|last| match last {
+            Shown::Real(v) => form.write(*v),
+            Shown::Word(word) => word.clone(),
+            Shown::Text(text) => format!("\"{}\"", cut(&visible(text), text_width)),
+        });
+        let number = |form: Form, value| range.map(|_| form.write(value));
+        [
+            last,
+            number(form, min),
+            number(form.mean(), mean),
+            number(form, max),
+        ]
+    }
+
+    /// Indices of the parts with numbers, in stretches without a gap. A series with several readings a part has a gap
+    /// at each part without one; any other where it was silent for more than twice its usual time.
+    pub fn stretches(&self) -> Vec<Vec<usize>> {
+        let is_known = |n: &usize| self.parts[*n].range().is_some();
+        let known: Vec<usize> = (0..self.parts.len()).filter(is_known).collect();
+        let pairs = known.len().saturating_sub(1);
+        let within = |apart: &usize| known.windows(2).filter(|p| p[1] - p[0] <= *apart).count();
+        let usual = (1..).find(|apart| within(apart) * 2 >= pairs).unwrap_or(1);
+        let is_dense = self.whole.count >= known.len() as u64 * 2;
+        let apart_max = if is_dense { 1 } else { usual * 2 };
+        let stretches = known.chunk_by(|one, next| next - one <= apart_max);
+        stretches.map(<[usize]>::to_vec).collect()
+    }
+}
+
+pub struct Sum {
+    kind: Kind,
+    time_ns: i64,
+    last: Option<Shown>,
+    parts: Vec<Part>,
+}
+
+impl Sum {
+    pub fn add(&mut self, time_ns: i64, value: Value<'_>, part: usize) {
+        // The later of two that have the same time was taken later.
+        if time_ns >= self.time_ns {
+            self.time_ns = time_ns;
+            self.last = Some(match (value, self.kind) {
+                (Value::Real(v), _) => Shown::Real(v),
+                (Value::Integer(v), Kind::Boolean) => Shown::Word((v != 0).to_string()),
+                (Value::Integer(v), _) => Shown::Word(v.to_string()),
+                (Value::Text(v), Kind::Unsigned) => Shown::Word(v.to_owned()),
+                (Value::Text(v), _) => Shown::Text(shorten(v)),
+            });
+        }
+        self.parts[part].add(match value {
+            Value::Real(v) => v,
+            Value::Integer(v) => v as f64,
+            Value::Text(v) if self.kind == Kind::Unsigned => v.parse().unwrap_or(f64::NAN),
+            Value::Text(_) => f64::NAN,
+        });
+    }
+
+    fn line(self, sensor: String, field: String, now_ns: i64) -> Line {
+        let age_ns = now_ns.saturating_sub(self.time_ns).max(0);
+        Line {
+            sensor,
+            field,
+            whole: Part::total(&self.parts),
+            parts: self.parts,
+            last: self.last.map(|value| Last {
+                value,
+                age: Duration::from_nanos(age_ns as u64),
+            }),
+        }
+    }
+}
+
+/// Sensor, field and type.
+type Key = (String, String, Kind);
+
+#[derive(Default)]
+pub struct Sums {
+    by_name: HashMap<Key, usize>,
+    name_bytes: usize,
+    sums: Vec<Sum>,
+    /// Some series are beyond the bounds, and so many readings of them.
+    pub is_cut: bool,
+    pub left_out: u64,
+}
+
+impl Sums {
+    /// `None` beyond the bounds.
+    pub fn place(&mut self, sensor: &str, field: &str, kind: Kind, parts: usize) -> Option<usize> {
+        let key = (sensor.to_owned(), field.to_owned(), kind);
+        if let Some(place) = self.by_name.get(&key) {
+            return Some(*place);
+        }
+        let (place, name_bytes) = (self.sums.len(), sensor.len() + field.len());
+        if place == SERIES_MAX || self.name_bytes + name_bytes > NAME_BYTES_MAX {
+            self.is_cut = true;
+            return None;
+        }
+        self.name_bytes += name_bytes;
+        self.by_name.insert(key, place);
+        self.sums.push(Sum {
+            kind,
+            time_ns: i64::MIN,
+            last: None,
+            parts: vec![Part::EMPTY; parts],
+        });
+        Some(place)
+    }
+
+    pub fn at(&mut self, place: Option<usize>) -> Option<&mut Sum> {
+        self.sums.get_mut(place?)
+    }
+
+    /// In no order.
+    pub fn lines(self, now_ns: i64) -> Vec<Line> {
+        let mut sums: Vec<Option<Sum>> = self.sums.into_iter().map(Some).collect();
+        let lines = self.by_name.into_iter();
+        lines
+            .filter_map(|((sensor, field, _), place)| {
+                let sum = sums.get_mut(place)?.take()?;
+                Some(sum.line(sensor, field, now_ns))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_where_a_series_is_silent_for_longer_than_it_usually_is() {
+        let stretches = |counts: &str| {
+            let counts = counts.bytes().map(|digit| usize::from(digit - b'0'));
+            let parts: Vec<Part> = counts.map(|n| Part::of(&[1.0].repeat(n))).collect();
+            let ends = Line::of(parts).stretches();
+            let ends = ends.iter().map(|all| (all[0], all[all.len() - 1]));
+            ends.collect::<Vec<_>>()
+        };
+        assert_eq!(stretches("55055"), [(0, 1), (3, 4)]);
+        assert_eq!(stretches("1110111"), [(0, 6)]);
+        assert_eq!(stretches("1110011"), [(0, 2), (5, 6)]);
+        assert_eq!(stretches("100100100000100"), [(0, 12)]);
+        assert_eq!(stretches("1001001000000100"), [(0, 6), (13, 13)]);
+        assert_eq!(stretches("0010"), [(2, 2)]);
+        assert_eq!(stretches("000"), []);
+    }
+}

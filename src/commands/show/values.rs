@@ -1,0 +1,140 @@
+//! Values as `show` writes them for people: units, decimals, ages, and text that is safe to print. Pure.
+
+use std::time::Duration;
+
+use crate::log;
+
+const DECIMALS_MAX: usize = 4;
+/// Upper bound on what is kept of a text.
+const TEXT_WIDTH_MAX: usize = 80;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shown {
+    Real(f64),
+    /// Integers and truth values.
+    Word(String),
+    Text(String),
+}
+
+/// The unit by the field's name, or nothing. A letter alone is not enough: `phase_a` is no current.
+pub fn unit(field: &str) -> &'static str {
+    const ENDS: [(&str, &str, &str); 19] = [
+        ("temp", "_c", "°C"),
+        ("temp", "_f", "°F"),
+        ("temp", "_k", "K"),
+        ("volt", "_v", "V"),
+        ("volt", "_mv", "mV"),
+        ("current", "_a", "A"),
+        ("current", "_ma", "mA"),
+        ("power", "_w", "W"),
+        ("energy", "_j", "J"),
+        ("energy", "_kwh", "kWh"),
+        ("", "_percent", "%"),
+        ("", "_rpm", "RPM"),
+        ("", "_hpa", "hPa"),
+        ("", "_kpa", "kPa"),
+        ("", "_m_s2", "m/s²"),
+        ("", "_rad_s", "rad/s"),
+        ("", "_gauss", "Gauss"),
+        ("", "_lux", "lux"),
+        ("", "_ppm", "ppm"),
+    ];
+    let known = ENDS
+        .iter()
+        .find(|(holds, end, _)| field.ends_with(end) && field.contains(holds));
+    known.map_or("", |(_, _, unit)| unit)
+}
+
+/// Format of the numbers of one series.
+#[derive(Clone, Copy)]
+pub enum Form {
+    Decimals(usize),
+    Powers,
+}
+
+impl Form {
+    /// As many decimals as the values themselves have, up to a few.
+    pub fn of(values: &[f64]) -> Self {
+        let finite = || values.iter().filter(|v| v.is_finite());
+        let greatest = finite().fold(0.0f64, |most, v| most.max(v.abs()));
+        if greatest >= 1e12 || (greatest > 0.0 && greatest < 1e-3) {
+            return Form::Powers;
+        }
+        let decimals = finite().map(|v| {
+            let text = format!("{v}");
+            text.split_once('.').map_or(0, |(_, tail)| tail.len())
+        });
+        Form::Decimals(decimals.max().unwrap_or(0).min(DECIMALS_MAX))
+    }
+
+    /// A mean of whole numbers is seldom one.
+    pub fn mean(self) -> Self {
+        match self {
+            Form::Decimals(0) => Form::Decimals(1),
+            other => other,
+        }
+    }
+
+    pub fn write(self, value: f64) -> String {
+        match self {
+            Form::Decimals(n) => format!("{value:.n$}"),
+            Form::Powers => format!("{value:.3e}"),
+        }
+    }
+}
+
+pub fn age(age: Duration) -> String {
+    let s = age.as_secs();
+    match s {
+        0..120 => format!("{s} s"),
+        120..7_200 => format!("{} min", s / 60),
+        7_200..172_800 => format!("{} h", s / 3_600),
+        _ => format!("{} d", s / 86_400),
+    }
+}
+
+pub fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+pub fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let kept = text.chars().take(columns.saturating_sub(1));
+    kept.chain(std::iter::once('…')).collect()
+}
+
+/// As much of a text as is ever shown of it.
+pub fn shorten(text: &str) -> String {
+    cut(text, TEXT_WIDTH_MAX)
+}
+
+/// Text of a sender must not move the terminal's cursor, nor turn the order of a line.
+pub fn visible(text: &str) -> String {
+    let show = |c: char| if log::is_hidden(c) { '\u{fffd}' } else { c };
+    text.chars().map(show).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_told_only_where_the_name_tells_it() {
+        assert_eq!(unit("temperature_c"), "°C");
+        assert_eq!(unit("power_average_w"), "W");
+        assert_eq!(unit("acceleration_m_s2"), "m/s²");
+        assert_eq!(unit("phase_a"), "");
+        assert_eq!(unit("class_c"), "");
+        assert_eq!(unit(""), "");
+    }
+
+    #[test]
+    fn large_and_small_numbers_are_written_with_powers() {
+        assert_eq!(Form::of(&[1.5e15]).write(1.5e15), "1.500e15");
+        assert_eq!(Form::of(&[2e-7]).write(2e-7), "2.000e-7");
+        assert_eq!(Form::of(&[0.0]).write(0.0), "0");
+        assert_eq!(Form::of(&[1.23456]).write(1.23456), "1.2346");
+    }
+}
