@@ -5,6 +5,7 @@
 pub mod arguments;
 pub mod client;
 pub mod docker;
+pub mod document;
 pub mod http;
 pub mod loss;
 pub mod manifest;
