@@ -31,6 +31,7 @@ DESCRIPTION = """recorder of sensor readings into one SQLite file
 # An address that leads nowhere: whoever hands packages out puts their own.
 MAINTAINER = "The seawall authors <seawall@packages.example.org>"
 CONFFILE = "etc/default/seawall"
+EXAMPLES = "usr/share/doc/seawall/examples"
 OVERRIDES = """\
 # It runs where there is no library, and SQLite is compiled with options of its own (.cargo/config.toml).
 seawall: statically-linked-binary *usr/bin/seawall*
@@ -83,6 +84,13 @@ def read(path):
         return file.read()
 
 
+def drop_ins():
+    """Name and content of each drop-in for the unit that lies below docs."""
+    for path in sorted(glob.glob("docs/**/*.conf", recursive=True)):
+        if "\n[Service]\n" in "\n" + read(path):
+            yield os.path.basename(path), read(path)
+
+
 def unit():
     """docs/seawall.service for a program in /usr/bin, with the variables of the conffile."""
     text = read("docs/seawall.service")
@@ -96,6 +104,8 @@ def unit():
 def variables(commands):
     """Each variable once, with the words of its option, not set."""
     text = "# Variables of the service seawall; they win over those of its unit. After a change: systemctl restart seawall\n"
+    if any(drop_ins()):
+        text += f"# What a source needs beside them is in the drop-ins in /{EXAMPLES}.\n"
     service = re.findall(r'^Environment="?(SEAWALL_\w+)=([^"\n]*)', read("docs/seawall.service"), re.M)
     for flag, _, variable, default, words in commands["record"].options:
         default = dict(service).get(variable, default)
@@ -149,8 +159,8 @@ def files(program, native, version, seconds):
         "usr/share/lintian/overrides/seawall": OVERRIDES,
         "usr/share/man/man1/seawall.1.gz": squeeze(page),
     }
-    for drop_in in glob.glob("docs/*.conf"):
-        found["usr/share/doc/seawall/examples/" + os.path.basename(drop_in)] = read(drop_in)
+    for name, content in drop_ins():
+        found[f"{EXAMPLES}/{name}"] = content
     for path, content in sorted(found.items()):
         mode = 0o755 if path.startswith("usr/bin/") else 0o644
         yield path, mode, content if isinstance(content, bytes) else content.encode()

@@ -199,11 +199,16 @@ fn without_systemd_it_installs_and_goes_and_leaves_the_readings() {
     assert_eq!(fs::read(root.join(DATA)).unwrap(), b"readings");
 }
 
+/// The control group of the machine.
+fn group() -> String {
+    format!("seawall-test-{}", std::process::id())
+}
+
 /// A machine with a systemd of its own; gone with the value.
 struct Machine {
     namespaces: Child,
     init: u32,
-    _dir: Dir,
+    dir: Dir,
 }
 
 impl Machine {
@@ -241,7 +246,7 @@ impl Machine {
         let machine = Machine {
             namespaces,
             init,
-            _dir: dir,
+            dir,
         };
         until("systemd has started", || {
             let state = machine.run("systemctl is-system-running");
@@ -276,8 +281,22 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.run("systemctl status seawall; journalctl --no-pager --lines=50 -t systemd -t seawall -t '(seawall)'");
+            eprintln!("{}", String::from_utf8_lossy(&log.stdout));
+        }
         let _ = self.namespaces.kill();
         let _ = self.namespaces.wait();
+        // Where the last of its processes may still be ending.
+        let remove = "mount -t cgroup2 cgroup \"$1\" && find \"$1/$2\" -depth -type d -delete";
+        until("its control group is gone", || {
+            let removed = Command::new("unshare")
+                .args(["--mount", "sh", "-c", remove, "-"])
+                .arg(self.dir.path())
+                .arg(group())
+                .output();
+            removed.unwrap().status.success().then_some(())
+        });
     }
 }
 
