@@ -6,14 +6,16 @@ native := if arch() == "aarch64" { "arm64" } else { "amd64" }
 default:
     @'{{ just_executable() }}' --list
 
-# Install what the other recipes need beyond cargo, Python and Docker: rustfmt, clippy, zig (in .venv)
+# Install what the other recipes need beyond cargo, Python and Docker: rustfmt, clippy, the oldest Rust, zig (in .venv)
 setup:
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
     test -x .venv/bin/python3 || python3 -m venv .venv
+    oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); cargo "+$oldest" --version >/dev/null 2>&1 || \
+        rustup toolchain install "$oldest" --profile minimal || [ "${CI:-}" != true ]
     .venv/bin/pip install -q cargo-zigbuild==0.24.1 ziglang==0.17.1 influxdb==5.3.2 \
         'influxdb-client[async]==1.50.0' duckdb==1.5.5 duckdb-extension-sqlite-scanner==1.5.5 \
-        kubernetes-validate==1.37.0
+        kubernetes-validate==1.37.0 'cyclonedx-python-lib[json-validation]==11.12.0' spdx-tools==0.8.5
 
 # Build the program for this machine
 build:
@@ -86,21 +88,36 @@ image arch=native tag=(if arch == native { "seawall:latest" } else { "seawall:" 
     docker image prune --force --filter label=org.opencontainers.image.title=seawall >/dev/null
     docker image inspect -f '{{ tag }} {{{{ .Os }}/{{{{ .Architecture }} {{{{ .Size }} bytes' '{{ tag }}'
 
-# Write what is handed out into target/release-files: both binaries, both images, checksums
-release:
+# Write what is handed out into target/release-files: binaries, images, packages, archives, bills of materials, checksums
+release: (binary native)
     #!/bin/sh
     set -eu
     version=$(cargo pkgid | sed 's/.*[#@]//')
+    seconds=$(git log -1 --format=%ct 2>/dev/null || echo 0)
     files=target/release-files
+    native=target/{{ if native == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall
     rm -rf "$files"
     for arch in amd64 arm64; do
         '{{ just_executable() }}' archive "$files/seawall-$version-linux-$arch.docker.tar" "$arch" "seawall:$version"
         case $arch in amd64) target=x86_64 ;; arm64) target=aarch64 ;; esac
-        install -m 755 "target/$target-unknown-linux-musl/release/seawall" "$files/seawall-$version-linux-$arch"
+        binary=target/$target-unknown-linux-musl/release/seawall
+        install -m 755 "$binary" "$files/seawall-$version-linux-$arch"
+        .venv/bin/python3 .image/package.py "$binary" "$native" "$arch" "$version" "$seconds" "$files"
     done
+    .venv/bin/python3 .image/bill.py "$native" "$version" "$seconds" "$files"
     cd "$files"
-    sha256sum seawall-* >SHA256SUMS
+    sha256sum seawall* >SHA256SUMS
     cat SHA256SUMS
+
+# Keep a database of this version in tests/files, for the tests of every later one
+keep: build
+    #!/bin/sh
+    set -eu
+    kept=tests/files/$(cargo pkgid | sed 's/.*[#@]//')
+    for run in 1 2; do
+        target/release/seawall --db "$kept.db" --source stdin <tests/files/kept.lp
+    done
+    target/release/seawall export "$kept.db" >"$kept.csv"
 
 # Write what is handed out, once more from a clone in another folder with nothing kept, and compare; what is not committed is not in it
 reproduce: release

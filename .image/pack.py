@@ -9,13 +9,13 @@ SECONDS since 1970 is the time that everything in it has.
 """
 
 import hashlib
-import io
 import json
 import re
 import shlex
 import sys
-import tarfile
 import time
+
+from archive import tar
 
 # As `docker build` sets it.
 ENVIRONMENT = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
@@ -60,21 +60,6 @@ def configuration(dockerfile, version):
         elif (name, rest) not in [("FROM", "scratch"), ("COPY", "rootfs/ /"), ("ARG", "VERSION=unknown")]:
             sys.exit(f"pack.py: cannot do this of the Dockerfile: {name} {rest}")
     return config
-
-
-def tar(entries, seconds):
-    """A tar of (name, mode, content); one without content is a folder."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, mode, content in entries:
-            entry = tarfile.TarInfo(name)
-            entry.mode, entry.mtime = mode, seconds
-            if content is None:
-                entry.type = tarfile.DIRTYPE
-            else:
-                entry.size = len(content)
-            archive.addfile(entry, None if content is None else io.BytesIO(content))
-    return out.getvalue()
 
 
 def main():

@@ -93,7 +93,7 @@ fn every_link_and_every_test_that_a_document_names_is_there() {
         .map(|entry| format!("docs/{}", entry.unwrap().file_name().display()))
         .filter(|name| name.ends_with(".md"))
         .collect();
-    names.push("README.md".into());
+    names.extend(["README.md", "CHANGELOG.md", "SECURITY.md"].map(str::to_owned));
     let mut links = 0;
     for name in &names {
         let folder = Path::new(CHECKOUT).join(name);

@@ -125,28 +125,88 @@ print(c.execute("SELECT avg(value), max(time), min(timestamp) FROM s.sensor_numb
     );
 }
 
-/// The file was made by the first version with this layout.
-#[test]
-fn a_file_of_the_first_version_with_this_layout_is_read_and_recorded_onto() {
+/// Stems of the databases in tests/files, each made by a version that went before.
+fn kept() -> Vec<String> {
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
-    let dir = Dir::new("format-kept");
-    let path = dir.file("layout-2.db");
-    fs::copy(files.join("layout-2.db"), &path).unwrap();
-    let db = path.to_str().unwrap();
-    assert_sound(&path);
-    let kept = fs::read_to_string(files.join("layout-2.csv")).unwrap();
-    let (code, out, err) = seawall(&["export", "--db", db]);
-    assert_eq!(code, 0, "{err}");
-    assert_eq!(out, kept);
-    let (code, out, err) = seawall(&["show", "--db", db]);
-    assert_eq!(code, 0, "{err}");
-    assert!(out.contains("room=a"), "{out}");
+    let names = fs::read_dir(files).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .filter_map(|name| name.strip_suffix(".db").map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn a_file_of_each_earlier_version_is_opened_checked_recorded_onto_exported_and_the_same() {
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
+    for stem in kept() {
+        let dir = Dir::new("format-kept");
+        let path = dir.file("x.db");
+        fs::copy(files.join(format!("{stem}.db")), &path).unwrap();
+        let db = path.to_str().unwrap();
+        assert_sound(&path);
+        let before = fs::read_to_string(files.join(format!("{stem}.csv"))).unwrap();
+        let (code, out, err) = seawall(&["export", "--db", db]);
+        assert_eq!(code, 0, "{stem}: {err}");
+        assert_eq!(out, before, "{stem}");
+        let (code, out, err) = seawall(&["show", "--db", db, "--since", "none"]);
+        assert_eq!(code, 0, "{stem}: {err}");
+        assert!(out.contains("room=a"), "{stem}: {out}");
+        let copy = dir.file("copy.db");
+        let (code, _, err) = seawall(&["backup", "--db", db, copy.to_str().unwrap()]);
+        assert_eq!(code, 0, "{stem}: {err}");
+        record_lines(&path, READINGS);
+        assert_sound(&path);
+        let (_, out, _) = seawall(&["export", "--db", db]);
+        let added = out
+            .strip_prefix(&before)
+            .unwrap_or_else(|| panic!("{stem}: {out}"));
+        assert_eq!(added.lines().count(), 8, "{stem}: {added}");
+        // Not converted: what made it reads it still.
+        assert_eq!(
+            sql(&path, "PRAGMA user_version"),
+            sql(&copy, "PRAGMA user_version")
+        );
+    }
+}
+
+/// With what `just keep` does not make.
+#[test]
+fn the_first_file_of_this_layout_has_spans_and_a_named_client() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/layout-2.db");
     assert_eq!(sql(&path, "SELECT count(*) FROM spans"), "1");
     assert_eq!(sql(&path, "SELECT name, lines FROM clients"), "meter|1");
-    record_lines(&path, READINGS);
-    assert_sound(&path);
-    let (_, out, _) = seawall(&["export", "--db", db]);
-    assert!(out.starts_with(&kept) && out.len() > kept.len(), "{out}");
+}
+
+#[test]
+fn each_released_version_has_left_a_file() {
+    let changes = Path::new(env!("CARGO_MANIFEST_DIR")).join("CHANGELOG.md");
+    let changes = fs::read_to_string(changes).unwrap();
+    let sections = changes.lines().filter_map(|line| line.strip_prefix("## ["));
+    let versions: Vec<_> = sections
+        .map(|rest| rest.split(']').next().unwrap())
+        .collect();
+    assert!(!versions.is_empty());
+    // The one that is built is a released one when its section says so, and `just keep` makes its file.
+    for version in versions.iter().filter(|version| **version != "Unreleased") {
+        assert!(
+            kept().iter().any(|stem| stem == version),
+            "`just keep` in {version}"
+        );
+    }
+    assert!(kept().contains(&"layout-2".to_owned()));
+}
+
+/// What `just keep` records is taken whole, so that what is kept has every kind of value.
+#[test]
+fn every_line_that_is_kept_of_a_version_is_a_reading() {
+    let dir = Dir::new("format-keep");
+    let db = dir.file("x.db");
+    let lines = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/kept.lp");
+    record_lines(&db, &fs::read_to_string(lines).unwrap());
+    assert_eq!(sql(&db, "SELECT count(*) FROM sensor_readings"), "13");
+    assert_eq!(sql(&db, "SELECT sum(rejected) FROM runs"), "0");
+    let types = sql(&db, "SELECT group_concat(DISTINCT type) FROM series");
+    assert_eq!(types, "float,integer,unsigned,boolean,string");
 }
 
 /// As printed, where the library is there.
