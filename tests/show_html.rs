@@ -345,7 +345,7 @@ fn runs_and_settings_of_the_clock_are_marked() {
         .filter(|m| m.starts_with(['r', 'k']))
         .collect();
     // Of 288 parts; the height is that of the chart.
-    assert_eq!(marks, ["r M144.0 0v200", "k M216.0 0v200"]);
+    assert_eq!(marks, ["r M144 0v200", "k M216 0v200"]);
     let header = &found.shared["header"][0];
     assert!(
         header.contains("Runs began: 27 Nov 2025 12:01:00"),
@@ -391,7 +391,7 @@ fn a_name_of_a_stranger_stays_text_and_the_page_fetches_nothing() {
     assert_eq!(
         found.shared["tags"],
         [
-            "b body defs div g h1 h2 head header html i li main meta p path section span style svg text title u ul use \
+            "b body defs div g h1 h2 head header html i li main meta p path section style svg text title u ul use \
           aria-hidden charset class content d height href http-equiv id lang name preserveAspectRatio style \
           text-anchor viewBox width x y"
         ]
