@@ -88,16 +88,17 @@ fn text(found: &Found, columns: Option<usize>) -> String {
 
 fn print_page(settings: &Settings, found: &Found) -> Status {
     let file = settings.db.file_name().unwrap_or_default();
-    let page = Page::new(
-        &file.to_string_lossy(),
-        found.now_ns,
-        &found.window,
-        &found.marks,
-        found.lines.len(),
-    );
-    let mut piece = page.head(&found.lines, &found.notes);
+    let page = Page {
+        title: &file.to_string_lossy(),
+        now_ns: found.now_ns,
+        window: &found.window,
+        marks: &found.marks,
+        lines: &found.lines,
+        notes: &found.notes,
+    };
+    let mut piece = page.head();
     for line in &found.lines {
-        piece += &page.section(line);
+        page.section(&mut piece, line);
         if piece.len() > PIECE_BYTES {
             match print_part(&piece) {
                 Status::Done => piece.clear(),

@@ -4,7 +4,7 @@
 //! What all charts share, the times and the marks, is drawn once and used in each. A chart is one unit wide for each
 //! part of the window; its paths are whole numbers, each relative to the one before, which keeps the page small.
 
-use std::fmt::Write;
+use std::time::Duration;
 
 use super::axis::{Axis, full, times};
 use super::sums::{Line, Part, Window};
@@ -15,253 +15,259 @@ use crate::units::grouped;
 const TEXT_WIDTH_MAX: usize = 80;
 /// Marks of each kind that are named in words: the newest.
 const MARKS_NAMED_MAX: usize = 5;
-const STYLE: &str = include_str!("page.css");
+/// A label of time that is nearer to an end would stand over what is beside the axis.
+const LABELLED: std::ops::Range<f64> = 0.08..0.94;
+/// Up to the first series.
+const HEAD: &str = include_str!("page.html");
+pub const END: &str = "</main></body></html>\n";
+
+/// Time and step, in nanoseconds; the step of a run that began is 0.
+type Mark = (i64, i64);
 
 /// Parts of the window for so many series: bounds the size of the page, and the memory.
 pub fn parts(series: usize) -> usize {
     (3600 / series.max(1)).clamp(32, 288)
 }
 
-pub const END: &str = "</main></body></html>\n";
-
-/// Time and step, in nanoseconds; the step of a run that began is 0.
-type Mark = (i64, i64);
-
-/// What is not about one series.
 pub struct Page<'a> {
-    title: String,
-    now_ns: i64,
-    window: &'a Window,
-    runs: Vec<Mark>,
-    steps: Vec<Mark>,
-    /// Of a chart, in pixels.
-    height: u32,
+    pub title: &'a str,
+    pub now_ns: i64,
+    pub window: &'a Window,
+    /// From the newest on.
+    pub marks: &'a [Mark],
+    pub lines: &'a [Line],
+    pub notes: &'a str,
 }
 
-impl<'a> Page<'a> {
-    /// The marks begin with the newest.
-    pub fn new(
-        title: &str,
-        now_ns: i64,
-        window: &'a Window,
-        marks: &[Mark],
-        series: usize,
-    ) -> Self {
-        let (runs, steps) = marks.iter().partition(|(_, step_ns)| *step_ns == 0);
-        Page {
-            title: escaped(title),
-            now_ns,
-            window,
-            runs,
-            steps,
-            height: if series > 16 { 120 } else { 200 },
+impl Page<'_> {
+    pub fn head(&self) -> String {
+        let window = self.window;
+        let title = escaped(self.title);
+        let readings = self.lines.iter().map(|line| line.whole.count).sum();
+        let (mut notes, mut widest) = (String::new(), 4);
+        for note in self.notes.lines() {
+            fill(&mut notes, "<p class=\"n\">~</p>", &[&escaped(note)]);
         }
-    }
-
-    /// Up to the first series.
-    pub fn head(&self, lines: &[Line], notes: &str) -> String {
-        let Page { title, window, .. } = self;
-        let [from, to, now] = [window.from_ns, window.to_ns, self.now_ns].map(full);
-        let series = grouped(lines.len() as u64);
-        let readings = grouped(lines.iter().map(|line| line.whole.count).sum());
-        let part = age(std::time::Duration::from_nanos(window.part_ns()));
-        let mut out = format!(
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
-             <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"/>\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';style-src 'unsafe-inline'\"/>\
-             <title>{title}</title><style>{STYLE}</style></head><body>\n<header><h1>{title}</h1>\
-             <p><b>{from}</b> to <b>{to}</b> UTC</p><p>{series} series, {readings} readings. Ages are as of {now} UTC, \
-             when this page was written.</p>"
-        );
-        out += &named("Runs that began:", &self.runs);
-        out += &named("The clock was set:", &self.steps);
-        out += &format!(
-            "<p class=\"l\"><span><i class=\"m\"></i>mean of {part}</span><span><i class=\"b\"></i>minimum to maximum</span>"
-        );
-        for (marks, class, what) in [
-            (&self.runs, "r", "a run began"),
-            (&self.steps, "k", "the clock was set"),
-        ] {
-            if !marks.is_empty() {
-                out += &format!("<span><i class=\"{class}\"></i>{what}</span>");
+        for line in self.lines {
+            for (_, label) in self.axis(line).ticks() {
+                widest = widest.max(label.len());
             }
         }
-        out += "</p></header>\n";
-        for note in notes.lines() {
-            out += &format!("<p class=\"n\">{}</p>\n", escaped(note));
+        let (mut labels, mut shared) = (String::new(), String::new());
+        for (share, label) in times(window) {
+            let of_mille = (share * 1000.0) as i32;
+            self.upright(&mut shared, "g", of_mille * window.parts as i32 / 1000);
+            if LABELLED.contains(&share) {
+                let percent = (of_mille / 10).to_string();
+                fill(
+                    &mut labels,
+                    "<text x=\"~%\" y=\"16\">~</text>",
+                    &[&percent, &label],
+                );
+            }
         }
-        let labels = lines.iter().flat_map(|line| self.axis(line).ticks());
-        let widest = labels.map(|(_, label)| label.len()).max().unwrap_or(0);
-        out += &self.shared();
-        out + &format!(
-            "<main style=\"--w:{};--h:{}px\">\n",
-            widest.max(4),
-            self.height
-        )
+        let runs = self.marked(&mut shared, "r", "Runs began:", false);
+        let steps = self.marked(&mut shared, "k", "The clock was set:", true);
+        let mut out = String::new();
+        let with = [
+            &title,
+            &title,
+            &full(window.from_ns),
+            &full(window.to_ns),
+            &grouped(self.lines.len() as u64),
+            &grouped(readings),
+            &full(self.now_ns),
+            &age(Duration::from_nanos(window.part_ns())),
+            &runs,
+            &steps,
+            &notes,
+            &labels,
+            &shared,
+            &widest.to_string(),
+            &self.height().to_string(),
+        ];
+        fill(&mut out, HEAD, &with.map(String::as_str));
+        out
+    }
+
+    /// Of a chart, in pixels.
+    fn height(&self) -> i32 {
+        if self.lines.len() > 16 { 120 } else { 200 }
     }
 
     fn axis(&self, line: &Line) -> Axis {
-        Axis::of(line, self.height)
+        Axis::of(line, self.height())
     }
 
-    /// The axis of time and the marks.
-    fn shared(&self) -> String {
-        let ticks = times(self.window);
-        let mut out = "<svg width=\"0\" height=\"0\" style=\"position:absolute\"><defs><g id=\"t\" text-anchor=\"middle\">\
-                       <text x=\"-8\" y=\"16\" text-anchor=\"end\">UTC</text>"
-            .to_owned();
-        for (share, label) in &ticks {
-            // A label at an end would stand over what is beside the axis.
-            if (0.08..0.94).contains(share) {
-                out += &format!("<text x=\"{:.1}%\" y=\"16\">{label}</text>", share * 100.0);
+    fn upright(&self, out: &mut String, class: &str, x: i32) {
+        let path = "<path class=\"~\" d=\"M~ 0v~\"/>";
+        fill(
+            out,
+            path,
+            &[class, &x.to_string(), &self.height().to_string()],
+        );
+    }
+
+    /// Draws the runs that began, or the steps of the clock, and names the newest in words.
+    fn marked(&self, shared: &mut String, class: &str, what: &str, are_steps: bool) -> String {
+        let (mut words, mut count, mut last) = (String::new(), 0, None);
+        for (time_ns, step_ns) in self.marks {
+            if (*step_ns != 0) != are_steps {
+                continue;
+            }
+            let part = self.window.part(self.window.part_ns(), *time_ns);
+            if last.replace(part) != Some(part) {
+                self.upright(shared, class, part as i32);
+            }
+            count += 1;
+            if count <= MARKS_NAMED_MAX {
+                let step = step_in_words(*step_ns);
+                let comma = if count > 1 { ", " } else { "" };
+                fill(&mut words, "~ ~~", &[comma, &full(*time_ns), &step]);
             }
         }
-        out += "</g><g id=\"s\">";
-        let parts = self.window.parts as f64;
-        let part_ns = self.window.part_ns();
-        let part = |(time_ns, _): &Mark| self.window.part(part_ns, *time_ns) as f64;
-        self.uprights(
-            &mut out,
-            'g',
-            &mut ticks.iter().map(|(share, _)| share * parts - 0.5),
-        );
-        self.uprights(&mut out, 'r', &mut self.runs.iter().map(part));
-        self.uprights(&mut out, 'k', &mut self.steps.iter().map(part));
-        out + "</g></defs></svg>\n"
-    }
-
-    fn uprights(&self, out: &mut String, class: char, at: &mut dyn Iterator<Item = f64>) {
-        let mut places: Vec<String> = at.map(|at| format!("M{at:.1} 0v{}", self.height)).collect();
-        places.dedup();
-        if !places.is_empty() {
-            *out += &format!("<path class=\"{class}\" d=\"{}\"/>", places.concat());
+        if count > MARKS_NAMED_MAX {
+            let before = grouped((count - MARKS_NAMED_MAX) as u64);
+            fill(&mut words, ", and ~ before", &[&before]);
         }
+        let mut out = String::new();
+        if count > 0 {
+            fill(
+                &mut out,
+                "<p><i class=\"~\"></i>~~</p>",
+                &[class, what, &words],
+            );
+        }
+        out
     }
 
-    pub fn section(&self, line: &Line) -> String {
-        let name = |text: &str| escaped(&cut(text, WIDTH_MAX));
-        let [sensor, field, unit] = [&line.sensor, &line.field, unit(&line.field)].map(name);
-        let [last, min, mean, max] = line.written(TEXT_WIDTH_MAX);
-        let mut out =
-            format!("<section><h2>{sensor} <b>{field}</b></h2><div class=\"d\"><p class=\"v\">");
-        let (Some(last), Some(value)) = (&line.last, last) else {
-            return out + "<i>no reading in this time</i></p></div></section>\n";
+    pub fn section(&self, out: &mut String, line: &Line) {
+        let sensor = escaped(&cut(&line.sensor, WIDTH_MAX));
+        let field = escaped(&cut(&line.field, WIDTH_MAX));
+        let head = "<section><h2>~ <b>~</b></h2><div class=\"d\"><p class=\"v\">";
+        fill(out, head, &[&sensor, &field]);
+        let [value, min, mean, max] = line.written(TEXT_WIDTH_MAX);
+        let (Some(last), Some(value)) = (&line.last, value) else {
+            *out += "<i>no reading in this time</i></p></div></section>\n";
+            return;
         };
         let class = match last.value {
             Shown::Text(_) => " class=\"t\"",
             _ => "",
         };
-        let (value, age) = (escaped(&value), age(last.age));
-        out += &format!("<b{class}>{value}</b> <u>{unit}</u> <i>{age} old</i></p><ul>");
+        let unit = unit(&line.field);
+        let newest = "<b~>~</b> <u>~</u> <i>~ old</i></p><ul>";
+        fill(
+            out,
+            newest,
+            &[class, &escaped(&value), unit, &age(last.age)],
+        );
         let readings = Some(grouped(line.whole.count));
-        for (what, number) in [
-            ("min", min),
-            ("mean", mean),
-            ("max", max),
-            ("readings", readings),
-        ] {
+        let numbers = [min, mean, max, readings];
+        for (what, number) in ["min", "mean", "max", "readings"].iter().zip(numbers) {
             if let Some(number) = number {
-                out += &format!("<li>{what} <b>{number}</b></li>");
+                fill(out, "<li>~ <b>~</b></li>", &[what, &number]);
             }
         }
-        out += "</ul></div>";
+        *out += "</ul></div>";
         if line.whole.range().is_some() {
-            self.chart(&mut out, line, &unit);
+            self.chart(out, line, unit);
         }
-        out + "</section>\n"
+        *out += "</section>\n";
     }
 
     fn chart(&self, out: &mut String, line: &Line, unit: &str) {
         let axis = self.axis(line);
-        let (parts, height) = (self.window.parts, self.height);
+        let [parts, height] = [self.window.parts as i32, self.height()].map(|n| n.to_string());
         let (mut grid, mut labels) = (String::new(), String::new());
         for (y, label) in axis.ticks() {
-            let _ = write!(grid, "M-.5 {y}h{parts}");
-            let _ = write!(labels, "<i style=\"top:{y}px\">{label}</i>");
+            let y = y.to_string();
+            fill(&mut grid, "M-.5 ~h~", &[&y, &parts]);
+            fill(&mut labels, "<i style=\"top:~px\">~</i>", &[&y, &label]);
         }
         if !unit.is_empty() {
-            let _ = write!(labels, "<i style=\"top:-9px\">{unit}</i>");
+            fill(&mut labels, "<i style=\"top:-9px\">~</i>", &[unit]);
         }
         let (mut band, mut mean, mut dots) = (String::new(), String::new(), String::new());
         for stretch in line.stretches() {
-            let [bottoms, means, tops] = [0, 1, 2].map(|of| {
-                let range = |n: usize| line.parts.get(n).and_then(Part::range);
-                let point = |n: &usize| Some((*n, axis.y(range(*n)?[of])));
-                stretch.iter().filter_map(point).collect::<Vec<_>>()
-            });
-            if tops != bottoms {
-                path(&mut band, 'M', &tops);
-                path(
+            let point = |n: usize, of: usize| {
+                let range = line.parts.get(n).and_then(Part::range);
+                (n as i32, axis.y(range.map_or(0.0, |range| range[of])))
+            };
+            let is_wide = |n: &usize| point(*n, 0) != point(*n, 2);
+            if stretch.iter().any(is_wide) {
+                trace(&mut band, 'M', &mut stretch.iter().map(|n| point(*n, 2)));
+                trace(
                     &mut band,
                     'L',
-                    &bottoms.into_iter().rev().collect::<Vec<_>>(),
+                    &mut stretch.iter().rev().map(|n| point(*n, 0)),
                 );
                 band.push('z');
             }
-            let to = if means.len() > 1 {
-                &mut mean
-            } else {
-                &mut dots
-            };
-            path(to, 'M', &means);
-        }
-        let _ = write!(
-            out,
-            "<div class=\"c\"><svg class=\"p\" viewBox=\"-.5 0 {parts} {height}\" preserveAspectRatio=\"none\" \
-             aria-hidden=\"true\"><path class=\"g\" d=\"{grid}\"/><use href=\"#s\"/>"
-        );
-        for (class, d) in [("b", band), ("m", mean), ("o", dots)] {
-            if !d.is_empty() {
-                let _ = write!(out, "<path class=\"{class}\" d=\"{d}\"/>");
+            let means = &mut stretch.iter().map(|n| point(*n, 1));
+            match stretch.len() {
+                1 => trace(&mut dots, 'M', means),
+                _ => trace(&mut mean, 'M', means),
             }
         }
-        let _ = write!(
-            out,
-            "</svg>{labels}<svg class=\"x\"><use href=\"#t\"/></svg></div>"
-        );
+        let chart = "<div class=\"c\"><svg class=\"p\" viewBox=\"-.5 0 ~ ~\" preserveAspectRatio=\"none\" \
+                     aria-hidden=\"true\"><path class=\"g\" d=\"~\"/><use href=\"#s\"/>";
+        fill(out, chart, &[&parts, &height, &grid]);
+        for (class, d) in [("b", band), ("m", mean), ("o", dots)] {
+            if !d.is_empty() {
+                fill(out, "<path class=\"~\" d=\"~\"/>", &[class, &d]);
+            }
+        }
+        let end = "</svg>~<svg class=\"x\"><use href=\"#t\"/></svg></div>";
+        fill(out, end, &[&labels]);
+    }
+}
+
+/// Puts texts in the place of the `~` of a template.
+fn fill(out: &mut String, template: &str, with: &[&str]) {
+    let mut with = with.iter();
+    for (n, text) in template.split('~').enumerate() {
+        if n > 0 {
+            *out += with.next().unwrap_or(&"");
+        }
+        *out += text;
     }
 }
 
 /// A path through points, of which only the first is absolute. One that is alone is a dot, by the round ends of a line.
-fn path(out: &mut String, command: char, points: &[(usize, i32)]) {
-    let Some((x, y)) = points.first() else {
-        return;
-    };
-    let _ = write!(out, "{command}{x} {y}");
-    out.push_str(if points.len() > 1 { "l" } else { "h0" });
-    for (n, pair) in points.windows(2).enumerate() {
-        let (dx, dy) = (pair[1].0 as i32 - pair[0].0 as i32, pair[1].1 - pair[0].1);
-        let separator = |number: i32| if number < 0 { "" } else { " " };
-        let before = if n == 0 { "" } else { separator(dx) };
-        let _ = write!(out, "{before}{dx}{}{dy}", separator(dy));
+fn trace(out: &mut String, command: char, points: &mut dyn Iterator<Item = (i32, i32)>) {
+    let (mut last, mut count) = ((0, 0), 0);
+    out.push(command);
+    for (x, y) in points {
+        if count == 1 {
+            out.push('l');
+        }
+        for number in [x - last.0, y - last.1] {
+            if number >= 0 {
+                out.push(' ');
+            }
+            *out += &number.to_string();
+        }
+        (last, count) = ((x, y), count + 1);
+    }
+    if count == 1 {
+        *out += "h0";
     }
 }
 
-/// The newest marks in words.
-fn named(what: &str, marks: &[Mark]) -> String {
-    let mut named: Vec<String> = marks.iter().take(MARKS_NAMED_MAX).map(in_words).collect();
-    let more = marks.len() - named.len();
-    if more > 0 {
-        named.push(format!("and {} before", grouped(more as u64)));
-    }
-    match named.is_empty() {
-        true => named.concat(),
-        false => format!("<p>{what} {}</p>", named.join(", ")),
-    }
-}
-
-fn in_words((time_ns, step_ns): &Mark) -> String {
-    let time = full(*time_ns);
-    if *step_ns == 0 {
-        return time;
-    }
-    let step = std::time::Duration::from_nanos(step_ns.unsigned_abs());
-    let by = match step.as_secs() {
-        0..2 => format!("{} ms", step.as_millis()),
+fn step_in_words(step_ns: i64) -> String {
+    let step = Duration::from_nanos(step_ns.unsigned_abs());
+    let by = match step.as_millis() {
+        0 => return String::new(),
+        ms @ 1..2000 => ms.to_string() + " ms",
         _ => age(step),
     };
-    let way = if *step_ns < 0 { "back" } else { "forward" };
-    format!("{way} by {by} at {time}")
+    let way = if step_ns < 0 {
+        " (back by "
+    } else {
+        " (forward by "
+    };
+    [way, &by, ")"].concat()
 }
 
 /// Text of a stranger is text: no markup, nothing that turns the order of a line.
@@ -272,7 +278,6 @@ fn escaped(text: &str) -> String {
             '<' => out += "&lt;",
             '>' => out += "&gt;",
             '&' => out += "&amp;",
-            '"' => out += "&quot;",
             // XML has no such characters.
             '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
             c => out.push(c),

@@ -105,17 +105,6 @@ pub struct Last {
 }
 
 impl Line {
-    #[cfg(test)]
-    pub fn of(parts: Vec<Part>) -> Line {
-        Line {
-            sensor: String::new(),
-            field: String::new(),
-            whole: Part::total(&parts),
-            parts,
-            last: None,
-        }
-    }
-
     /// The newest value, the least, the mean and the greatest, with the same decimals.
     pub fn written(&self, text_width: usize) -> [Option<String>; 4] {
         let range = self.whole.range();
@@ -247,28 +236,5 @@ impl Sums {
                 Some(sum.line(sensor, field, now_ns))
             })
             .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gap_is_where_a_series_is_silent_for_longer_than_it_usually_is() {
-        let stretches = |counts: &str| {
-            let counts = counts.bytes().map(|digit| usize::from(digit - b'0'));
-            let parts: Vec<Part> = counts.map(|n| Part::of(&[1.0].repeat(n))).collect();
-            let ends = Line::of(parts).stretches();
-            let ends = ends.iter().map(|all| (all[0], all[all.len() - 1]));
-            ends.collect::<Vec<_>>()
-        };
-        assert_eq!(stretches("55055"), [(0, 1), (3, 4)]);
-        assert_eq!(stretches("1110111"), [(0, 6)]);
-        assert_eq!(stretches("1110011"), [(0, 2), (5, 6)]);
-        assert_eq!(stretches("100100100000100"), [(0, 12)]);
-        assert_eq!(stretches("1001001000000100"), [(0, 6), (13, 13)]);
-        assert_eq!(stretches("0010"), [(2, 2)]);
-        assert_eq!(stretches("000"), []);
     }
 }

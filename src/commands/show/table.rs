@@ -126,7 +126,7 @@ fn total(widths: &Widths, spark: usize) -> usize {
 /// Fits the columns to a terminal: drops some, and cuts names. Returns the width of the sparkline.
 fn fit(cells: &mut [Row], widths: &mut Widths, columns: usize) -> usize {
     let whole = *widths;
-    let layout = |(dropped, spark): (usize, usize)| {
+    let layout = |&(dropped, spark): &(usize, usize)| {
         let mut left = whole;
         for column in &DROPPED[..dropped] {
             left[*column] = 0;
@@ -138,7 +138,7 @@ fn fit(cells: &mut [Row], widths: &mut Widths, columns: usize) -> usize {
         let fits = sparks.into_iter().find(|it| total(tried, *it) <= columns);
         fits.unwrap_or(least)
     };
-    for (tried, spark) in LAYOUTS.map(layout) {
+    for (tried, spark) in LAYOUTS.iter().map(layout) {
         if total(&tried, spark) <= columns {
             *widths = tried;
             return widest(&tried, spark);
@@ -148,7 +148,7 @@ fn fit(cells: &mut [Row], widths: &mut Widths, columns: usize) -> usize {
     names.dedup();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut best = None;
-    for (mut tried, spark) in LAYOUTS.map(layout).into_iter().skip(CUT_FROM) {
+    for (mut tried, spark) in LAYOUTS[CUT_FROM..].iter().map(layout) {
         let rest = total(&tried, spark).saturating_sub(tried[SENSOR]);
         let room = columns.saturating_sub(rest);
         if room < SENSOR_WIDTH_MIN.min(tried[SENSOR]) {
@@ -162,7 +162,7 @@ fn fit(cells: &mut [Row], widths: &mut Widths, columns: usize) -> usize {
         }
     }
     let (short, fitted, spark) = best.unwrap_or_else(|| {
-        let (mut tried, spark) = layout((DROPPED.len(), 0));
+        let (mut tried, spark) = layout(&(DROPPED.len(), 0));
         for (column, least) in NARROWED {
             let over = total(&tried, spark).saturating_sub(columns);
             let least = tried[column].min(least);
