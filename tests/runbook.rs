@@ -1,0 +1,397 @@
+//! Guards against advice that makes things worse: what docs/operating.md says to type is run as it is printed, each section
+//! in the situation that it is about, and what it says is seen is compared with what is seen.
+//!
+//! `systemctl`, `journalctl` and `sudo` are played by scripts; `/var/lib/seawall`, the card and `/mnt` are folders and
+//! files of the test. A comment before a block says how it is run, as for README: `status N`, that of its last command;
+//! `numbers differ`; `values differ`, of lines `key=value`; `until Ctrl-C`, a recorder that is ended behind the next block;
+//! `elsewhere`, on a machine that has no database yet.
+
+mod support;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use support::docker::can_run;
+use support::document::{Block, Reader, blocks, document, is_there};
+use support::mounts::Mount;
+use support::shim::Shim;
+use support::stop::text;
+use support::*;
+
+/// The first words of the blocks that are not run, and no others.
+const NOT_RUN: [&str; 3] = ["sudo systemctl disable", "[Service]", "0 3 * * *"];
+const OPTIONS: &str = "--source sim:sensors=2,rate=50 --commit-interval 50ms --stop-timeout 2s";
+
+/// One section: its folder, its service, and what has to live as long.
+struct Scene {
+    reader: Reader,
+    state: PathBuf,
+    disk: Option<Mount>,
+    before: String,
+}
+
+impl Scene {
+    fn new(disk: Option<Mount>) -> Self {
+        let mut reader = Reader::new("runbook");
+        let dir = reader.dir.path().to_owned();
+        let state = match &disk {
+            Some(disk) => disk.at().to_owned(),
+            None => dir.join("state"),
+        };
+        for folder in [&state, &dir.join("mnt")] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let named = |path: &str| text(&dir.join(path)).to_owned();
+        let on_card = |path: &str| format!("/mnt/{path}/lib");
+        let instead = [
+            // What lies on the card is none of this machine's.
+            (on_card("var"), on_card("VAR")),
+            ("/var/lib/seawall".into(), text(&state).into()),
+            ("/var/log".into(), text(&dir).into()),
+            ("/dev/mmcblk0p2".into(), named("card")),
+            (" /mnt".into(), format!(" {}", named("mnt"))),
+            (on_card("VAR"), on_card("var")),
+            (
+                "sysfs:interval".into(),
+                format!("sysfs:root={},interval", named("sys")),
+            ),
+        ];
+        reader.instead.extend(instead);
+        let db = state.join("sensor_data.db");
+        let (db, dir) = (text(&db), text(&dir).to_owned());
+        let service = format!(
+            "cd {dir}
+             case $1 in
+             start)
+                 rm -f ended
+                 (sh -c 'echo $$ >pid; exec seawall --db {db} {OPTIONS}' </dev/null >/dev/null 2>>journal
+                     echo $? >ended) </dev/null >/dev/null 2>&1 &
+                 until [ -e ended ] || seawall status {db} 2>/dev/null | grep -q state=recording; do sleep 0.02; done ;;
+             stop)
+                 kill \"$(cat pid)\"
+                 until [ -s ended ]; do sleep 0.02; done ;;
+             esac"
+        );
+        for (name, script) in [
+            ("sudo", "exec \"$@\"".to_owned()),
+            ("journalctl", format!("cat {dir}/journal")),
+            ("systemctl", service),
+        ] {
+            let path = reader.dir.file("bin").join(name);
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Scene {
+            reader,
+            state,
+            disk,
+            before: String::new(),
+        }
+    }
+
+    fn db(&self) -> PathBuf {
+        self.state.join("sensor_data.db")
+    }
+
+    fn type_in(&self, command: &str) -> String {
+        let output = self.reader.run(&["sh", "-ec"], command);
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn start(&self) {
+        self.type_in("systemctl start seawall");
+        until("readings are committed", || {
+            (count(&self.db()) > 20).then_some(())
+        });
+    }
+
+    /// Ends the service by SIGKILL.
+    fn kill(&self) {
+        self.type_in("kill -9 $(cat pid)");
+        self.ended(137);
+    }
+
+    fn ended(&self, status: i32) {
+        let ended = self.reader.dir.file("ended");
+        let ended = until("the service has ended", || {
+            fs::read_to_string(&ended)
+                .ok()
+                .filter(|text| text.ends_with('\n'))
+        });
+        assert_eq!(ended.trim(), status.to_string());
+    }
+
+    fn device(&self) -> String {
+        sql(&self.db(), "SELECT id FROM device")
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        // Only of a service that was started and has not ended.
+        let script = "[ ! -e pid ] || [ -e ended ] || kill -9 $(cat pid)";
+        let _ = self.reader.run(&["sh", "-c"], script);
+        if let Some(disk) = &self.disk {
+            until("the disk is let go", || {
+                let used = Command::new("fuser").arg("-m").arg(disk.at()).output();
+                used.is_ok_and(|used| used.stdout.is_empty()).then_some(())
+            });
+        }
+    }
+}
+
+/// A database of some thousand readings with one page of them overwritten.
+fn damage_a_page(db: &std::path::Path) {
+    let lines = (0..9_000).map(|n| format!("m v={n} {n}\n"));
+    record_lines(db, &lines.collect::<String>());
+    let mut bytes = fs::read(db).unwrap();
+    // A leaf of a table, in the middle of the file, where the readings are.
+    let page = (bytes.len() / PAGE_BYTES / 2..).find(|page| bytes[page * PAGE_BYTES] == 13);
+    let start = page.unwrap() * PAGE_BYTES;
+    bytes[start..start + PAGE_BYTES].fill(0xa5);
+    fs::write(db, bytes).unwrap();
+}
+
+/// What has happened when somebody opens the page at this section. `None` where it cannot happen here.
+fn situation(section: &str) -> Option<Scene> {
+    let disk = match section {
+        "The disk is full" => Some(Mount::small_disk(40, "4096")?),
+        _ => None,
+    };
+    let mut scene = Scene::new(disk);
+    let db = scene.db();
+    match section {
+        "The disk is full" => {
+            scene.start();
+            let free = "df --output=avail -B1M /var/lib/seawall | tail -1";
+            let fill =
+                format!("head -c $(($({free}) - 6))M /dev/zero > /var/lib/seawall/old-copy.db");
+            scene.type_in(&fill);
+            until("it is unhealthy", || {
+                (seawall(&["status", text(&db)]).0 == 1).then_some(())
+            });
+        }
+        "The card died" => {
+            let inside = scene.reader.dir.file("root/var/lib/seawall");
+            fs::create_dir_all(&inside).unwrap();
+            damage_a_page(&inside.join("sensor_data.db"));
+            scene.type_in("truncate -s 16M card && mkfs.ext4 -q -d root card");
+        }
+        "The file was set aside" => {
+            make_damaged(&db);
+            scene.start();
+        }
+        "The file in use is damaged" => {
+            damage_a_page(&db);
+            scene.type_in("systemctl start seawall");
+        }
+        "Readings are lost" => {
+            scene.start();
+            scene.kill();
+            fs::remove_file(scene.state.join("sensor_data.db-wal")).unwrap();
+            scene.start();
+        }
+        "The clock was wrong" => {
+            let shim = Shim::make("clock");
+            let mut command = command(&db, &OPTIONS.split(' ').collect::<Vec<_>>());
+            shim.preload(&mut command);
+            let run = Running::spawn(&mut command);
+            run.wait_for("ready");
+            until("readings are committed", || (count(&db) > 20).then_some(()));
+            shim.set(3600);
+            run.wait_for("clock-set");
+            let before = count(&db);
+            until("more are committed", || {
+                (count(&db) > before + 20).then_some(())
+            });
+            assert_eq!(run.stop(libc::SIGTERM).code(), 0);
+            record_lines(&db, "old v=1 5\n");
+        }
+        "Status 3" => {
+            scene.start();
+            let reader = Holder::start(&db, "BEGIN; SELECT count(*) FROM readings");
+            let before = count(&db);
+            until("more are committed", || (count(&db) > before).then_some(()));
+            scene.type_in("systemctl stop seawall");
+            scene.ended(3);
+            reader.release();
+        }
+        "Status 4" => {
+            scene.start();
+            fs::rename(&db, scene.state.join("moved.db")).unwrap();
+            scene.ended(4);
+        }
+        "Restoring a backup" => {
+            scene.start();
+            scene.type_in("seawall backup --db /var/lib/seawall/sensor_data.db copy.db");
+        }
+        "A Pi with 1-wire sensors" => {
+            let device = "sys/devices/w1_bus_master1/28-000000000001";
+            let place = format!("{device}/hwmon/hwmon1");
+            scene.type_in(&format!(
+                "mkdir -p {place} sys/class/hwmon sys/bus/w1
+                 ln -s ../../../bus/w1 {device}/subsystem
+                 ln -s ../.. {place}/device
+                 ln -s ../../devices/w1_bus_master1/28-000000000001/hwmon/hwmon1 sys/class/hwmon/hwmon1
+                 echo w1_slave_temp > {place}/name
+                 echo 21500 > {place}/temp1_input"
+            ));
+        }
+        "Rotating logs" => {}
+        "Moving a database" | "Two devices from one image" | "Status" | "Copies" => scene.start(),
+        section => panic!("nobody knows the situation of {section}"),
+    }
+    if db.exists() && section != "The file in use is damaged" {
+        scene.before = scene.device();
+    }
+    Some(scene)
+}
+
+/// What has come of it.
+fn outcome(section: &str, scene: &Scene) {
+    let dir = &scene.reader.dir;
+    match section {
+        "The file was set aside" => assert_eq!(count(&dir.file("salvaged.db")), 0),
+        "The file in use is damaged" => {
+            let kept = sql(
+                &scene.db(),
+                "SELECT count(*) FROM sensor_readings WHERE sensor = 'm'",
+            );
+            assert!((8_000..9_000).contains(&kept.parse().unwrap()), "{kept}");
+        }
+        "The clock was wrong" => {
+            let all = fs::read_to_string(dir.file("corrected.csv")).unwrap();
+            let of_run = all.lines().filter(|line| line.contains("sim"));
+            let times: Vec<i64> = of_run
+                .map(|line| line.rsplit(',').next().unwrap().trim().parse().unwrap())
+                .collect();
+            assert!(times.len() > 40 && times.is_sorted(), "{all}");
+            assert!(
+                times[times.len() - 1] - times[0] < 1_800_000_000_000,
+                "{all}"
+            );
+            let old = fs::read_to_string(dir.file("of-1970.lp")).unwrap();
+            assert_eq!(old, "old v=1.0 5\n");
+        }
+        "Status 4" | "Moving a database" => assert_eq!(scene.device(), scene.before),
+        "Restoring a backup" | "Two devices from one image" => {
+            assert_ne!(scene.device(), scene.before)
+        }
+        "Rotating logs" => {
+            let log = fs::read_to_string(dir.file("seawall.log")).unwrap();
+            assert!(
+                log.starts_with("ts=") && log.contains("event=stopped"),
+                "{log:?}"
+            );
+        }
+        _ => {}
+    }
+}
+
+fn follow(scene: &mut Scene, block: &Block, beside: &mut Option<Running>) {
+    let reader = &scene.reader;
+    let text = &block.text;
+    let notes: Vec<&str> = block.note.split(", ").collect();
+    let status = notes
+        .iter()
+        .find_map(|note| note.strip_prefix("status ")?.parse().ok());
+    let ended = beside.take();
+    match (block.note.as_str(), block.language.as_str()) {
+        ("until Ctrl-C", "sh") => {
+            let recorder =
+                Running::spawn(&mut reader.command(&["sh", "-c"], &format!("exec {text}")));
+            let db = reader.dir.file("trial.db");
+            until("a reading is committed", || {
+                (db.exists() && stop::try_count(&db)? > 0).then_some(())
+            });
+            *beside = Some(recorder);
+        }
+        ("docker", "sh") if !can_run() => {}
+        ("logrotate", _) if !is_there("logrotate") => skip("there is no logrotate"),
+        ("logrotate", _) => {
+            fs::write(reader.dir.file("text"), text).unwrap();
+            let mut conf = text.clone();
+            for (printed, here) in &reader.instead {
+                conf = conf.replace(printed, here);
+            }
+            fs::write(reader.dir.file("conf"), conf).unwrap();
+            scene.type_in("logrotate --force --state rotated conf");
+            assert!(reader.dir.file("seawall.log.1.gz").exists());
+        }
+        ("elsewhere", "sh") => {
+            fs::remove_dir_all(&scene.state).unwrap();
+            fs::create_dir(&scene.state).unwrap();
+            scene.type_in(text);
+        }
+        ("values differ", "console") => {
+            let (command, expected) = text.strip_prefix("$ ").unwrap().split_once('\n').unwrap();
+            let keys = |text: &str| -> Vec<String> {
+                let keys = text
+                    .lines()
+                    .map(|line| line.split('=').next().unwrap().to_owned());
+                keys.collect()
+            };
+            assert_eq!(keys(&scene.type_in(command)), keys(expected));
+        }
+        (_, "console") => {
+            reader.repeat(text, notes.contains(&"numbers differ"), status.unwrap_or(0))
+        }
+        ("" | "docker", "sh") => drop(scene.type_in(text)),
+        (note, language) => panic!("a block of no known kind: {note:?} {language}"),
+    }
+    if let Some(recorder) = ended {
+        assert_eq!(recorder.stop(libc::SIGINT).code(), 0);
+    }
+}
+
+#[test]
+fn what_the_runbook_says_to_type_does_what_it_says() {
+    if let Some(missing) = ["sqlite3", "mkfs.ext4"]
+        .iter()
+        .find(|program| !is_there(program))
+    {
+        return skip(&format!("there is no {missing}"));
+    }
+    let mut not_run = Vec::new();
+    let mut blocks = blocks(&document("docs/operating.md"));
+    blocks.retain(|block| {
+        let is_run = !block.note.starts_with("not run: ");
+        if !is_run {
+            not_run.push(block.text.clone());
+        }
+        is_run
+    });
+    for section in blocks.chunk_by(|one, next| one.section == next.section) {
+        let name = &section[0].section;
+        println!("{name}");
+        let Some(mut scene) = situation(name) else {
+            continue;
+        };
+        let mut beside = None;
+        for block in section {
+            follow(&mut scene, block, &mut beside);
+        }
+        drop(beside);
+        outcome(name, &scene);
+    }
+    let is_listed = |(text, first): (&String, &&str)| text.starts_with(*first);
+    assert_eq!(not_run.len(), NOT_RUN.len(), "{not_run:?}");
+    assert!(not_run.iter().zip(&NOT_RUN).all(is_listed), "{not_run:?}");
+}
+
+/// What may happen has one form, so that it can be read in a hurry.
+#[test]
+fn each_section_of_what_may_happen_says_what_is_seen_what_to_type_and_what_not_to_do() {
+    let page = document("docs/operating.md");
+    let (happens, _) = page.split_once("\n## Status\n").unwrap();
+    let sections: Vec<&str> = happens.split("\n## ").skip(1).collect();
+    assert_eq!(sections.len(), 13);
+    for section in sections {
+        let name = section.lines().next().unwrap();
+        assert_eq!(section.matches("\n**Type:**").count(), 1, "{name}");
+        assert_eq!(section.matches("\n**Do not** ").count(), 1, "{name}");
+        assert!(section.matches("\n**Seen:**").count() <= 1, "{name}");
+    }
+}
