@@ -224,6 +224,7 @@ impl Machine {
         command.arg(Path::new(CHECKOUT).join("tests/package/machine.sh"));
         command
             .arg(dir.path())
+            .arg(group())
             .stdin(Stdio::null())
             .process_group(0);
         command.stderr(fs::File::create(dir.file("said")).unwrap());
@@ -249,7 +250,7 @@ impl Machine {
             dir,
         };
         until("systemd has started", || {
-            let state = machine.run("systemctl is-system-running");
+            let state = machine.run("systemctl is-system-running --wait");
             let state = String::from_utf8(state.stdout).unwrap();
             ["running\n", "degraded\n"]
                 .contains(&&state[..])
@@ -282,13 +283,14 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if thread::panicking() {
-            let log = self.run("systemctl status seawall; journalctl --no-pager --lines=50 -t systemd -t seawall -t '(seawall)'");
+            let log = self.run("journalctl --no-pager _TRANSPORT=journal + _TRANSPORT=stdout");
             eprintln!("{}", String::from_utf8_lossy(&log.stdout));
         }
         let _ = self.namespaces.kill();
         let _ = self.namespaces.wait();
         // Where the last of its processes may still be ending.
-        let remove = "mount -t cgroup2 cgroup \"$1\" && find \"$1/$2\" -depth -type d -delete";
+        let remove =
+            "mount -t cgroup2 cgroup \"$1\" && find \"$1\" -depth -path \"$1/$2*\" -type d -delete";
         until("its control group is gone", || {
             let removed = Command::new("unshare")
                 .args(["--mount", "sh", "-c", remove, "-"])
