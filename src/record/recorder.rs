@@ -188,6 +188,8 @@ impl Recorder {
         if self.phase == Phase::Opening && step == Step::Record {
             self.open_sources();
             self.phase = Phase::Recording;
+            // Before what may end in this turn.
+            self.tell_manager(Instant::now());
         }
         None
     }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod docker;
 pub mod http;
 pub mod loss;
+pub mod manager;
 pub mod mounts;
 pub mod recording;
 pub mod shim;
