@@ -1,16 +1,20 @@
-//! The log: one logfmt line an event, on stderr. On a terminal a status line stays below it.
+//! The log: one logfmt line an event, on stderr. On a terminal a status line stays below it; in systemd's journal a line
+//! has a priority in place of its time.
 //!
 //! Logging never stops the program: a line that stderr has no room for is counted and given up, and the
 //! next one that gets through says how many were lost.
 
-use std::fmt::{Display, Write as _};
+use std::ffi::OsString;
+use std::fmt::{self, Display, Write as _};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::output::Output;
-use crate::sys;
-use crate::time::timestamp;
+use crate::sys::{self, Clock};
+use crate::time::write_timestamp;
 use crate::words::words;
 
 words!(
@@ -48,6 +52,32 @@ static LOG: Mutex<Log> = Mutex::new(Log {
     lost: 0,
     held_back: 0,
 });
+
+/// stderr is systemd's journal, which has times of its own and takes a priority.
+static IS_JOURNAL: AtomicBool = AtomicBool::new(false);
+
+/// Looks whether stderr is the stream that `JOURNAL_STREAM` names, by its device and inode.
+pub fn find_journal(stream: Option<OsString>) {
+    if let Some(stream) = stream
+        && let Ok(stderr) = std::fs::metadata("/proc/self/fd/2")
+        && stream == *format!("{}:{}", stderr.dev(), stderr.ino())
+    {
+        IS_JOURNAL.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What a line begins with, up to the name of its event. The handler of SIGBUS calls this: no lock, no allocation.
+pub fn begin(line: &mut dyn fmt::Write, level: Level) -> fmt::Result {
+    if IS_JOURNAL.load(Ordering::SeqCst) {
+        // Those of syslog(3).
+        write!(line, "<{}>", [3, 4, 6, 7][level as usize])?;
+    } else {
+        line.write_str("ts=")?;
+        write_timestamp(line, sys::clock_ns(Clock::Real))?;
+        line.write_str(" ")?;
+    }
+    write!(line, "level={} event=", level.name())
+}
 
 fn lock() -> MutexGuard<'static, Log> {
     LOG.lock().unwrap_or_else(PoisonError::into_inner)
@@ -119,13 +149,13 @@ impl Log {
         if level > self.level || self.is_over {
             return;
         }
-        let now = timestamp(sys::clock_ns(sys::Clock::Real));
         self.line.clear();
         if !self.status.is_empty() {
             self.line.push_str("\r\x1b[K");
         }
         let lost = self.lost;
-        let _ = write!(self.line, "ts={now} level={} event={event}", level.name());
+        let _ = begin(&mut self.line, level);
+        self.line.push_str(event);
         for (key, value) in fields {
             let _ = write!(self.line, " {key}=");
             push_value(&mut self.line, value);
@@ -196,7 +226,7 @@ pub fn is_hidden(c: char) -> bool {
     c.is_control() || turns
 }
 
-fn truncate(text: &mut String, bytes_max: usize) {
+pub fn truncate(text: &mut String, bytes_max: usize) {
     if text.len() > bytes_max {
         let mut end = bytes_max.saturating_sub('…'.len_utf8());
         while !text.is_char_boundary(end) {

@@ -17,6 +17,7 @@ fn main() -> std::process::ExitCode {
         eprintln!("seawall: cannot handle signals: {e}");
         return Status::Failed.into();
     }
+    log::find_journal(std::env::var_os("JOURNAL_STREAM"));
     let arguments = std::env::args_os().skip(1);
     let invocation = match cli::parse(arguments, &|name| std::env::var_os(name)) {
         Ok(invocation) => invocation,

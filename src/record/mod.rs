@@ -24,6 +24,7 @@
 
 pub mod ending;
 pub mod expiry;
+pub mod notify;
 pub mod opening;
 pub mod outcome;
 pub mod progress;

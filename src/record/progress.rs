@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::record::stop::Step;
 use crate::store::Error;
 use crate::store::ack::{Ack, Resume};
-use crate::sys::Bell;
+use crate::sys::{Bell, Clock};
 
 /// Error that keeps the writer from committing, and since when.
 pub struct Trouble {
@@ -36,6 +36,8 @@ pub struct Progress {
     pub last_commit: Option<Instant>,
     /// When the writer began the system call that it is in.
     pub busy_since: Option<Instant>,
+    /// CPU time of the writer's thread: stands still in a system call that hangs.
+    pub cpu: Option<Clock>,
     pub trouble: Option<Trouble>,
     /// Commits and checkpoints that failed.
     pub errors: u64,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::exit::Status;
 use crate::log::{self, Limit};
+use crate::record::notify::{Manager, State};
 use crate::record::outcome::Outcome;
 use crate::record::progress::Exchange;
 use crate::record::queue::Queue;
@@ -81,6 +82,7 @@ struct Recorder {
     rejections: Limit,
     status_line: StatusLine,
     status: Server,
+    manager: Option<Manager>,
     began: Instant,
     /// Descriptors of the last wait; kept, so that a wait allocates nothing.
     watches: Vec<Watch>,
@@ -103,6 +105,7 @@ impl Recorder {
             self.answer_state(now);
             self.close_drained_queue();
             self.show_status(now);
+            self.tell_manager(now);
             if let Err(e) = self.wait() {
                 // ppoll fails only for want of memory; that passes or the kernel ends the process.
                 log::error("wait-failed", &[("error", &e)]);
@@ -185,6 +188,8 @@ impl Recorder {
         if self.phase == Phase::Opening && step == Step::Record {
             self.open_sources();
             self.phase = Phase::Recording;
+            // Before what may end in this turn.
+            self.tell_manager(Instant::now());
         }
         None
     }
@@ -335,6 +340,7 @@ impl Recorder {
         [
             stop,
             self.status_line.next(),
+            self.manager.as_ref().and_then(Manager::next),
             self.sampler.next().filter(|_| is_recording),
             self.sockets.next().filter(|_| is_recording),
             (has_room || self.sockets.can_go_on()).then_some(now),
@@ -377,6 +383,18 @@ impl Recorder {
         let (held, dropped) = (self.queue.held(), self.staging.counts().dropped);
         let progress = self.exchange.progress();
         self.status_line.show(now, &progress, held, dropped);
+    }
+
+    fn tell_manager(&mut self, now: Instant) {
+        if let Some(manager) = &mut self.manager {
+            let state = match self.phase {
+                Phase::Opening => State::Starting,
+                Phase::Recording => State::Recording,
+                Phase::Draining | Phase::Finishing => State::Stopping,
+            };
+            let held = self.queue.held();
+            manager.tell(now, state, &self.exchange.progress(), held);
+        }
     }
 
     fn report(&self) -> Report {

@@ -128,7 +128,7 @@ pub fn progress(done: u64, all: u64, took: Duration, columns: usize) -> String {
 
 /// Accepted readings a second over the last seconds. Not those committed: commits come in steps.
 #[derive(Debug)]
-struct Rate {
+pub struct Rate {
     at: Instant,
     readings: u64,
     /// That of the last time `OVER`, once there was one.
@@ -138,7 +138,7 @@ struct Rate {
 impl Rate {
     const OVER: Duration = Duration::from_secs(2);
 
-    fn new(now: Instant) -> Self {
+    pub fn new(now: Instant) -> Self {
         Rate {
             at: now,
             readings: 0,
@@ -146,7 +146,7 @@ impl Rate {
         }
     }
 
-    fn at(&mut self, now: Instant, readings: u64) -> f64 {
+    pub fn at(&mut self, now: Instant, readings: u64) -> f64 {
         let over = now.duration_since(self.at);
         let so_far = readings.saturating_sub(self.readings) as f64;
         let per_second = so_far / over.as_secs_f64().max(0.1);

@@ -24,6 +24,7 @@ use crate::record::settings::{Settings, Synchronous};
 use crate::source::listener::SocketFile;
 use crate::store::ack::{Ack, Resume};
 use crate::store::{self, Checkpoint, Class, Committed, Db, Durability, Error, Moment, Start};
+use crate::sys::Clock;
 
 /// Interval at which an idle writer checks that its files are still there, and every writer what `status` reports.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
@@ -53,6 +54,7 @@ struct Tending {
 impl Writer {
     /// The whole life of the thread.
     pub fn run(self) {
+        self.exchange.progress().cpu = Some(Clock::of_this_thread());
         let end = self.open().and_then(|mut db| {
             // After an error `db` is only dropped, which syncs nothing: a sync that failed is not
             // retried.

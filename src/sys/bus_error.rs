@@ -6,9 +6,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Clock, STDERR, clock_ns, is_writable, leave, write};
+use super::{STDERR, is_writable, leave, write};
 use crate::exit::Status;
-use crate::time::write_timestamp;
+use crate::log::{self, Level};
 
 const REASON: &str = "the memory that is shared through the -shm beside the database cannot be read or written: its disk or a quota is full, or the device has gone; what was acknowledged had been committed";
 /// How long a full stderr is waited for.
@@ -56,9 +56,8 @@ extern "C" fn end(_signal: libc::c_int) {
         bytes: [0; 1024],
         len: 0,
     };
-    let now_ns = clock_ns(Clock::Real);
     let _ = match is_recorder {
-        true => last_lines(&mut words, now_ns),
+        true => last_lines(&mut words),
         false => writeln!(words, "seawall: {REASON}"),
     };
     if is_writable(STDERR, WAIT) {
@@ -70,13 +69,9 @@ extern "C" fn end(_signal: libc::c_int) {
     } as u8);
 }
 
-fn last_lines(words: &mut Words, now_ns: i64) -> std::fmt::Result {
-    words.write_str("ts=")?;
-    write_timestamp(words, now_ns)?;
-    write!(
-        words,
-        " level=error event=database-failed error=\"{REASON}\"\nts="
-    )?;
-    write_timestamp(words, now_ns)?;
-    words.write_str(" level=info event=stopped reason=SIGBUS\n")
+fn last_lines(words: &mut Words) -> std::fmt::Result {
+    log::begin(words, Level::Error)?;
+    writeln!(words, "database-failed error=\"{REASON}\"")?;
+    log::begin(words, Level::Info)?;
+    words.write_str("stopped reason=SIGBUS\n")
 }

@@ -1,7 +1,7 @@
 //! Sockets: what the standard library does not set, ask or wait for.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::check::check;
 
@@ -62,6 +62,16 @@ pub fn datagrams_dropped(fd: RawFd) -> Option<u32> {
 /// Connects to a unix socket without waiting; a name that begins with NUL is one of the abstract namespace.
 /// `WouldBlock` says that somebody listens whose backlog is full.
 pub fn connect_now(name: &[u8]) -> io::Result<OwnedFd> {
+    connect(name, libc::SOCK_STREAM)
+}
+
+/// Sends one datagram to such a socket without waiting. `WouldBlock` says that it has no room.
+pub fn send_datagram(name: &[u8], datagram: &[u8]) -> io::Result<()> {
+    let socket = connect(name, libc::SOCK_DGRAM)?;
+    super::write(socket.as_raw_fd(), datagram).map(drop)
+}
+
+fn connect(name: &[u8], kind: libc::c_int) -> io::Result<OwnedFd> {
     let mut address = libc::sockaddr_un {
         sun_family: libc::AF_UNIX as libc::sa_family_t,
         sun_path: [0; 108],
@@ -73,7 +83,7 @@ pub fn connect_now(name: &[u8]) -> io::Result<OwnedFd> {
     for (to, &from) in address.sun_path.iter_mut().zip(name) {
         *to = from as libc::c_char;
     }
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    let kind = kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers.
     let fd = check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
     // SAFETY: the descriptor is new and nobody else's.

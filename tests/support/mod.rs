@@ -8,6 +8,7 @@ pub mod docker;
 pub mod document;
 pub mod http;
 pub mod loss;
+pub mod manager;
 pub mod manifest;
 pub mod mounts;
 pub mod recording;

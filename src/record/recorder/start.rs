@@ -10,6 +10,7 @@ use super::{Phase, Recorder};
 use crate::log::{self, Limit};
 use crate::place;
 use crate::place::machine::Machine;
+use crate::record::notify::Manager;
 use crate::record::progress::Exchange;
 use crate::record::queue::{Policy, Queue};
 use crate::record::sampler::Sampler;
@@ -91,6 +92,7 @@ impl Recorder {
             rejections: Limit::default(),
             status_line: StatusLine::new(now, &settings),
             status,
+            manager: Manager::new(&|name| std::env::var_os(name), now),
             began: now,
             watches: Vec::new(),
             settings,
