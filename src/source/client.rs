@@ -111,7 +111,8 @@ impl Client {
     ) -> Self {
         Client {
             socket,
-            stream: Stream::of_connection(id, precision),
+            // Of HTTP, it waits for whole requests only.
+            stream: Stream::new(id, precision, rules.is_none()).strict(true),
             answers: Answers::default(),
             http: rules.map(|rules| Box::new(Http::new(rules.clone(), now))),
             peer: peer.name.clone(),
@@ -325,7 +326,7 @@ impl Client {
         if self.is_over || self.awaits_resume {
             return Turn::Done;
         }
-        if self.stream.is_new() && self.name.is_none() {
+        if self.stream.lines() == 0 && self.name.is_none() {
             match opening(self.stream.waiting()) {
                 Opening::More if !self.stream.ended() => return Turn::Done,
                 Opening::More | Opening::Line => {}

@@ -313,13 +313,17 @@ impl Http {
     }
 
     /// The request is read whole.
-    fn finish(&mut self, request: Request, stream: &Stream, to: &mut Intake<'_>, now: Instant) {
+    fn finish(&mut self, request: Request, stream: &mut Stream, to: &mut Intake<'_>, now: Instant) {
         // The next head may have begun to come with the end of this body.
         self.head_since = now;
         self.step = match request.form.keeps_alive {
             true => Step::Head,
             false => Step::Over,
         };
+        // Lines before are committed as they come. The last commit syncs them.
+        if stream.lines() > stream.marked() {
+            stream.mark(to.batch);
+        }
         to.batch.hurried |= stream.marked() > self.dues.settled();
         let form = request.form;
         if let Some(reply) = request.reply() {

@@ -313,7 +313,7 @@ fn small_chunks_take_no_more_turns_than_large_ones() {
     );
     connection.receive(&b"1\r\n#\r\n1\r\n\n\r\n".repeat(1000), usize::MAX);
     assert!(!connection.http.is_held());
-    assert_eq!(connection.stream.marked(), 1000);
+    assert_eq!(connection.stream.lines(), 1000);
 }
 
 #[test]
