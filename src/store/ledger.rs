@@ -319,6 +319,10 @@ impl Db {
             let inserted = next_id - db.next_id;
             let committed = db.committed + inserted;
             let repeated = db.repeated + batch.rows().len() as i64 - inserted;
+            if !batch.has_data() {
+                // A row that stays as it was leaves no page to write, and then SQLite does not sync either.
+                db.write_counts(committed, repeated, counts, !tail.fingerprint())?;
+            }
             db.write_counts(committed, repeated, counts, tail.fingerprint())?;
             db.settle_clients(batch)?;
             let resumes = db.resumes(batch)?;
