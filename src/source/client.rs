@@ -20,7 +20,7 @@ const DRAIN_READS_MAX: usize = 16;
 
 #[derive(Debug)]
 enum Speaks {
-    Lines(Lines),
+    Lines(Box<Lines>),
     Http(Box<Http>),
 }
 
@@ -56,7 +56,7 @@ impl Client {
         let fd = socket.as_raw_fd();
         let speaks = match rules {
             Some(rules) => Speaks::Http(Box::new(Http::new(id, rules.clone(), now))),
-            None => Speaks::Lines(Lines::new(fd, id, precision, peer.clone())),
+            None => Speaks::Lines(Box::new(Lines::new(fd, id, precision, peer.clone()))),
         };
         Client {
             socket,
@@ -82,14 +82,14 @@ impl Client {
 
     fn protocol(&self) -> &dyn Protocol {
         match &self.speaks {
-            Speaks::Lines(lines) => lines,
+            Speaks::Lines(lines) => &**lines,
             Speaks::Http(http) => &**http,
         }
     }
 
     fn protocol_mut(&mut self) -> &mut dyn Protocol {
         match &mut self.speaks {
-            Speaks::Lines(lines) => lines,
+            Speaks::Lines(lines) => &mut **lines,
             Speaks::Http(http) => &mut **http,
         }
     }
@@ -193,7 +193,7 @@ impl Client {
         let fd = self.fd();
         let reads = std::mem::take(&mut self.is_ready) && self.is_open();
         let protocol = match &mut self.speaks {
-            Speaks::Lines(lines) => lines as &mut dyn Protocol,
+            Speaks::Lines(lines) => &mut **lines as &mut dyn Protocol,
             Speaks::Http(http) => &mut **http,
         };
         protocol.borrow(memory);

@@ -19,6 +19,7 @@ use crate::source::http::Http;
 use crate::source::http::reply::State;
 use crate::source::lines::another_users;
 use crate::source::listener::{Listener, Removal, SocketFile};
+use crate::source::notices::tell_rejected;
 use crate::source::old_times;
 use crate::source::places::{self, INFLATING_MAX};
 use crate::source::protocol::{Memory, Turn};
@@ -215,14 +216,7 @@ impl Sockets {
             let (source, is_told, peer) = (&of.name, &mut of.is_old_told, client.peer.name.clone());
             let turn = old_times::watch(is_told, source, of.precision, to, |to| {
                 client.turn(memory, to, now, may_inflate, &mut |line, text, reason| {
-                    let fields: [log::Field; 5] = [
-                        ("source", source),
-                        ("client", &peer),
-                        ("line", &line),
-                        ("text", &text),
-                        ("reason", reason),
-                    ];
-                    limit.warn("rejected", &fields);
+                    tell_rejected(limit, source, Some(&peer), (line, text, reason));
                 })
             });
             held += client.held_bytes();
@@ -269,13 +263,7 @@ impl Sockets {
                 &mut self.memory.lines,
                 to,
                 &mut |line, text, reason| {
-                    let fields: [log::Field; 4] = [
-                        ("source", &name),
-                        ("line", &line),
-                        ("text", &text),
-                        ("reason", reason),
-                    ];
-                    limit.warn("rejected", &fields);
+                    tell_rejected(limit, &name, None, (line, text, reason));
                 },
             );
         }

@@ -301,7 +301,8 @@ impl Db {
     /// Commits the batch whole, or leaves the database as it was, so that the batch can be retried.
     pub fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<Committed, Error> {
         let is_full = durability == Durability::Full;
-        if !batch.has_data() && !(is_full && self.synced_id < self.newest_id()) {
+        let syncs_earlier = is_full && self.synced_id < self.newest_id();
+        if !batch.has_data() && !syncs_earlier {
             // Only marks: their readings were committed before, and synced if they have to be.
             return Ok(Committed {
                 marks: batch.marks().to_vec(),
