@@ -61,6 +61,8 @@ fn life(teller: &mut Teller, rng: &mut fastrand::Rng) -> Result<(), String> {
     teller.stop(recording)?;
 
     let mut recording = teller.start()?;
+    teller.send(&mut recording, 5, false)?;
+    teller.send(&mut recording, 0, true)?;
     teller.send(&mut recording, 5, true)?;
     teller.send(&mut recording, 5, false)?;
     recording.kill();

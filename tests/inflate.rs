@@ -255,3 +255,13 @@ fn every_stream_is_read_as_zlib_reads_it() {
     let few = STREAMS_COUNT / 5;
     assert!((few..STREAMS_COUNT - few).contains(&accepted), "{accepted}");
 }
+
+#[test]
+fn a_stream_that_was_refused_stays_refused() {
+    let member = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
+    let (mut inflate, mut out) = (Inflate::new(), [0; 10]);
+    assert_eq!(inflate.inflate(member, &mut out), Ok((member.len(), 0)));
+    let refused = Err("gzip: this is no gzip");
+    assert_eq!(inflate.inflate(b"m v=1", &mut out), refused);
+    assert_eq!(inflate.inflate(member, &mut out), refused);
+}

@@ -14,6 +14,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use support::client::port;
+use support::http::Connection;
 use support::stop::*;
 use support::*;
 
@@ -507,6 +509,35 @@ fn no_ack_is_written_before_the_wal_is_synced() {
         let faults = faults_of_order(&trace_of_acks(level));
         assert!(faults.is_empty(), "{level}: {faults:#?}");
     }
+}
+
+#[test]
+fn lines_that_were_committed_before_their_request_ended_are_synced_before_its_204() {
+    if !has_strace() {
+        return;
+    }
+    let dir = Dir::new("request");
+    let (db, trace) = (dir.file("x.db"), dir.file("trace"));
+    let options = "--source http:0 --commit-interval 0 --log-level debug";
+    let calls = "trace=read,write,fdatasync,fsync";
+    let running = traced(&db, &trace, options, &["-s", "16", "-e", calls]);
+    running.wait_for("ready");
+    let mut client = Connection::to(port(&running, "http"));
+    client.send(
+        "POST /write HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nm v=1\n\r\n",
+    );
+    running.wait_for("commit");
+    assert_eq!(client.send("0\r\n\r\n").status(), Some(204));
+    let pid = running.pid();
+    running.stop(libc::SIGTERM);
+    let text = read_trace(&trace, pid);
+    let at = |what: &str| {
+        text.find(what)
+            .unwrap_or_else(|| panic!("no {what} in {text}"))
+    };
+    let synced = text[at("\"0\\r\\n\\r\\n\"")..at("\"HTTP/1.1 204")].lines();
+    let synced = synced.filter(|line| line.contains("sync(") && line.contains("x.db-wal>"));
+    assert_eq!(synced.count(), 1, "{text}");
 }
 
 #[test]

@@ -123,22 +123,6 @@ fn each_mode_of_a_checkpoint_copies_all_frames_and_truncate_alone_empties_the_wa
 }
 
 #[test]
-fn a_checkpoint_beside_a_reader_says_that_frames_had_to_stay() {
-    let dir = Dir::new();
-    let path = dir.db();
-    let mut reader = Connection::open(&path, Access::ReadOnly).unwrap();
-    reader.execute("begin", c"BEGIN").unwrap();
-    reader
-        .answer("read", c"SELECT count(*) FROM things")
-        .unwrap();
-    let mut raw = open(&path);
-    add(&mut raw, "x");
-    raw.set_busy_timeout(Duration::ZERO);
-    let done = checkpoint::checkpoint(&mut raw, CheckpointMode::Truncate).unwrap();
-    assert!(done.busy && !done.is_complete(), "{done:?}");
-}
-
-#[test]
 fn a_file_that_left_wal_mode_is_one_file_and_only_without_others() {
     let dir = Dir::new();
     let path = dir.db();

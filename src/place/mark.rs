@@ -166,12 +166,13 @@ impl Mark {
         Ok(mark)
     }
 
-    /// Writes the newest id of a commit.
-    pub fn advance(&mut self, newest_id: i64, is_synced: bool) -> io::Result<()> {
-        self.progress.committed = newest_id;
-        if is_synced {
-            self.progress.synced = newest_id;
+    /// Writes the newest ids that are committed and synced, where they are others than before.
+    pub fn advance(&mut self, committed: i64, synced: i64) -> io::Result<()> {
+        if (self.progress.committed, self.progress.synced) == (committed, synced) {
+            return Ok(());
         }
+        self.progress.committed = committed;
+        self.progress.synced = synced;
         self.write()
     }
 

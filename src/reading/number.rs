@@ -224,17 +224,4 @@ mod tests {
             }
         }
     }
-
-    #[test]
-    fn ranges_end_where_64_bits_end() {
-        assert_eq!(all("9223372036854775807i"), Ok(Number::Integer(i64::MAX)));
-        assert_eq!(all("-9223372036854775808i"), Ok(Number::Integer(i64::MIN)));
-        assert_eq!(all("9223372036854775808i"), Err(Wrong::IntegerRange));
-        assert_eq!(all("18446744073709551615u"), Ok(Number::Unsigned(u64::MAX)));
-        assert_eq!(all("18446744073709551616u"), Err(Wrong::UnsignedRange));
-        assert_eq!(all("0000000000000000000000007i"), Ok(Number::Integer(7)));
-        assert_eq!(all("1e309"), Err(Wrong::FloatRange));
-        assert_eq!(all("1e99999999999999999999"), Err(Wrong::FloatRange));
-        assert_eq!(all("0e99999999999999999999"), Ok(Number::Float(0.0)));
-    }
 }

@@ -117,7 +117,7 @@ const CUT: &str = "the connection ended before the newline of this line";
 pub struct Stream {
     id: u64,
     precision: Precision,
-    /// The sender waits for acks.
+    /// The sender waits for an ack of whatever was taken.
     awaited: bool,
     buffer: Buffer,
     /// Whether there may be a whole line in the buffer.
@@ -208,9 +208,9 @@ impl Stream {
         std::mem::take(&mut self.has_bare_return)
     }
 
-    /// No line was taken yet.
-    pub fn is_new(&self) -> bool {
-        self.lines == 0
+    /// Lines taken so far.
+    pub fn lines(&self) -> u64 {
+        self.lines
     }
 
     /// The first line was the client's name.
@@ -314,12 +314,7 @@ impl Stream {
         let is_only_hello = self.ended && self.lines > self.marked;
         if self.awaited && (self.lines > before || is_only_hello) {
             let lines = self.lines;
-            self.marked = lines;
-            to.batch.awaited = true;
-            to.batch.mark(Mark {
-                stream: self.id,
-                lines,
-            });
+            self.mark(to.batch);
             if let Some(client) = &self.client
                 && self.lines > before
             {
@@ -331,6 +326,16 @@ impl Stream {
             }
         }
         taken
+    }
+
+    /// The sender waits for the commit of `batch`: with it all lines so far are settled.
+    pub fn mark(&mut self, batch: &mut Batch) {
+        self.marked = self.lines;
+        batch.awaited = true;
+        batch.mark(Mark {
+            stream: self.id,
+            lines: self.lines,
+        });
     }
 
     fn take_lines(&mut self, to: &mut Intake<'_>, now_ns: i64, reject: Reject<'_>) -> Taken {

@@ -135,7 +135,7 @@ impl Writer {
                     let committed = self.commit(db, &batch, &mut tending)?;
                     // Before the commit is acknowledged.
                     self.look_at_files(db, &mut identity)?;
-                    self.advance(mark, db, &batch);
+                    self.advance(mark, db);
                     self.settle(db, &mut batch, &committed);
                     is_surplus_left = self.tend(db, &mut tending)?;
                 }
@@ -243,14 +243,9 @@ impl Writer {
     }
 
     /// Writes a commit to the mark. After an error the mark is given up.
-    fn advance(&self, mark: &mut Option<Mark>, db: &Db, batch: &Batch) {
-        if !batch.has_data() {
-            // No transaction, and so no sync of those before it.
-            return;
-        }
-        let is_synced = self.sync_of(batch) == Durability::Full;
+    fn advance(&self, mark: &mut Option<Mark>, db: &Db) {
         if let Some(known) = mark
-            && let Err(e) = known.advance(db.newest_id(), is_synced)
+            && let Err(e) = known.advance(db.newest_id(), db.synced_id())
         {
             warn_of_mark(&e);
             *mark = None;

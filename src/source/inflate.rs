@@ -5,8 +5,6 @@
 
 mod code;
 mod crc;
-#[cfg(test)]
-mod tests;
 
 use code::{Bits, Code, Pause, SYMBOLS_MAX, check};
 use crc::crc32;

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use crate::place;
 use crate::place::lock::holder;
 use crate::reading::line::Precision;
-use crate::source::client::Peer;
 use crate::source::http::Rules;
+use crate::source::protocol::Peer;
 use crate::source::spec::Port;
 use crate::sys;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::log::{self, Limit};
-use crate::reading::stream::Stream;
+use crate::reading::stream::{Excerpt, Stream};
 
 static RETURNS_ARE_TOLD: AtomicBool = AtomicBool::new(false);
 /// Resets that are told before they are down to one a minute.
@@ -25,4 +25,21 @@ pub fn tell_reset(client: &dyn Display, error: &std::io::Error) {
     let fields: [log::Field; 3] = [("client", client), ("reason", error), ("advice", &advice)];
     let mut limit = RESETS.lock().unwrap_or_else(PoisonError::into_inner);
     limit.warn("connection-reset", &fields);
+}
+
+/// A line that does not parse. `client` where the source has several.
+pub fn tell_rejected(
+    limit: &mut Limit,
+    source: &dyn Display,
+    client: Option<&dyn Display>,
+    (line, text, reason): (u64, Excerpt<'_>, &dyn Display),
+) {
+    let mut fields: Vec<log::Field> = vec![("source", source)];
+    fields.extend(client.map(|client| ("client", client)));
+    fields.extend([
+        ("line", &line as &dyn Display),
+        ("text", &text),
+        ("reason", reason),
+    ]);
+    limit.warn("rejected", &fields);
 }

@@ -144,25 +144,6 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_values_however_they_are_taken() {
-        let start = Instant::now();
-        let mut paced = Sim::new(&spec(Rate::PerSecond(100.0), 30), 7, start);
-        let mut unpaced = Sim::new(&spec(Rate::Max, 30), 7, start);
-        let one: Vec<f64> = collect(&mut paced, start + Duration::from_millis(200), 0)
-            .into_iter()
-            .map(|r| r.2)
-            .collect();
-        let mut other = Vec::new();
-        while !unpaced.ended() {
-            unpaced.sample_unpaced(4, 0, &mut |_, _, v| other.push(v));
-        }
-        assert_eq!(one, other);
-        assert_eq!(one.len(), 30);
-        assert!(one.iter().any(|&v| v != one[0]));
-        assert!(one.iter().all(|v| (10.0..30.0).contains(v)));
-    }
-
-    #[test]
     fn samples_that_are_caught_up_keep_the_time_of_their_schedule() {
         let start = Instant::now();
         let mut sim = Sim::new(&spec(Rate::PerSecond(1000.0), 0), 1, start);

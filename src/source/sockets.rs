@@ -13,12 +13,16 @@ use crate::log::{self, Limit};
 use crate::reading::Hello;
 use crate::reading::stream::Intake;
 use crate::source::binding;
-use crate::source::client::{Client, Memory, Turn, another_users};
+use crate::source::client::Client;
 use crate::source::datagrams::Datagrams;
+use crate::source::http::Http;
 use crate::source::http::reply::State;
+use crate::source::lines::another_users;
 use crate::source::listener::{Listener, Removal, SocketFile};
+use crate::source::notices::tell_rejected;
 use crate::source::old_times;
 use crate::source::places::{self, INFLATING_MAX};
+use crate::source::protocol::{Memory, Turn};
 use crate::source::spec::SourceSpec;
 use crate::store::ack::{Ack, Resume};
 use crate::sys::{self, Watch};
@@ -126,9 +130,7 @@ impl Sockets {
 
     /// All lines that were read are taken, and every `# client` line is answered.
     pub fn is_drained(&self) -> bool {
-        let is_due =
-            |client: &Client| client.is_blocked() || client.awaits_resume() || client.is_held();
-        !self.clients.iter().any(is_due)
+        self.clients.iter().all(Client::is_drained)
     }
 
     /// Adds descriptors to wait for: for input if `reads`, for connections if `accepts`, and for answers.
@@ -187,7 +189,7 @@ impl Sockets {
             &mut self.told.refusals,
             event,
             source,
-            &client.peer,
+            &client.peer.name,
             &reason,
         );
         client.refuse(line, reason);
@@ -202,30 +204,23 @@ impl Sockets {
         for n in (0..count).map(|n| (first + n) % count) {
             let client = &mut self.clients[n];
             let may_inflate = inflating < INFLATING_MAX;
-            if !client.wants_turn() || (client.is_held() && !client.can_go_on(may_inflate)) {
+            if !client.wants_turn(may_inflate) {
                 continue;
             }
             held -= client.held_bytes();
-            let inflates = client.inflates_since().is_some();
+            let inflates = client.inflates();
             let may_inflate = may_inflate || inflates;
             inflating -= usize::from(inflates);
             let (limit, memory) = (&mut self.told.rejections, &mut self.memory);
             let of = &mut self.listeners[client.source];
-            let (source, is_told, peer) = (&of.name, &mut of.is_old_told, client.peer.clone());
+            let (source, is_told, peer) = (&of.name, &mut of.is_old_told, client.peer.name.clone());
             let turn = old_times::watch(is_told, source, of.precision, to, |to| {
                 client.turn(memory, to, now, may_inflate, &mut |line, text, reason| {
-                    let fields: [log::Field; 5] = [
-                        ("source", source),
-                        ("client", &peer),
-                        ("line", &line),
-                        ("text", &text),
-                        ("reason", reason),
-                    ];
-                    limit.warn("rejected", &fields);
+                    tell_rejected(limit, source, Some(&peer), (line, text, reason));
                 })
             });
             held += client.held_bytes();
-            inflating += usize::from(client.inflates_since().is_some());
+            inflating += usize::from(client.inflates());
             match turn {
                 Turn::Done => {}
                 Turn::NoRoom => {
@@ -265,16 +260,10 @@ impl Sockets {
             let limit = &mut self.told.rejections;
             datagrams.turn(
                 is_last,
-                self.memory.lines(),
+                &mut self.memory.lines,
                 to,
                 &mut |line, text, reason| {
-                    let fields: [log::Field; 4] = [
-                        ("source", &name),
-                        ("line", &line),
-                        ("text", &text),
-                        ("reason", reason),
-                    ];
-                    limit.warn("rejected", &fields);
+                    tell_rejected(limit, &name, None, (line, text, reason));
                 },
             );
         }
@@ -296,7 +285,7 @@ impl Sockets {
         let Some(older) = self.clients.iter().position(is_older) else {
             return true;
         };
-        if self.clients[older].uid != hello.uid {
+        if self.clients[older].peer.uid != hello.uid {
             if let Ok(newer) = self.clients.binary_search_by_key(&hello.stream, Client::id) {
                 self.refuse(newer, "client-refused", 1, &another_users(name));
             }
@@ -337,14 +326,14 @@ impl Sockets {
             return false;
         }
         let has_place = places::taken(&self.clients) < INFLATING_MAX;
-        self.clients
-            .iter()
-            .any(|client| client.can_go_on(has_place))
+        let mut requests = self.clients.iter().filter_map(Client::http);
+        requests.any(|http| http.can_go_on(has_place))
     }
 
     /// A client asks for the state of the recorder.
     pub fn ask_state(&self) -> bool {
-        self.clients.iter().any(Client::asks_state)
+        let mut requests = self.clients.iter().filter_map(Client::http);
+        requests.any(Http::asks)
     }
 
     pub fn answer_state(&mut self, state: &State) {
@@ -391,7 +380,7 @@ impl Sockets {
     fn remove_closed(&mut self) {
         for client in self.clients.iter().filter(|client| client.is_over()) {
             let source = &self.listeners[client.source].name;
-            let fields: [log::Field; 2] = [("source", source), ("client", &client.peer)];
+            let fields: [log::Field; 2] = [("source", source), ("client", &client.peer.name)];
             log::debug("client-closed", &fields);
         }
         self.clients.retain(|client| !client.is_over());

@@ -101,13 +101,7 @@ impl Stdin {
         let arrived_ns = self.arrived_ns;
         let taken = old_times::watch(is_told, &"stdin", self.precision, to, |to| {
             stream.take(to, arrived_ns, &mut |line, text, reason| {
-                let fields: [log::Field; 4] = [
-                    ("source", &"stdin"),
-                    ("line", &line),
-                    ("text", &text),
-                    ("reason", reason),
-                ];
-                limit.warn("rejected", &fields);
+                notices::tell_rejected(limit, &"stdin", None, (line, text, reason));
             })
         });
         self.is_blocked = taken == Taken::NoRoom;

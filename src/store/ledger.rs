@@ -118,6 +118,8 @@ pub struct Db {
     pub(super) unclean: Vec<Unclean>,
     pub(super) run: i64,
     pub(super) next_id: i64,
+    /// Newest id that is synced.
+    pub(super) synced_id: i64,
     pub(super) committed: i64,
     pub(super) repeated: i64,
     /// Only where a source may send readings again.
@@ -194,6 +196,7 @@ impl Db {
             unclean: begun.unclean,
             run: begun.run,
             next_id: begun.next_id,
+            synced_id: begun.next_id - 1,
             committed: 0,
             repeated: 0,
             repeats,
@@ -278,6 +281,11 @@ impl Db {
         self.next_id - 1
     }
 
+    /// Id of the newest reading that a commit at FULL has synced, or the start.
+    pub fn synced_id(&self) -> i64 {
+        self.synced_id
+    }
+
     /// Copies the run's row into the database file, so that it is there if the -wal gets lost. Errors
     /// that may pass are ignored.
     fn bring_in_start(&mut self) -> Result<(), Error> {
@@ -292,8 +300,10 @@ impl Db {
 
     /// Commits the batch whole, or leaves the database as it was, so that the batch can be retried.
     pub fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<Committed, Error> {
-        if !batch.has_data() {
-            // Only marks: their readings were committed before.
+        let is_full = durability == Durability::Full;
+        let syncs_earlier = is_full && self.synced_id < self.newest_id();
+        if !batch.has_data() && !syncs_earlier {
+            // Only marks: their readings were committed before, and synced if they have to be.
             return Ok(Committed {
                 marks: batch.marks().to_vec(),
                 resumes: self.resumes(batch)?,
@@ -310,6 +320,10 @@ impl Db {
             let inserted = next_id - db.next_id;
             let committed = db.committed + inserted;
             let repeated = db.repeated + batch.rows().len() as i64 - inserted;
+            if !batch.has_data() {
+                // A row that stays as it was leaves no page to write, and then SQLite does not sync either.
+                db.write_counts(committed, repeated, counts, !tail.fingerprint())?;
+            }
             db.write_counts(committed, repeated, counts, tail.fingerprint())?;
             db.settle_clients(batch)?;
             let resumes = db.resumes(batch)?;
@@ -318,6 +332,9 @@ impl Db {
         match result {
             Ok((next_id, committed, repeated, counts, tail, resumes)) => {
                 self.next_id = next_id;
+                if is_full {
+                    self.synced_id = self.newest_id();
+                }
                 self.committed = committed;
                 self.repeated = repeated;
                 self.counts = counts;

@@ -20,9 +20,9 @@ use seawall::record::settings::Settings as Record;
 use seawall::source::http::framing::Framing;
 use seawall::source::http::head::{self, HEAD_BYTES_MAX, Length};
 use seawall::source::http::reply::State;
-use seawall::source::http::request::Now;
-use seawall::source::http::{Http, Progress, Rules};
+use seawall::source::http::{Http, Rules};
 use seawall::source::inflate::Inflate;
+use seawall::source::protocol::{Now, Protocol, Turn};
 use seawall::source::spec::{Door, Port, Rate, SourceSpec};
 use seawall::source::sysfs::parse_number;
 use seawall::units;
@@ -470,10 +470,7 @@ fn converse(input: &[u8], has_token: bool, pieces: &[u8], rows: usize) -> Conver
         precision: Precision::Ns,
         wait: Duration::from_secs(4),
     };
-    let (mut http, mut stream) = (
-        Http::new(Rc::new(rules), now),
-        Stream::of_connection(1, Precision::Ns),
-    );
+    let mut http = Http::new(1, Rc::new(rules), now);
     let (mut interner, mut line) = (Interner::default(), Line::default());
     let (mut names, mut readings) = (Vec::new(), Vec::new());
     let (mut said, mut rejected) = (Vec::new(), Vec::new());
@@ -482,12 +479,12 @@ fn converse(input: &[u8], has_token: bool, pieces: &[u8], rows: usize) -> Conver
         metrics: "up 1\n".to_owned(),
     };
     let (mut rest, mut sizes) = (input, pieces.iter().cycle());
-    while !http.is_over() {
+    while !http.is_over(now) {
         let size = sizes
             .next()
             .map_or(usize::MAX, |&size| usize::from(size).max(1));
         if http.is_open() {
-            let read = http.read(now, |buffer| {
+            let read = http.read(now, &mut |buffer| {
                 let got = size.min(rest.len()).min(buffer.len());
                 buffer[..got].copy_from_slice(&rest[..got]);
                 rest = &rest[got..];
@@ -516,42 +513,42 @@ fn converse(input: &[u8], has_token: bool, pieces: &[u8], rows: usize) -> Conver
             let mut reject = |line: u64, text: Excerpt<'_>, why: &dyn std::fmt::Display| {
                 rejected.push(format!("{line} {text} {why}"));
             };
-            let turn = Now {
+            let now = Now {
                 time: now,
                 arrived_ns: ARRIVAL_NS,
                 may_inflate,
             };
-            let progress = http.take(&mut stream, &mut to, turn, &mut reject);
+            let turn = http.take(&mut to, now, &mut reject);
             readings.extend(self::readings(&batch, &mut names));
             may_inflate = true;
-            match progress {
-                Progress::NoRoom => {
+            match turn {
+                Turn::NoRoom => {
                     assert!(!batch.is_empty(), "no room for a line that fits alone");
                 }
-                Progress::Waits if !http.is_held() => break,
-                Progress::Waits => {}
+                _ if !http.is_held() => break,
+                _ => {}
             }
             assert!(http.held_bytes() < HELD_BYTES_MAX);
-            answer(&mut http, stream.marked(), &state, size, &mut said);
+            answer(&mut http, &state, size, &mut said);
             assert!(!http.is_held() || http.can_go_on(true), "it waits for ever");
         }
-        answer(&mut http, stream.marked(), &state, size, &mut said);
+        answer(&mut http, &state, size, &mut said);
     }
     let answers = String::from_utf8(said).expect("answers are text");
     Conversation {
         answers,
         readings,
         rejected,
-        is_torn: !stream.waiting().is_empty(),
+        is_torn: http.held_bytes() > 0,
     }
 }
 
 /// Everything so far is on the disk. The client takes so many bytes at once.
-fn answer(http: &mut Http, lines: u64, state: &State, size: usize, said: &mut Vec<u8>) {
-    http.settle(lines);
-    while http.is_ready() || http.asks() {
+fn answer(http: &mut Http, state: &State, size: usize, said: &mut Vec<u8>) {
+    http.settle(u64::MAX);
+    while http.has_answer() || http.asks() {
         http.answer(state);
-        http.flush(Instant::now(), |bytes| {
+        http.flush(Instant::now(), &mut |bytes| {
             let taken = size.min(bytes.len());
             said.extend_from_slice(&bytes[..taken]);
             Ok(taken)

@@ -173,6 +173,8 @@ pub struct Recording {
     pub oldest: u64,
     /// Readings that were sent again.
     repeats: u64,
+    /// Readings that an ack was asked for.
+    awaited: u64,
     sent: Arc<AtomicU64>,
     defined: bool,
     /// The state that the file is in, by the count of whoever drives several recordings.
@@ -278,6 +280,7 @@ impl Recording {
             next,
             oldest: next,
             repeats: 0,
+            awaited: 0,
             sent,
             defined: false,
             state,
@@ -317,7 +320,8 @@ impl Recording {
         Some((since, acked(&self.exchange.mail())))
     }
 
-    /// Hands over readings as one batch, which becomes one commit when the writer is idle.
+    /// Hands over readings as one batch, which becomes one commit when the writer is idle. Without readings it asks for
+    /// the ack of those before, as the end of a request does.
     pub fn send(&mut self, readings: u64, awaited: bool) {
         let mut batch = Batch::default();
         if !self.defined {
@@ -329,15 +333,18 @@ impl Recording {
         let mut push = |n: u64| {
             batch.push_sent(n as i64 * STEP_NS, slot(n), value(n).as_value(), true);
         };
-        // Some of the last ones again, then new ones, and of these one again.
-        let again = self.next.saturating_sub(3).max(self.oldest)..self.next;
-        self.repeats += again.end - again.start + 1;
-        again.for_each(&mut push);
-        (self.next..self.next + readings).for_each(&mut push);
-        push(self.next);
+        if readings > 0 {
+            // Some of the last ones again, then new ones, and of these one again.
+            let again = self.next.saturating_sub(3).max(self.oldest)..self.next;
+            self.repeats += again.end - again.start + 1;
+            again.for_each(&mut push);
+            (self.next..self.next + readings).for_each(&mut push);
+            push(self.next);
+        }
         self.next += readings;
         self.sent.store(self.next, Ordering::SeqCst);
         if awaited {
+            self.awaited = self.next;
             batch.awaited = true;
             batch.mark(Mark {
                 stream: 0,
@@ -359,10 +366,10 @@ impl Recording {
         self.until(|news| (Step::Record..Step::Closed).contains(&news.step))
     }
 
-    /// Waits until all that was sent is committed, or was before.
+    /// Waits until all that was sent is committed, or was before, and what is awaited is acknowledged.
     pub fn until_committed(&self) -> Waited {
         let wanted = self.next - self.first.load(Ordering::SeqCst) + self.repeats;
-        self.until(move |news| news.committed + news.repeated == wanted)
+        self.until(|news| news.committed + news.repeated == wanted && self.acked() >= self.awaited)
     }
 
     /// Waits until retention has dropped so many readings since the start.

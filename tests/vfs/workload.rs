@@ -46,6 +46,7 @@ pub const SETTINGS: &[&str] = &["--wal-autocheckpoint=20"];
 pub const BATCHES: &[Batch] = &[
     batch(20, true),
     batch(5, false),
+    batch(0, true),
     Batch {
         checkpoint: true,
         ..batch(10, true)

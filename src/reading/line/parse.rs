@@ -381,22 +381,6 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_comes_apart_into_its_parts() {
-        let input = br#"wea\,ther,st\ n=a\=b f=1.5,"g\\"="say \"hi\"\n" -7"#;
-        let (outcome, line) = parse_all(input);
-        let (used, lines) = (input.len(), 1);
-        assert_eq!(outcome, Outcome::Record { used, lines });
-        assert_eq!(line.sensor(input), br"wea\,ther,st\ n=a\=b");
-        assert_eq!(line.canonical_sensor(input), r"wea\,ther,st\ n=a\=b");
-        let [f, g] = line.fields() else { panic!() };
-        assert_eq!(line.field_key(input, f), b"f");
-        assert_eq!(line.value(f), Value::Real(1.5));
-        assert_eq!(line.field_name(input, g), r#""g\\""#);
-        assert_eq!(line.value(g), Value::Text(r#"say "hi"\n"#));
-        assert_eq!(line.time_ns(), Some(-7));
-    }
-
-    #[test]
     fn nothing_is_left_of_the_record_before() {
         let (_, mut line) = parse_all(b"m,a=b f=\"c\",g=18446744073709551615u 7");
         let outcome = parse(b"n h=1\n", false, Precision::Ns, &mut line);

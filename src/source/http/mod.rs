@@ -18,11 +18,13 @@ use std::time::{Duration, Instant};
 
 use crate::reading::Buffer;
 use crate::reading::line::Precision;
-use crate::reading::stream::{Intake, Reject, Stream};
+use crate::reading::stream::{Intake, Reject, Stream, Taken};
+use crate::source::protocol::{Memory, Now, Protocol, Read, Turn, Write};
+use crate::store::ack::Ack;
 use dues::{Answer, Due, Dues, Written};
 use head::{HEAD_BYTES_MAX, Refusal};
 use reply::{Form, Reply, State};
-use request::{Decoded, Now, Request};
+use request::{Decoded, Held, Request};
 use route::Route;
 
 /// Requests of one connection that wait for their answers; more are not read.
@@ -42,15 +44,6 @@ pub struct Rules {
     pub wait: Duration,
 }
 
-/// Result of a turn.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// More has to come, or an answer is due first.
-    Waits,
-    /// The next line waits for room in the queue.
-    NoRoom,
-}
-
 #[derive(Debug)]
 enum Step {
     /// Between two requests, or within a head.
@@ -60,19 +53,10 @@ enum Step {
     Over,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Held {
-    /// Too many answers are due.
-    Answers,
-    /// Too many bodies are being inflated.
-    Place,
-    /// Other connections are next.
-    Others,
-}
-
 #[derive(Debug)]
 pub struct Http {
     rules: Rc<Rules>,
+    stream: Stream,
     /// Bytes that were read and not decoded yet.
     wire: Buffer,
     step: Step,
@@ -91,8 +75,10 @@ pub struct Http {
 }
 
 impl Http {
-    pub fn new(rules: Rc<Rules>, now: Instant) -> Self {
+    pub fn new(id: u64, rules: Rc<Rules>, now: Instant) -> Self {
         Http {
+            // It waits for whole requests only.
+            stream: Stream::new(id, rules.precision, false).strict(true),
             rules,
             wire: Buffer::default(),
             step: Step::Head,
@@ -104,20 +90,6 @@ impl Http {
             is_stopping: false,
             complaint: None,
         }
-    }
-
-    /// All that grows with what a client sends and does not read.
-    pub fn held_bytes(&self) -> usize {
-        let request = match &self.step {
-            Step::Body(request) => request.held_bytes(),
-            Step::Head | Step::Over => 0,
-        };
-        self.wire.waiting().len() + request + self.dues.held_bytes()
-    }
-
-    /// It may be read.
-    pub fn is_open(&self) -> bool {
-        !self.input_ended && self.held.is_none() && !matches!(self.step, Step::Over)
     }
 
     /// It goes on without input, once something else is free.
@@ -148,49 +120,6 @@ impl Http {
         }
     }
 
-    /// Nothing is due to the client.
-    pub fn is_settled(&self) -> bool {
-        self.dues.is_empty() && self.held.is_none()
-    }
-
-    pub fn take_complaint(&mut self) -> Option<String> {
-        self.complaint.take()
-    }
-
-    pub fn borrow(&mut self, memory: &mut Vec<u8>) {
-        self.wire.borrow(memory);
-    }
-
-    pub fn give_back(&mut self, memory: &mut Vec<u8>) {
-        self.wire.give_back(memory);
-    }
-
-    /// Reads once. No byte is the end of the input.
-    pub fn read(
-        &mut self,
-        now: Instant,
-        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<()> {
-        let is_head = matches!(self.step, Step::Head);
-        if is_head && self.wire.waiting().is_empty() {
-            self.head_since = now;
-        }
-        let (_, count) = self.wire.fill(|buffer| match is_head {
-            true => read(&mut buffer[..HEAD_READ_BYTES]),
-            false => read(buffer),
-        })?;
-        self.active = now;
-        self.input_ended |= count == 0;
-        Ok(())
-    }
-
-    /// The connection is broken.
-    pub fn cut(&mut self) {
-        self.input_ended = true;
-        self.step = Step::Over;
-        self.dues = Dues::default();
-    }
-
     /// A request that was not read whole is given up; those before it go on.
     pub fn stop(&mut self, is_blocked: bool) {
         self.is_stopping = true;
@@ -199,78 +128,68 @@ impl Http {
         }
     }
 
-    /// Takes what was read, as far as there is room.
-    pub fn take(
-        &mut self,
-        stream: &mut Stream,
-        to: &mut Intake<'_>,
-        now: Now,
-        reject: Reject<'_>,
-    ) -> Progress {
+    fn take_requests(&mut self, to: &mut Intake<'_>, now: Now, reject: Reject<'_>) -> Taken {
         self.held = None;
         loop {
-            let step = std::mem::replace(&mut self.step, Step::Over);
-            match step {
+            match std::mem::replace(&mut self.step, Step::Over) {
                 Step::Over => {
                     self.wire.forget();
-                    return Progress::Waits;
+                    return Taken::All;
                 }
                 Step::Head => {
                     self.step = Step::Head;
                     if self.dues.len() >= PIPELINED_MAX {
                         self.held = Some(Held::Answers);
-                        return Progress::Waits;
+                        return Taken::All;
                     }
-                    match self.begin(stream, now.time) {
+                    match self.begin(now.time) {
                         Ok(true) => {}
                         Ok(false) => return self.wait_for_input(),
-                        Err((status, reason)) => {
-                            self.refuse(status, reason, Form::default(), stream, now.time)
-                        }
+                        Err(refusal) => self.refuse(refusal, Form::default(), now.time),
                     }
                 }
                 Step::Body(mut request) => {
-                    let decoded = request.decode(&mut self.wire, stream, to, now, reject);
+                    let form = request.form;
+                    let decoded = request.decode(&mut self.wire, &mut self.stream, to, now, reject);
+                    if decoded == Ok(Decoded::Whole) {
+                        self.finish(*request, to, now.time);
+                        continue;
+                    }
+                    self.step = Step::Body(request);
                     match decoded {
-                        Ok(Decoded::Whole) => self.finish(*request, stream, to, now.time),
-                        Ok(Decoded::Refused((status, reason))) => {
-                            stream.drop_text();
-                            let form = request.form;
-                            self.answer_error(status, reason, form, stream, now.time);
-                            self.step = Step::Body(request);
+                        Ok(Decoded::Refused(refusal)) => {
+                            self.stream.drop_text();
+                            self.answer_error(refusal, form, now.time);
                         }
-                        Ok(decoded) => {
-                            self.step = Step::Body(request);
-                            match decoded {
-                                Decoded::NoRoom => return Progress::NoRoom,
-                                Decoded::NoPlace | Decoded::HadItsTurn => {
-                                    let is_place = decoded == Decoded::NoPlace;
-                                    self.held =
-                                        Some(if is_place { Held::Place } else { Held::Others });
-                                    return Progress::Waits;
-                                }
-                                _ => return self.wait_for_input(),
-                            }
+                        Ok(Decoded::Held(held)) => {
+                            self.held = Some(held);
+                            return Taken::All;
                         }
-                        Err((status, reason)) => {
-                            let form = request.form;
-                            self.refuse(status, reason, form, stream, now.time);
-                        }
+                        Ok(Decoded::NoRoom) => return Taken::NoRoom,
+                        Ok(Decoded::More | Decoded::Whole) => return self.wait_for_input(),
+                        Err(refusal) => self.refuse(refusal, form, now.time),
                     }
                 }
             }
         }
     }
 
-    fn wait_for_input(&mut self) -> Progress {
+    fn wait_for_input(&mut self) -> Taken {
         if self.input_ended || self.is_stopping {
             self.step = Step::Over;
         }
-        Progress::Waits
+        Taken::All
+    }
+
+    /// The connection is broken.
+    fn break_off(&mut self) {
+        self.input_ended = true;
+        self.step = Step::Over;
+        self.dues = Dues::default();
     }
 
     /// Begins the next request; false where its head is not whole yet.
-    fn begin(&mut self, stream: &mut Stream, now: Instant) -> Result<bool, Refusal> {
+    fn begin(&mut self, now: Instant) -> Result<bool, Refusal> {
         let Some((head, used)) = head::parse(self.wire.waiting())? else {
             return Ok(false);
         };
@@ -298,64 +217,63 @@ impl Http {
         self.wire.advance(used);
         self.head_since = now;
         match route {
-            Route::Write(precision) => stream.begin_text(precision.unwrap_or(self.rules.precision)),
+            Route::Write(precision) => {
+                let precision = precision.unwrap_or(self.rules.precision);
+                self.stream.begin_text(precision);
+            }
             Route::Query(Some(statement)) => request.statement = Some(statement),
             Route::Query(None) => {}
-            Route::Status(wanted) => self.due(Answer::Status(wanted), form, stream, now),
+            Route::Status(wanted) => self.due(Answer::Status(wanted), form, now),
             Route::Answer(reply) => {
                 self.complaint = complaint;
-                self.due(Answer::Reply(reply), form, stream, now);
+                self.due(Answer::Reply(reply), form, now);
             }
         }
         if expects {
-            self.due(Answer::Continue, form, stream, now);
+            self.due(Answer::Continue, form, now);
         }
         self.step = Step::Body(Box::new(request));
         Ok(true)
     }
 
     /// The request is read whole.
-    fn finish(&mut self, request: Request, stream: &Stream, to: &mut Intake<'_>, now: Instant) {
+    fn finish(&mut self, request: Request, to: &mut Intake<'_>, now: Instant) {
         // The next head may have begun to come with the end of this body.
         self.head_since = now;
         self.step = match request.form.keeps_alive {
             true => Step::Head,
             false => Step::Over,
         };
-        to.batch.hurried |= stream.marked() > self.dues.settled();
+        // Lines before are committed as they come. The last commit syncs them.
+        if self.stream.lines() > self.stream.marked() {
+            self.stream.mark(to.batch);
+        }
+        to.batch.hurried |= self.stream.marked() > self.dues.settled();
         let form = request.form;
         if let Some(reply) = request.reply() {
-            self.due(Answer::Reply(reply), form, stream, now);
+            self.due(Answer::Reply(reply), form, now);
         }
     }
 
     /// Answers with an error, behind which nothing can be read.
-    fn refuse(&mut self, status: u16, reason: &str, form: Form, stream: &Stream, now: Instant) {
+    fn refuse(&mut self, refusal: Refusal, form: Form, now: Instant) {
         let form = Form {
             keeps_alive: false,
             ..form
         };
-        self.answer_error(status, reason, form, stream, now);
+        self.answer_error(refusal, form, now);
         self.step = Step::Over;
     }
 
-    fn answer_error(
-        &mut self,
-        status: u16,
-        reason: &str,
-        form: Form,
-        stream: &Stream,
-        now: Instant,
-    ) {
-        let reply = Reply::error(status, reason);
+    fn answer_error(&mut self, (status, reason): Refusal, form: Form, now: Instant) {
         self.complaint = Some(format!("answered with {status}: {reason}"));
-        self.due(Answer::Reply(reply), form, stream, now);
+        self.due(Answer::Reply(Reply::error(status, reason)), form, now);
     }
 
     /// Behind the answers to earlier requests, and to the lines taken so far.
-    fn due(&mut self, answer: Answer, form: Form, stream: &Stream, now: Instant) {
+    fn due(&mut self, answer: Answer, form: Form, now: Instant) {
         self.dues.push(Due {
-            lines: stream.marked(),
+            lines: self.stream.marked(),
             since: now,
             form,
             answer,
@@ -367,31 +285,13 @@ impl Http {
         self.dues.settle(lines);
     }
 
+    /// The next answer is the state of the recorder.
     pub fn asks(&self) -> bool {
         self.dues.asks()
     }
 
     pub fn answer(&mut self, state: &State) {
         self.dues.answer(state);
-    }
-
-    pub fn is_ready(&self) -> bool {
-        self.dues.is_ready()
-    }
-
-    /// Writes as much as `write` takes.
-    pub fn flush(&mut self, now: Instant, write: impl FnMut(&[u8]) -> io::Result<usize>) {
-        match self.dues.flush(write) {
-            Written::Nothing => {}
-            Written::Something => self.active = now,
-            Written::Failed => self.cut(),
-        }
-    }
-
-    /// Everything that was read is answered, and nothing more will be read.
-    pub fn is_over(&self) -> bool {
-        let may_come = !matches!(self.step, Step::Over);
-        !may_come && self.dues.is_empty()
     }
 
     /// When to close, and why, if nothing happens until then. `is_blocked`: lines wait for room.
@@ -421,6 +321,88 @@ impl Http {
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
+    }
+}
+
+impl Protocol for Http {
+    fn held_bytes(&self) -> usize {
+        let request = match &self.step {
+            Step::Body(request) => request.held_bytes(),
+            Step::Head | Step::Over => 0,
+        };
+        let waiting = self.wire.waiting().len() + self.stream.waiting().len();
+        waiting + request + self.dues.held_bytes()
+    }
+
+    fn is_open(&self) -> bool {
+        !self.input_ended && self.held.is_none() && !matches!(self.step, Step::Over)
+    }
+
+    fn is_idle(&self, _: Duration) -> bool {
+        self.dues.is_empty() && self.held.is_none()
+    }
+
+    fn borrow(&mut self, memory: &mut Memory) {
+        self.stream.borrow(&mut memory.lines);
+        self.wire.borrow(&mut memory.wire);
+    }
+
+    fn give_back(&mut self, memory: &mut Memory) {
+        self.stream.give_back(&mut memory.lines);
+        self.wire.give_back(&mut memory.wire);
+    }
+
+    fn read(&mut self, now: Instant, read: Read<'_>) -> io::Result<()> {
+        let is_head = matches!(self.step, Step::Head);
+        if is_head && self.wire.waiting().is_empty() {
+            self.head_since = now;
+        }
+        let (_, count) = self.wire.fill(|buffer| match is_head {
+            true => read(&mut buffer[..HEAD_READ_BYTES]),
+            false => read(buffer),
+        })?;
+        self.active = now;
+        self.input_ended |= count == 0;
+        Ok(())
+    }
+
+    fn cut(&mut self, _: Instant, _: &io::Error) {
+        self.break_off();
+    }
+
+    fn take(&mut self, to: &mut Intake<'_>, now: Now, reject: Reject<'_>) -> Turn {
+        match self.take_requests(to, now, reject) {
+            Taken::NoRoom => Turn::NoRoom,
+            Taken::All => self.complaint.take().map_or(Turn::Done, Turn::Refused),
+        }
+    }
+
+    fn put(&mut self, ack: Ack) {
+        self.settle(ack.lines());
+    }
+
+    fn has_answer(&self) -> bool {
+        self.dues.is_ready()
+    }
+
+    fn flush(&mut self, now: Instant, write: Write<'_>) {
+        match self.dues.flush(write) {
+            Written::Nothing => {}
+            Written::Something => self.active = now,
+            Written::Failed => self.break_off(),
+        }
+    }
+
+    fn is_over(&mut self, _: Instant) -> bool {
+        matches!(self.step, Step::Over) && self.dues.is_empty()
+    }
+
+    fn gives_up(&self, is_blocked: bool) -> Option<Instant> {
+        self.deadline(is_blocked).map(|(at, _)| at)
+    }
+
+    fn forget(&mut self) {
+        self.stream.forget();
     }
 }
 

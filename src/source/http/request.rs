@@ -10,6 +10,7 @@ use crate::reading::Buffer;
 use crate::reading::stream::{Intake, Reject, Stream, Taken};
 use crate::source::answers::bounded;
 use crate::source::inflate::Inflate;
+use crate::source::protocol::Now;
 
 /// Upper bound on a form with a statement.
 const FORM_BYTES_MAX: usize = 4096;
@@ -18,15 +19,6 @@ const FORM_BYTES_MAX: usize = 4096;
 const TEXT_BYTES_PER_TURN: usize = 512 * 1024;
 /// Upper bound on the input of one part: a block may take long to read and give no text.
 const INFLATED_BYTES_MAX: usize = 8 * 1024;
-
-/// The clocks of a turn, and what is free.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    pub time: Instant,
-    /// When the bytes came, for lines without a time.
-    pub arrived_ns: i64,
-    pub may_inflate: bool,
-}
 
 #[derive(Debug)]
 enum Body {
@@ -37,6 +29,17 @@ enum Body {
     Ignored,
 }
 
+/// What a connection waits for, besides input and room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Too many answers are due.
+    Answers,
+    /// Too many bodies are being inflated.
+    Place,
+    /// Other connections are next.
+    Others,
+}
+
 /// How far a body is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decoded {
@@ -44,10 +47,7 @@ pub enum Decoded {
     More,
     /// The next line waits for room in the queue.
     NoRoom,
-    /// It waits for a place to be inflated.
-    NoPlace,
-    /// More is there, and others are next.
-    HadItsTurn,
+    Held(Held),
     /// It is no good. The rest of it is passed over, so that the client reads why.
     Refused(Refusal),
     Whole,
@@ -133,7 +133,7 @@ impl Request {
                 match (count, now.may_inflate) {
                     (0, _) if !self.framing.is_over() => return Ok(Decoded::More),
                     (0, _) => {}
-                    (_, false) => return Ok(Decoded::NoPlace),
+                    (_, false) => return Ok(Decoded::Held(Held::Place)),
                     (_, true) => self.inflate = Some(Inflate::new()),
                 }
             }
@@ -164,7 +164,7 @@ impl Request {
             self.is_whole = true;
             stream.end_text();
         }
-        Ok(Decoded::HadItsTurn)
+        Ok(Decoded::Held(Held::Others))
     }
 
     fn take(

@@ -12,7 +12,6 @@ use crate::reading::{Batch, Value};
 /// A connection without a socket.
 struct Connection {
     http: Http,
-    stream: Stream,
     batch: Batch,
     interner: Interner,
     line: Line,
@@ -29,8 +28,7 @@ impl Connection {
             wait: Duration::from_secs(4),
         };
         Connection {
-            http: Http::new(Rc::new(rules), now),
-            stream: Stream::of_connection(1, Precision::Ns),
+            http: Http::new(1, Rc::new(rules), now),
             batch: Batch::default(),
             interner: Interner::default(),
             line: Line::default(),
@@ -40,13 +38,13 @@ impl Connection {
     }
 
     /// Takes the bytes, with room for so many readings in all.
-    fn receive(&mut self, bytes: &[u8], rows: usize) -> Progress {
+    fn receive(&mut self, bytes: &[u8], rows: usize) -> Turn {
         if !bytes.is_empty() {
-            let read = |buffer: &mut [u8]| {
+            let mut read = |buffer: &mut [u8]| {
                 buffer[..bytes.len()].copy_from_slice(bytes);
                 Ok(bytes.len())
             };
-            self.http.read(self.now, read).unwrap();
+            self.http.read(self.now, &mut read).unwrap();
         }
         let mut to = Intake {
             batch: &mut self.batch,
@@ -67,13 +65,12 @@ impl Connection {
             arrived_ns: 77,
             may_inflate: true,
         };
-        self.http
-            .take(&mut self.stream, &mut to, now, &mut |_, _, _| ())
+        self.http.take(&mut to, now, &mut |_, _, _| ())
     }
 
     /// Everything so far is on the disk.
     fn commit(&mut self) {
-        self.http.settle(self.stream.marked());
+        self.http.settle(self.http.stream.marked());
         self.flush();
     }
 
@@ -86,10 +83,14 @@ impl Connection {
 
     fn flush(&mut self) {
         let said = &mut self.said;
-        self.http.flush(self.now, |bytes| {
+        self.http.flush(self.now, &mut |bytes| {
             said.push_str(std::str::from_utf8(bytes).unwrap());
             Ok(bytes.len())
         });
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.http.is_over(self.now)
     }
 
     fn statuses(&self) -> Vec<&str> {
@@ -142,7 +143,7 @@ fn requests() -> Vec<u8> {
     text
 }
 
-fn check(connection: &Connection) {
+fn check(connection: &mut Connection) {
     let expected = ["204", "204", "204", "204", "400", "204", "200", "404"];
     assert_eq!(connection.statuses(), expected, "{}", connection.said);
     let reason = "partial write: line 2: column 4: no field";
@@ -163,7 +164,7 @@ fn check(connection: &Connection) {
         (7, 7.0),
     ];
     assert_eq!(connection.rows(), expected);
-    assert!(connection.http.is_over());
+    assert!(connection.is_over());
 }
 
 #[test]
@@ -174,14 +175,14 @@ fn requests_are_the_same_wherever_they_are_cut() {
         connection.receive(&text[..cut], usize::MAX);
         connection.receive(&text[cut..], usize::MAX);
         connection.commit();
-        check(&connection);
+        check(&mut connection);
     }
     let mut connection = Connection::new(None);
     for byte in &text {
         connection.receive(&[*byte], usize::MAX);
         connection.commit();
     }
-    check(&connection);
+    check(&mut connection);
 }
 
 #[test]
@@ -189,12 +190,12 @@ fn requests_wait_for_room_line_by_line() {
     let mut connection = Connection::new(None);
     let mut rows = 0;
     let mut bytes = requests();
-    while connection.receive(&std::mem::take(&mut bytes), rows) == Progress::NoRoom {
+    while connection.receive(&std::mem::take(&mut bytes), rows) == Turn::NoRoom {
         assert_eq!(connection.batch.rows().len(), rows);
         rows += 1;
     }
     connection.commit();
-    check(&connection);
+    check(&mut connection);
 }
 
 #[test]
@@ -214,7 +215,7 @@ fn no_answer_comes_before_the_commit_or_before_an_earlier_one() {
     assert_eq!(at, connection.now + Duration::from_secs(4));
     assert!(reason.contains("--http-wait"), "{reason}");
     connection.commit();
-    check(&connection);
+    check(&mut connection);
 }
 
 #[test]
@@ -313,7 +314,7 @@ fn small_chunks_take_no_more_turns_than_large_ones() {
     );
     connection.receive(&b"1\r\n#\r\n1\r\n\n\r\n".repeat(1000), usize::MAX);
     assert!(!connection.http.is_held());
-    assert_eq!(connection.stream.marked(), 1000);
+    assert_eq!(connection.http.stream.lines(), 1000);
 }
 
 #[test]
@@ -322,14 +323,14 @@ fn a_stop_gives_up_what_was_not_read_whole_and_answers_the_rest() {
     let mut connection = Connection::new(None);
     connection.receive(&[&text[..], &text[..text.len() - 1]].concat(), usize::MAX);
     connection.http.stop(false);
-    assert!(!connection.http.is_open() && !connection.http.is_over());
+    assert!(!connection.http.is_open() && !connection.is_over());
     connection.commit();
     assert_eq!(connection.statuses(), ["204"]);
-    assert!(connection.http.is_over());
+    assert!(connection.is_over());
 
     // What waits for room was read whole.
     let mut connection = Connection::new(None);
-    assert_eq!(connection.receive(text, 0), Progress::NoRoom);
+    assert_eq!(connection.receive(text, 0), Turn::NoRoom);
     connection.http.stop(true);
     connection.receive(b"", 1);
     connection.commit();

@@ -44,13 +44,13 @@ impl Sockets {
                 let reason = format!("there are {} connections already", self.clients.len());
                 let limit = &mut self.told.refusals;
                 tell(limit, "client-refused", &name, &peer.name, &reason);
-                Client::new(socket, 0, listener, precision, rules, &peer, now).refuse(0, &reason);
+                Client::new(socket, 0, listener, precision, rules, peer, now).refuse(0, &reason);
                 continue;
             }
             let fields: [log::Field; 2] = [("source", &name), ("client", &peer.name)];
             log::debug("client-connected", &fields);
             let id = self.next_stream;
-            let client = Client::new(socket, id, listener, precision, rules, &peer, now);
+            let client = Client::new(socket, id, listener, precision, rules, peer, now);
             self.next_stream += 1;
             self.clients.push(client);
         }

@@ -52,41 +52,6 @@ fn a_pragma_that_is_not_taken_is_an_error_with_its_name() {
 }
 
 #[test]
-fn a_checkpoint_says_what_it_did_in_each_mode() {
-    let dir = Dir::new();
-    let path = dir.db();
-    for mode in [
-        CheckpointMode::Passive,
-        CheckpointMode::Full,
-        CheckpointMode::Restart,
-        CheckpointMode::Truncate,
-    ] {
-        let mut db = open(&path);
-        db.commit(&batch(500), Durability::Normal).unwrap();
-        assert!(db.wal_frames() > 3);
-        let done = db.checkpoint(mode, Duration::ZERO).unwrap();
-        assert!(done.is_complete());
-        // With the seal.
-        let frames = db.wal_frames();
-        // TRUNCATE leaves no log to speak of.
-        let expected = if mode == CheckpointMode::Truncate {
-            0
-        } else {
-            frames
-        };
-        assert_eq!(
-            (done.log, done.copied, done.busy),
-            (expected, expected, false),
-            "{mode}"
-        );
-        let wal_bytes = std::fs::metadata(path.with_extension("db-wal"))
-            .unwrap()
-            .len();
-        assert_eq!(wal_bytes == 0, mode == CheckpointMode::Truncate, "{mode}");
-    }
-}
-
-#[test]
 fn a_checkpoint_in_a_readers_way_says_what_had_to_stay() {
     let dir = Dir::new();
     let path = dir.db();
