@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::order;
 use crate::reading::batch::{Batch, Kind, Series, Slot};
@@ -49,16 +50,59 @@ pub fn canonical(measurement: &str, tags: &[(Cow<'_, str>, Cow<'_, str>)]) -> St
 /// Slots of the series seen lately.
 #[derive(Debug, Default)]
 pub struct Interner {
-    slots: HashMap<Box<[u8]>, Slot>,
+    slots: HashMap<Arc<[u8]>, Slot>,
+    /// By slot.
+    known: Vec<Known>,
+    last: Slot,
     /// The key of the look-up under way; kept so that a look-up allocates nothing.
     key: Vec<u8>,
     name_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    key: Arc<[u8]>,
+    /// The slot that was looked up next the last time: senders repeat their series in one order, and to compare
+    /// a name costs less than to hash it.
+    next: Slot,
+}
+
+impl Known {
+    fn is(&self, sensor: &[u8], field: &[u8], kind: Kind) -> bool {
+        let names = self.key.split_first().filter(|(of, _)| **of == kind as u8);
+        let rest = names.and_then(|(_, names)| names.strip_prefix(field));
+        rest.and_then(|rest| rest.strip_prefix(b"\n")) == Some(sensor)
+    }
 }
 
 impl Interner {
     /// The slot of the series that its source spells `sensor`, `field`; one that is new here is defined
     /// in `batch` under the names that `canonical` gives.
     pub fn slot(
+        &mut self,
+        batch: &mut Batch,
+        sensor: &[u8],
+        field: &[u8],
+        kind: Kind,
+        names: impl FnOnce() -> (Box<str>, Box<str>),
+    ) -> Slot {
+        let after = self.last as usize;
+        if let Some(&Known { next, .. }) = self.known.get(after)
+            && let Some(known) = self.known.get(next as usize)
+            && known.is(sensor, field, kind)
+        {
+            self.last = next;
+            return next;
+        }
+        let slot = self.look_up(batch, sensor, field, kind, names);
+        if let Some(before) = self.known.get_mut(after) {
+            before.next = slot;
+        }
+        self.last = slot;
+        slot
+    }
+
+    fn look_up(
         &mut self,
         batch: &mut Batch,
         sensor: &[u8],
@@ -77,11 +121,17 @@ impl Interner {
         }
         if self.slots.len() == SERIES_MAX || self.name_bytes + self.key.len() > NAME_BYTES_MAX {
             self.slots.clear();
+            self.known.clear();
             self.name_bytes = 0;
         }
-        let slot = self.slots.len() as Slot;
+        let slot = self.known.len() as Slot;
         self.name_bytes += self.key.len();
-        self.slots.insert(self.key.as_slice().into(), slot);
+        let key: Arc<[u8]> = self.key.as_slice().into();
+        self.known.push(Known {
+            key: key.clone(),
+            next: slot,
+        });
+        self.slots.insert(key, slot);
         let (sensor, field) = names();
         batch.define(
             slot,
