@@ -51,28 +51,13 @@ pub fn canonical(measurement: &str, tags: &[(Cow<'_, str>, Cow<'_, str>)]) -> St
 #[derive(Debug, Default)]
 pub struct Interner {
     slots: HashMap<Arc<[u8]>, Slot>,
-    /// By slot.
-    known: Vec<Known>,
+    /// By slot the key, and the slot that was looked up next the last time: senders repeat their series in one order,
+    /// and to compare a name costs less than to hash it.
+    known: Vec<(Arc<[u8]>, Slot)>,
     last: Slot,
     /// The key of the look-up under way; kept so that a look-up allocates nothing.
     key: Vec<u8>,
     name_bytes: usize,
-}
-
-#[derive(Debug)]
-struct Known {
-    key: Arc<[u8]>,
-    /// The slot that was looked up next the last time: senders repeat their series in one order, and to compare
-    /// a name costs less than to hash it.
-    next: Slot,
-}
-
-impl Known {
-    fn is(&self, sensor: &[u8], field: &[u8], kind: Kind) -> bool {
-        let names = self.key.split_first().filter(|(of, _)| **of == kind as u8);
-        let rest = names.and_then(|(_, names)| names.strip_prefix(field));
-        rest.and_then(|rest| rest.strip_prefix(b"\n")) == Some(sensor)
-    }
 }
 
 impl Interner {
@@ -86,39 +71,33 @@ impl Interner {
         kind: Kind,
         names: impl FnOnce() -> (Box<str>, Box<str>),
     ) -> Slot {
-        let after = self.last as usize;
-        if let Some(&Known { next, .. }) = self.known.get(after)
-            && let Some(known) = self.known.get(next as usize)
-            && known.is(sensor, field, kind)
-        {
-            self.last = next;
-            return next;
-        }
-        let slot = self.look_up(batch, sensor, field, kind, names);
-        if let Some(before) = self.known.get_mut(after) {
-            before.next = slot;
-        }
-        self.last = slot;
-        slot
-    }
-
-    fn look_up(
-        &mut self,
-        batch: &mut Batch,
-        sensor: &[u8],
-        field: &[u8],
-        kind: Kind,
-        names: impl FnOnce() -> (Box<str>, Box<str>),
-    ) -> Slot {
         // No name holds a newline, so that no two series share a key.
         self.key.clear();
         self.key.push(kind as u8);
         self.key.extend_from_slice(field);
         self.key.push(b'\n');
         self.key.extend_from_slice(sensor);
-        if let Some(&slot) = self.slots.get(self.key.as_slice()) {
-            return slot;
+        let after = self.last as usize;
+        let next = self.known.get(after).map_or(0, |(_, next)| *next);
+        self.last = match self.known.get(next as usize) {
+            Some((key, _)) if **key == *self.key => next,
+            _ => match self.slots.get(self.key.as_slice()) {
+                Some(&slot) => slot,
+                None => self.add(batch, kind, names()),
+            },
+        };
+        if let Some((_, next)) = self.known.get_mut(after) {
+            *next = self.last;
         }
+        self.last
+    }
+
+    fn add(
+        &mut self,
+        batch: &mut Batch,
+        kind: Kind,
+        (sensor, field): (Box<str>, Box<str>),
+    ) -> Slot {
         if self.slots.len() == SERIES_MAX || self.name_bytes + self.key.len() > NAME_BYTES_MAX {
             self.slots.clear();
             self.known.clear();
@@ -127,12 +106,8 @@ impl Interner {
         let slot = self.known.len() as Slot;
         self.name_bytes += self.key.len();
         let key: Arc<[u8]> = self.key.as_slice().into();
-        self.known.push(Known {
-            key: key.clone(),
-            next: slot,
-        });
+        self.known.push((key.clone(), slot));
         self.slots.insert(key, slot);
-        let (sensor, field) = names();
         batch.define(
             slot,
             Series {
