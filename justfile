@@ -69,6 +69,7 @@ binary arch=native: setup
     export "CFLAGS_$(echo $target | tr - _)=-fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables"
     PATH="$PWD/.venv/bin:$PATH" cargo zigbuild --release --locked --bin seawall --target "$target" \
         --config 'profile.release.opt-level = "z"' \
+        --config 'profile.release.package.libsqlite3-sys.opt-level = "s"' \
         --config "target.$target.linker = 'rust-lld'" \
         --config "target.$target.rustflags = [$(echo $flags)]"
 

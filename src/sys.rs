@@ -427,6 +427,14 @@ pub fn boot_id() -> Option<String> {
     Some(id.trim().to_owned())
 }
 
+/// Bytes that this process has caused to be written to storage since it started; `None` where the kernel does not
+/// count them.
+pub fn written_bytes() -> Option<u64> {
+    let counts = std::fs::read_to_string("/proc/self/io").ok()?;
+    let bytes = counts.split("\nwrite_bytes: ").nth(1)?.lines().next()?;
+    bytes.parse().ok()
+}
+
 /// Sets the permissions that new files do not get; gives those before. Of the whole process: only while
 /// there is one thread.
 pub fn set_umask(mask: u32) -> u32 {

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::{BINARY, Dir, Holder, Running, make_damaged, seawall, until};
+use support::{BINARY, Dir, Holder, Running, make_damaged, seawall, sql, until};
 
 fn record(db: &Path, more: &[&str]) -> Running {
     let fixed = ["record", "--db", db.to_str().unwrap()];
@@ -36,6 +36,13 @@ fn ask(db: &str) -> (i32, HashMap<String, String>) {
 
 fn of(db: &Path) -> (i32, HashMap<String, String>) {
     ask(db.to_str().unwrap())
+}
+
+/// What the kernel counts for a process; `None` where it does not.
+fn written_by(pid: u32) -> Option<String> {
+    let counts = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let mut lines = counts.lines();
+    lines.find_map(|line| Some(line.strip_prefix("write_bytes: ")?.to_owned()))
 }
 
 #[test]
@@ -81,15 +88,26 @@ fn a_recorder_says_what_it_is_doing() {
     for key in ["uptime_s", "last_commit_ms", "wal_bytes", "free_bytes"] {
         said[key].parse::<u64>().expect(key);
     }
+    assert_eq!(
+        said["written_bytes"],
+        written_by(recorder.pid()).as_deref().unwrap_or("none")
+    );
     assert!(said["wal_bytes"] != "32");
     assert!(!said.contains_key("name") && !said.contains_key("reason"));
 
+    let before_stop = written_by(recorder.pid());
     recorder.signal(libc::SIGUSR1);
     recorder.wait_for("checkpoint");
     until("the checkpoint is told", || {
         (of(&db).1["last_checkpoint_ms"] != "none").then_some(())
     });
     recorder.stop(libc::SIGTERM);
+    let written = sql(&db, "SELECT written_bytes FROM runs");
+    let least = before_stop.as_ref().map(|bytes| bytes.parse().unwrap());
+    assert!(
+        written.parse::<u64>().ok() >= least,
+        "{written} of {least:?}"
+    );
     let (code, said) = of(&db);
     assert_eq!(
         (code, &*said["state"], &*said["healthy"]),

@@ -121,6 +121,7 @@ fn take_any_float(literal: &[u8]) -> Result<Number, Wrong> {
     }
 }
 
+#[inline(always)]
 fn skip(bytes: &[u8], at: &mut usize, any_of: &[u8]) -> bool {
     let found = bytes.get(*at).is_some_and(|b| any_of.contains(b));
     *at += usize::from(found);

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::order;
 use crate::reading::batch::{Batch, Kind, Series, Slot};
@@ -49,7 +50,11 @@ pub fn canonical(measurement: &str, tags: &[(Cow<'_, str>, Cow<'_, str>)]) -> St
 /// Slots of the series seen lately.
 #[derive(Debug, Default)]
 pub struct Interner {
-    slots: HashMap<Box<[u8]>, Slot>,
+    slots: HashMap<Arc<[u8]>, Slot>,
+    /// By slot the key, and the slot that was looked up next the last time: senders repeat their series in one order,
+    /// and to compare a name costs less than to hash it.
+    known: Vec<(Arc<[u8]>, Slot)>,
+    last: Slot,
     /// The key of the look-up under way; kept so that a look-up allocates nothing.
     key: Vec<u8>,
     name_bytes: usize,
@@ -72,17 +77,37 @@ impl Interner {
         self.key.extend_from_slice(field);
         self.key.push(b'\n');
         self.key.extend_from_slice(sensor);
-        if let Some(&slot) = self.slots.get(self.key.as_slice()) {
-            return slot;
+        let after = self.last as usize;
+        let next = self.known.get(after).map_or(0, |(_, next)| *next);
+        self.last = match self.known.get(next as usize) {
+            Some((key, _)) if **key == *self.key => next,
+            _ => match self.slots.get(self.key.as_slice()) {
+                Some(&slot) => slot,
+                None => self.add(batch, kind, names()),
+            },
+        };
+        if let Some((_, next)) = self.known.get_mut(after) {
+            *next = self.last;
         }
+        self.last
+    }
+
+    fn add(
+        &mut self,
+        batch: &mut Batch,
+        kind: Kind,
+        (sensor, field): (Box<str>, Box<str>),
+    ) -> Slot {
         if self.slots.len() == SERIES_MAX || self.name_bytes + self.key.len() > NAME_BYTES_MAX {
             self.slots.clear();
+            self.known.clear();
             self.name_bytes = 0;
         }
-        let slot = self.slots.len() as Slot;
+        let slot = self.known.len() as Slot;
         self.name_bytes += self.key.len();
-        self.slots.insert(self.key.as_slice().into(), slot);
-        let (sensor, field) = names();
+        let key: Arc<[u8]> = self.key.as_slice().into();
+        self.known.push((key.clone(), slot));
+        self.slots.insert(key, slot);
         batch.define(
             slot,
             Series {

@@ -409,6 +409,7 @@ impl Recorder {
             counts: self.staging.counts(),
             queued: self.queue.held(),
             queue_max: self.queue.rows_max(),
+            written_bytes: sys::written_bytes(),
             progress: &self.exchange.progress(),
         })
     }

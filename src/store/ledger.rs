@@ -21,6 +21,7 @@ use crate::db::{Class, Error, Value, transaction};
 use crate::place::identity::Expected;
 use crate::place::{self, mark};
 use crate::reading::{Batch, Counts, Mark, Resumed};
+use crate::sys;
 
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
 ///
@@ -469,6 +470,8 @@ impl Db {
             times.steady_from_s,
             times.seen_ns,
             repeated,
+            // None where it is not known.
+            sys::written_bytes().map_or(-1, |bytes| bytes as i64),
         ]
         .map(|n| Some(Value::Integer(n)));
         self.raw

@@ -137,7 +137,7 @@ pub const ADD_SERIES: &CStr =
     c"INSERT INTO series(sensor, field, type) VALUES(?1, ?2, ?3) RETURNING id";
 pub const COUNT_RUN: &CStr = c"UPDATE runs SET committed = ?2, dropped = ?3, rejected = ?4,
     errors = ?5, checkpoints = ?6, tail_fingerprint = ?7, running_s = ?8, steady_from_s = ?9, seen_ns = ?10,
-    repeated = ?11
+    repeated = ?11, written_bytes = nullif(?12, -1)
     WHERE id = ?1";
 pub const END_RUN: &CStr = c"UPDATE runs SET ended_ns = ?2, reason = ?3 WHERE id = ?1";
 pub const ADD_CLOCK_STEP: &CStr =

@@ -106,10 +106,12 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    #[inline(always)]
     pub(super) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
+    #[inline(always)]
     pub(super) fn skip(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
@@ -123,12 +125,14 @@ impl<'a> Cursor<'a> {
         self.at > start
     }
 
+    #[inline(always)]
     pub(super) fn skip_until(&mut self, end: u8) {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         self.at += rest.iter().position(|&b| is(b, end)).unwrap_or(rest.len());
     }
 
     /// Length of the line ending here; `None` if there is none.
+    #[inline(always)]
     pub(super) fn line_ending(&self) -> Option<usize> {
         match self.bytes.get(self.at..).unwrap_or_default() {
             [b'\n', ..] => Some(1),

@@ -24,6 +24,7 @@ pub struct Facts<'a> {
     pub counts: Counts,
     pub queued: usize,
     pub queue_max: usize,
+    pub written_bytes: Option<u64>,
     /// State of the writer.
     pub progress: &'a Progress,
 }
@@ -118,10 +119,8 @@ fn report_at(facts: &Facts, now: Instant) -> Report {
     report.put("set_aside", progress.set_aside);
     let wal_bytes = store::wal_bytes(progress.wal_frames, progress.page_bytes);
     report.put("wal_bytes", wal_bytes);
-    match progress.free_bytes {
-        Some(bytes) => report.put("free_bytes", bytes),
-        None => report.put("free_bytes", "none"),
-    }
+    report.put_if_known("free_bytes", progress.free_bytes);
+    report.put_if_known("written_bytes", facts.written_bytes);
     report.put_age("last_commit_ms", progress.last_commit.map(|at| now - at));
     report.put_age(
         "last_checkpoint_ms",
@@ -149,6 +148,7 @@ mod tests {
             counts: Counts::default(),
             queued: 0,
             queue_max: 1,
+            written_bytes: None,
             progress,
         };
         let report = report_at(&facts, now);

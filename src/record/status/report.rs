@@ -109,6 +109,11 @@ const KEYS: &[(&str, Metric, &str)] = &[
         "Bytes free on the filesystem of the database",
     ),
     (
+        "written_bytes",
+        Counter("seawall_written_bytes_total"),
+        "Bytes written to storage since the start, as the kernel counts them for the process",
+    ),
+    (
         "last_commit_ms",
         GaugeOfMs("seawall_last_commit_age_seconds"),
         "Time since the last commit",
@@ -153,12 +158,16 @@ impl Report {
         }
     }
 
-    /// The time since something, in milliseconds.
-    pub fn put_age(&mut self, key: &str, age: Option<Duration>) {
-        match age {
-            Some(age) => self.put(key, age.as_millis()),
+    pub fn put_if_known(&mut self, key: &str, number: Option<u64>) {
+        match number {
+            Some(number) => self.put(key, number),
             None => self.put(key, NONE),
         }
+    }
+
+    /// The time since something, in milliseconds.
+    pub fn put_age(&mut self, key: &str, age: Option<Duration>) {
+        self.put_if_known(key, age.map(|age| age.as_millis() as u64));
     }
 
     /// Adds the health: unhealthy for each reason given.
