@@ -1,0 +1,61 @@
+"""`just bench`: what seawall does and what it takes, beside yardsticks that anybody can check.
+
+Rows are measured in turn, or side by side where they are counted and not timed, because the machine may be shared.
+Each table goes into docs/figures.md as soon as it is measured. Nothing here is held to a limit.
+
+    bench.py [--large] [--rounds=N] [PART...]     only these tables; fewer rounds to see that it works
+    bench.py --rows                  the parts and the names of their rows, for tests/figures.rs
+"""
+
+import datetime
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+
+import flash
+import recording
+from programs import FOLDER, ROOT, said
+from table import Skip, put
+
+IS_LARGE = "--large" in sys.argv
+TABLES = [recording.THROUGHPUT, recording.STOPS, recording.DOCKER, flash.FLASH]
+
+
+def machine():
+    with open("/proc/cpuinfo") as file:
+        models = [line.split(":")[1].strip() for line in file if line.startswith("model name")] or [platform.machine()]
+    load = os.getloadavg()[0]
+    return f"{os.cpu_count()} cores of {models[0]}, Linux {platform.release()}, load {load:.2f} before"
+
+
+def main():
+    if "--rows" in sys.argv:
+        for table in TABLES:
+            for row in table.rows:
+                print(f"{table.name}\t{row.name}")
+        return
+    asked = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    unknown = set(asked) - {table.name for table in TABLES}
+    if unknown:
+        sys.exit(f"bench.py: no part is called {', '.join(unknown)}: {', '.join(table.name for table in TABLES)}")
+    commit = said("git", "describe", "--always", "--dirty", "--abbrev=12", cwd=ROOT)
+    homeless = []
+    for table in TABLES:
+        if asked and table.name not in asked:
+            continue
+        table.rounds = next((int(a[9:]) for a in sys.argv if a.startswith("--rounds=")), table.rounds)
+        stamp, start = f"{commit}, {datetime.date.today()}, {machine()}", time.monotonic()
+        text = table.measure(lambda what: print(f"\r{what}\033[K", end="", file=sys.stderr))
+        print("\r\033[K", end="", file=sys.stderr)
+        print(f"{text}\n{stamp}", flush=True)
+        print(f"({time.monotonic() - start:.0f} s)\n", flush=True)
+        if not put(f"{ROOT}/docs/figures.md", table.name, f"{text}\n{stamp}"):
+            homeless.append(table.name)
+    if homeless:
+        sys.exit(f"bench.py: docs/figures.md has no marker for {', '.join(homeless)}")
+
+
+main()
