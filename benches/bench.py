@@ -10,15 +10,14 @@ Each table goes into docs/figures.md as soon as it is measured. Nothing here is 
 import datetime
 import os
 import platform
-import shutil
-import subprocess
+import signal
 import sys
 import time
 
 import flash
 import recording
-from programs import FOLDER, ROOT, said
-from table import Skip, put
+from programs import FOLDER, RECOMMENDED, ROOT, compiled, interrupted, said
+from table import put
 
 IS_LARGE = "--large" in sys.argv
 TABLES = [recording.THROUGHPUT, recording.STOPS, recording.DOCKER, flash.FLASH]
@@ -41,6 +40,11 @@ def main():
     unknown = set(asked) - {table.name for table in TABLES}
     if unknown:
         sys.exit(f"bench.py: no part is called {', '.join(unknown)}: {', '.join(table.name for table in TABLES)}")
+    # So that a stop ends what was started, and unmounts what was mounted.
+    signal.signal(signal.SIGTERM, lambda *_: (interrupted.set(), sys.exit(1)))
+    os.makedirs(FOLDER, exist_ok=True)
+    for arguments in ("run",), ("lines",), ("loop", RECOMMENDED):
+        compiled(*arguments)
     commit = said("git", "describe", "--always", "--dirty", "--abbrev=12", cwd=ROOT)
     homeless = []
     for table in TABLES:
@@ -48,8 +52,7 @@ def main():
             continue
         table.rounds = next((int(a[9:]) for a in sys.argv if a.startswith("--rounds=")), table.rounds)
         stamp, start = f"{commit}, {datetime.date.today()}, {machine()}", time.monotonic()
-        text = table.measure(lambda what: print(f"\r{what}\033[K", end="", file=sys.stderr))
-        print("\r\033[K", end="", file=sys.stderr)
+        text = table.measure(lambda what: print(f"\r{what}\033[K", end="\r", file=sys.stderr, flush=True))
         print(f"{text}\n{stamp}", flush=True)
         print(f"({time.monotonic() - start:.0f} s)\n", flush=True)
         if not put(f"{ROOT}/docs/figures.md", table.name, f"{text}\n{stamp}"):

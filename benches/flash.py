@@ -8,10 +8,9 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
-from programs import FOLDER, IMAGE, ROOT, Running, loop, said, seawall
+from programs import FOLDER, IMAGE, ROOT, Running, interrupted, loop, said, seawall
 from table import Column, Row, Skip, Table
 
 SECONDS = 300
@@ -84,10 +83,11 @@ def bytes_each(command, rate, kind, options):
     try:
         db = f"{device.mount}/a.db"
         running = Running(command(db, rate))
-        time.sleep(MADE_IN)
+        interrupted.wait(MADE_IN)
         said("sync", "-f", device.mount)
         before, first = device.written(), last_id(db, "mode=ro")
-        time.sleep(SECONDS)
+        if interrupted.wait(SECONDS):
+            raise Skip("interrupted")
         running.stop()
         readings = last_id(db, "immutable=1") - first
         device.unmount()

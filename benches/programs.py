@@ -1,5 +1,6 @@
 """What is measured, as programs: seawall in both builds, and the yardsticks, built as their users would build them."""
 
+import atexit
 import contextlib
 import functools
 import json
@@ -17,6 +18,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = f"{ROOT}/target/bench"
 # `cargo build --release`, and the static program of the image.
 RELEASE, IMAGE = f"{ROOT}/target/release/seawall", os.environ.get("SEAWALL_IMAGE_PROGRAM", "")
+
+# Set where `just bench` itself is stopped.
+interrupted = threading.Event()
 
 # SQLite as it comes, and with what its documentation recommends to a program of one thread.
 PLAIN = "-O2 -DHAVE_FDATASYNC=1"
@@ -128,6 +132,7 @@ class Running:
             command, stdin=more.pop("stdin", subprocess.DEVNULL), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **more
         )
         self.pid, self.log = self.process.pid, []
+        atexit.register(self.process.kill)
         while not (self.log and b"event=ready " in self.log[-1]):
             line = self.process.stderr.readline()
             if not line:
