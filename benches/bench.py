@@ -10,17 +10,24 @@ Each table goes into docs/figures.md as soon as it is measured. Nothing here is 
 import datetime
 import os
 import platform
+import shutil
 import signal
 import sys
 import time
 
 import flash
+import looking
+import network
 import recording
-from programs import FOLDER, RECOMMENDED, ROOT, compiled, interrupted, said
+import running
+from programs import DATA, RECOMMENDED, ROOT, compiled, interrupted, said
 from table import put
 
-IS_LARGE = "--large" in sys.argv
-TABLES = [recording.THROUGHPUT, recording.STOPS, recording.DOCKER, flash.FLASH]
+looking.is_large = "--large" in sys.argv
+TABLES = [
+    *(recording.THROUGHPUT, recording.STOPS, recording.DOCKER, looking.START, looking.LOOKING, looking.GROWTH, looking.SERIES),
+    *(network.HTTP, network.LATENCY, running.RESOURCES, flash.FLASH),
+]
 
 
 def machine():
@@ -28,6 +35,11 @@ def machine():
         models = [line.split(":")[1].strip() for line in file if line.startswith("model name")] or [platform.machine()]
     load = os.getloadavg()[0]
     return f"{os.cpu_count()} cores of {models[0]}, Linux {platform.release()}, load {load:.2f} before"
+
+
+def clear():
+    shutil.rmtree(DATA, ignore_errors=True)
+    os.makedirs(DATA)
 
 
 def main():
@@ -42,7 +54,6 @@ def main():
         sys.exit(f"bench.py: no part is called {', '.join(unknown)}: {', '.join(table.name for table in TABLES)}")
     # So that a stop ends what was started, and unmounts what was mounted.
     signal.signal(signal.SIGTERM, lambda *_: (interrupted.set(), sys.exit(1)))
-    os.makedirs(FOLDER, exist_ok=True)
     for arguments in ("run",), ("lines",), ("loop", RECOMMENDED):
         compiled(*arguments)
     commit = said("git", "describe", "--always", "--dirty", "--abbrev=12", cwd=ROOT)
@@ -51,12 +62,14 @@ def main():
         if asked and table.name not in asked:
             continue
         table.rounds = next((int(a[9:]) for a in sys.argv if a.startswith("--rounds=")), table.rounds)
+        clear()
         stamp, start = f"{commit}, {datetime.date.today()}, {machine()}", time.monotonic()
         text = table.measure(lambda what: print(f"\r{what}\033[K", end="\r", file=sys.stderr, flush=True))
         print(f"{text}\n{stamp}", flush=True)
         print(f"({time.monotonic() - start:.0f} s)\n", flush=True)
         if not put(f"{ROOT}/docs/figures.md", table.name, f"{text}\n{stamp}"):
             homeless.append(table.name)
+    clear()
     if homeless:
         sys.exit(f"bench.py: docs/figures.md has no marker for {', '.join(homeless)}")
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from programs import FOLDER, IMAGE, ROOT, Running, interrupted, loop, said, seawall
+from programs import DATA, IMAGE, ROOT, Running, interrupted, loop, said, seawall
 from table import Column, Row, Skip, Table
 
 SECONDS = 300
@@ -45,7 +45,7 @@ class Device:
         with open("/proc/filesystems") as file:
             if filesystem not in file.read().split():
                 raise Skip(f"this kernel has no {filesystem}")
-        self.file, self.mount = f"{FOLDER}/{name}.img", f"{FOLDER}/{name}"
+        self.file, self.mount = f"{DATA}/{name}.img", f"{DATA}/{name}"
         with open(self.file, "wb") as file:
             file.truncate(1 << 30)
         try:

@@ -16,8 +16,10 @@ from table import Skip
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = f"{ROOT}/target/bench"
+# Gone after each table.
+DATA = f"{FOLDER}/data"
 # `cargo build --release`, and the static program of the image.
-RELEASE, IMAGE = f"{ROOT}/target/release/seawall", os.environ.get("SEAWALL_IMAGE_PROGRAM", "")
+RELEASE, IMAGE = f"{ROOT}/target/release/seawall", os.environ.get("BENCH_IMAGE_PROGRAM", "")
 
 # Set where `just bench` itself is stopped.
 interrupted = threading.Event()
@@ -89,10 +91,11 @@ def remove(db):
             os.remove(db + end)
 
 
-@functools.cache
 def lines(count, series=8, first_ns=1_700_000_000_000_000_000, step_ns=1_000_000):
-    """A file of so many lines."""
-    path = f"{FOLDER}/lines-{count}-{series}-{first_ns}"
+    """A file of so many lines, made once for a table."""
+    path = f"{DATA}/lines-{count}-{series}-{first_ns}"
+    if os.path.exists(path):
+        return path
     with open(path, "wb") as file:
         subprocess.run([compiled("lines"), *map(str, (count, series, first_ns, step_ns))], stdout=file, check=True)
     return path
@@ -100,7 +103,7 @@ def lines(count, series=8, first_ns=1_700_000_000_000_000_000, step_ns=1_000_000
 
 def run(command, stdin=None, **more):
     """Runs it to its end; its seconds, seconds of the processor, and MiB resident at most."""
-    took = f"{FOLDER}/took-{threading.get_ident()}"
+    took = f"{DATA}/took-{threading.get_ident()}"
     with open(stdin or os.devnull, "rb") as file:
         done = subprocess.run(
             [compiled("run"), took, shutil.which(command[0]), *command[1:]],

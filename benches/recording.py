@@ -12,12 +12,13 @@ import threading
 import time
 
 from programs import (
-    ABOUT, FOLDER, IMAGE, PLAIN, RECOMMENDED, RELEASE, ROOT, Running, compiled, has, lines, loop, record_lines, remove, run,
+    ABOUT, DATA, IMAGE, PLAIN, RECOMMENDED, RELEASE, ROOT, Running, compiled, has, lines, loop, record_lines, remove, run,
     said, seawall,
 )
 from table import Column, Row, Skip, Table
 
 COUNT = 2_000_000
+ABOUT_LOOP = "loop: benches/loop.c, recommended, as in the table of throughput"
 
 
 def rates(took, count):
@@ -28,7 +29,7 @@ def whole(command, count=COUNT, stdin=None):
     """Whole processes, from the exec to the exit, each into a new file."""
 
     def measure():
-        db = f"{FOLDER}/recording.db"
+        db = f"{DATA}/recording.db"
         remove(db)
         took = run(command(db), stdin() if stdin else None)
         remove(db)
@@ -49,7 +50,7 @@ def by_socket(program, spec):
     """From the exec to the exit too: the client connects at once, and SIGTERM comes with the last ack."""
 
     def measure():
-        db, path = f"{FOLDER}/recording.db", f"{FOLDER}/socket"
+        db, path = f"{DATA}/recording.db", f"{DATA}/socket"
         with open(lines(COUNT), "rb") as file:
             text = file.read()
         remove(db)
@@ -80,7 +81,7 @@ def by_python(batch, count):
 def by_import():
     """The command's own way is one transaction around all, in a new file without a WAL."""
     has("sqlite3")
-    rows, db = f"{FOLDER}/rows.csv", f"{FOLDER}/recording.db"
+    rows, db = f"{DATA}/rows.csv", f"{DATA}/recording.db"
     if not os.path.exists(rows):
         with open(rows, "w") as file:
             for n in range(COUNT):
@@ -126,7 +127,7 @@ THROUGHPUT = Table(
 
 def stopping(command, name):
     def measure():
-        db, n = f"{FOLDER}/stop-{name}.db", 0
+        db, n = f"{DATA}/stop-{name}.db", 0
         while True:
             recorder = Running(command(db))
             # Some checkpoints in: then it is in full swing. Each round stops at another moment.
@@ -175,7 +176,7 @@ def docker_stop(program, *arguments):
         with tarfile.open(fileobj=archive, mode="w") as tar:
             tar.add(path, "program")
         subprocess.run(["docker", "import", "-", name], input=archive.getvalue(), check=True, capture_output=True)
-        data = f"{FOLDER}/docker-data"
+        data = f"{DATA}/docker-data"
         try:
             while True:
                 os.makedirs(data)

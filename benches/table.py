@@ -78,13 +78,12 @@ class Table:
     def text(self, samples, skipped):
         present = [row for row in self.rows if row.name not in skipped]
         lines = [[self.heading or self.name] + [title for column in self.columns for title in _titles(column)]]
-        first, used = self.columns[0], []
+        first, has_yardstick = self.columns[0], False
         for row in present:
             rivals = [other for other in present if other.is_yardstick and other.beside == row.beside]
             rivals = [other for other in rivals if samples[other.name].get(first.sample)]
             yardstick = first.best(rivals, key=lambda other: _figure(first, samples[other.name]), default=None)
-            if yardstick and yardstick not in used:
-                used.append(yardstick)
+            has_yardstick |= yardstick is not None
             line = [row.name]
             for column in self.columns:
                 line += _cells(column, samples[row.name], samples[yardstick.name] if yardstick else {})
@@ -94,9 +93,9 @@ class Table:
             "  ".join(cell.ljust(width) if n == 0 else cell.rjust(width) for n, (cell, width) in enumerate(zip(line, widths)))
             for line in lines
         ]
-        text += [f"skipped: {name}: {why}" for name, why in skipped.items()]
-        if used:
-            text.append("x: times " + "; ".join(f"{row.name}" for row in used))
+        text += [f"skipped: {row.name}: {skipped[row.name]}" for row in self.rows if row.name in skipped]
+        if has_yardstick:
+            text.append("x: times the best yardstick of the group, the one with 1.00 in the first column")
         about = self.about() if callable(self.about) else self.about
         return "\n".join(line.rstrip() for line in text + ([about] if about else []))
 
