@@ -3,8 +3,8 @@
 Rows are measured in turn, or side by side where they are counted and not timed, because the machine may be shared.
 Each table goes into docs/figures.md as soon as it is measured. Nothing here is held to a limit.
 
-    bench.py [--large] [--rounds=N] [PART...]     only these tables; fewer rounds to see that it works
-    bench.py --rows                  the parts and the names of their rows, for tests/figures.rs
+    bench.py [--large] [--rounds=N] [PART...]    only these tables; fewer rounds to see that it works
+    bench.py --rows                              the names of the parts, their headings and their rows, for tests/figures.rs
 """
 
 import datetime
@@ -26,7 +26,7 @@ from table import put
 looking.is_large = "--large" in sys.argv
 TABLES = [
     *(recording.THROUGHPUT, recording.STOPS, recording.DOCKER, looking.START, looking.LOOKING, looking.GROWTH, looking.SERIES),
-    *(network.HTTP, network.LATENCY, running.RESOURCES, flash.FLASH),
+    *(network.HTTP, network.LATENCY, running.RESOURCES, running.SAMPLING, flash.FLASH),
 ]
 
 
@@ -45,8 +45,8 @@ def clear():
 def main():
     if "--rows" in sys.argv:
         for table in TABLES:
-            for row in table.rows:
-                print(f"{table.name}\t{row.name}")
+            for name in [table.heading, *(row.name for row in table.rows)]:
+                print(f"{table.name}\t{name}")
         return
     asked = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
     unknown = set(asked) - {table.name for table in TABLES}
@@ -63,7 +63,7 @@ def main():
             continue
         table.rounds = next((int(a[9:]) for a in sys.argv if a.startswith("--rounds=")), table.rounds)
         clear()
-        stamp, start = f"{commit}, {datetime.date.today()}, {machine()}", time.monotonic()
+        stamp, start = f"{table.rounds} rounds, {commit}, {datetime.date.today()}, {machine()}", time.monotonic()
         text = table.measure(lambda what: print(f"\r{what}\033[K", end="\r", file=sys.stderr, flush=True))
         print(f"{text}\n{stamp}", flush=True)
         print(f"({time.monotonic() - start:.0f} s)\n", flush=True)

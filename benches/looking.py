@@ -122,7 +122,7 @@ START = Table(
     list(start_rows()),
     rounds=20,
     about=f"the image's program; the loop opens, sets its pragmas and looks for the last id\n{ABOUT_LOOP}",
-    heading="exec to ready, 20 times",
+    heading="exec to ready",
 )
 
 COUNT = 10_000_000

@@ -183,6 +183,6 @@ LATENCY = Table(
         Row("seawall, tcp: to its ack, --commit-interval 0", answered(streaming, LINE, b"ack "), "line"),
     ],
     rounds=500,
-    about="500 lines each, one after another, while nothing else comes; the image's program",
+    about="one after another, while nothing else comes; the image's program",
     heading="one line",
 )

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import textwrap
 import threading
 import time
 
@@ -32,12 +33,13 @@ RECOMMENDED = (
     " -DSQLITE_OMIT_DECLTYPE -DSQLITE_OMIT_DEPRECATED -DSQLITE_OMIT_PROGRESS_CALLBACK -DSQLITE_OMIT_SHARED_CACHE"
     " -DSQLITE_USE_ALLOCA -DSQLITE_STRICT_SUBTYPE=1"
 )
-ABOUT = f"""\
-loop: benches/loop.c and sqlite3.c of the same SQLite, SQLITE_OPEN_NOMUTEX, WAL, checkpoints and cache as SQLite has them,
-a prepared INSERT, 1000 rows a commit, nothing to parse; cc {PLAIN}, or recommended:
-cc {RECOMMENDED[:118]}
-   {RECOMMENDED[119:236]}
-   {RECOMMENDED[237:]}"""
+ABOUT = "\n".join(
+    textwrap.wrap(
+        "loop: benches/loop.c and sqlite3.c of the same SQLite, SQLITE_OPEN_NOMUTEX, WAL, checkpoints and cache as SQLite"
+        f" has them, a prepared INSERT, 1000 rows a commit, nothing to parse; plain: cc {PLAIN}; recommended: cc {RECOMMENDED}",
+        width=120, break_on_hyphens=False,
+    )
+)
 
 
 def said(*command, **more):
@@ -51,10 +53,10 @@ def has(program, what=None):
 
 @functools.cache
 def compiled(name, flags="-O2"):
-    """A program of benches/*.c; with SQLite where it wants that, which comes with the locked crate. Kept by flags."""
-    out = f"{FOLDER}/built/{name}-{abs(hash_of(flags)):x}"
+    """A program of benches/*.c; with SQLite where it wants that, which comes with the locked crate. Kept as long as they hold."""
+    out = f"{FOLDER}/built/{os.path.basename(name)}-{hash_of(flags):x}"
     source = f"{ROOT}/benches/{name}.c"
-    if os.path.exists(out) and os.path.getmtime(out) > os.path.getmtime(source):
+    if os.path.exists(out) and all(os.path.getmtime(out) > os.path.getmtime(of) for of in (source, f"{ROOT}/Cargo.lock")):
         return out
     os.makedirs(os.path.dirname(out), exist_ok=True)
     more = []

@@ -156,7 +156,7 @@ STOPS = Table(
         Row("seawall, the image's program", stopping(simulated(IMAGE), "image"), "load"),
     ],
     rounds=200,
-    about="200 times each; the loop, recommended, commits, checkpoints, leaves WAL mode and closes, as seawall does",
+    about="the loop, recommended, commits, checkpoints, leaves WAL mode and closes, as seawall does",
     heading="SIGTERM to exit at full load",
 )
 
@@ -210,6 +210,6 @@ DOCKER = Table(
         Row("seawall, the image's program", docker_stop(lambda: IMAGE, "--db", "/data/a.db", "--source", "sim:rate=max"), "docker"),
     ],
     rounds=20,
-    about="20 times each, the whole command; the exit status of each was 0",
+    about="the whole command; the exit status of each was 0",
     heading="docker stop at full load",
 )

@@ -1,14 +1,18 @@
 """What recording takes of the machine while it goes on, and when samples at 1 kHz are taken whatever the disk does."""
 
+import contextlib
 import os
 import sqlite3
+import struct
 import subprocess
+import tempfile
 import threading
 import time
+from bisect import bisect_left
 
 from network import Influx
-from programs import DATA, IMAGE, RELEASE, Running, compiled, cpu_s, loop, remove, seawall, status_of
-from table import Column, Row, Table
+from programs import DATA, IMAGE, RELEASE, ROOT, Running, compiled, cpu_s, has, loop, remove, said, seawall, status_of
+from table import Column, Row, Skip, Table
 
 SAMPLES, SAMPLE_S = 5, 4
 TICK_S = 0.008
@@ -95,4 +99,109 @@ RESOURCES = Table(
     at_once=True,
     about=f"1,000 readings/s; {SAMPLES} samples of {SAMPLE_S} s; MiB resident at most; bytes by the kernel's count of the process",
     heading="while it runs",
+)
+
+SECONDS = 8
+STEP_NS = 1_000_000
+SHARED = "-O2 -shared -fPIC"
+# A wake may seem to come before the time that it was for by as much as the clocks are read apart.
+APART_NS = 10_000
+
+
+def busy(over):
+    with open(f"{DATA}/busy", "wb", buffering=0) as file:
+        while not over.is_set():
+            for _ in range(250):
+                file.write(b"7" * 4096)
+            file.seek(0)
+            os.fdatasync(file.fileno())
+
+
+@contextlib.contextmanager
+def stalling():
+    """A filesystem on which a sync takes two seconds from the second of the eight on; one thread serves it."""
+    has("bindfs")
+    at, folder, number = tempfile.mkdtemp(dir=DATA), tempfile.mkdtemp(dir=DATA), f"{DATA}/number"
+    shim = compiled("../tests/shims/sync", SHARED)
+    put_number(number, 0)
+    environment = {**os.environ, "LD_PRELOAD": shim, "SHIM_SYNC": number}
+    if subprocess.run(["bindfs", "-o", "subtype=slow", folder, at], env=environment, capture_output=True).returncode:
+        raise Skip("bindfs may not mount")
+    timers = [threading.Timer(2, put_number, (number, 2000)), threading.Timer(2.5, put_number, (number, 0))]
+    try:
+        for timer in timers:
+            timer.start()
+        yield at
+    finally:
+        for timer in timers:
+            timer.join()
+        said("umount", at)
+
+
+def put_number(path, number):
+    with open(f"{path}.new", "w") as file:
+        file.write(str(number))
+    os.rename(f"{path}.new", path)
+
+
+def sampled(disk):
+    """Both at once: seawall's samples, and those of the clock, which `beside` keeps for its own row."""
+
+    def measure():
+        over, wakes = threading.Event(), f"{DATA}/wakes"
+        with stalling() if disk == "stalls 2 s" else contextlib.nullcontext(DATA) as folder:
+            db = f"{folder}/sampling.db"
+            environment = {**os.environ, "LD_PRELOAD": compiled("wakes", SHARED), "WAKES": wakes}
+            options = "--source", "sim:sensors=1,rate=1000", "--synchronous", "full"
+            running = Running(seawall(RELEASE, "record", "--db", db, *options), env=environment)
+            busily = threading.Thread(target=busy, args=(over,)) if disk == "busy" else None
+            if busily:
+                busily.start()
+            beside[disk] = [float(line) for line in said(compiled("clock"), str(SECONDS * 1000)).split()]
+            over.set()
+            if busily:
+                busily.join()
+            running.stop()
+            connection = sqlite3.connect(db)
+            times = [time_ns for time_ns, in connection.execute("SELECT time_ns FROM readings ORDER BY id")]
+            dropped = connection.execute("SELECT dropped FROM runs").fetchone()[0]
+            connection.close()
+            remove(db)
+        with open(wakes, "rb") as file:
+            woken = [wake for wake, in struct.iter_unpack("=q", file.read())]
+        late = [max(0, woken[bisect_left(woken, due - APART_NS)] - due) / 1e3 for due in times]
+        missed = round((times[-1] - times[0]) / STEP_NS) + 1 - len(times) + dropped
+        lags = [due - n * STEP_NS for n, due in enumerate(times)]
+        return {"late": late, "missed": missed, "off": max(lags) / 1e3 - min(lags) / 1e3}
+
+    return measure
+
+
+beside = {}
+
+
+def clocked(disk):
+    def measure():
+        if disk not in beside:
+            raise Skip("seawall was not measured beside it")
+        return {"late": beside[disk]}
+
+    return measure
+
+
+SAMPLING = Table(
+    "sampling",
+    [
+        *(Column(f"us late, {name}", "late", percent) for name, percent in (("p50", 50), ("p99", 99), ("most", 100))),
+        Column("time off by", "off", has_ratio=False),
+        Column("missed", "missed", has_ratio=False),
+    ],
+    [
+        row
+        for disk in ("idle", "busy", "stalls 2 s")
+        for row in (Row(f"disk {disk}: seawall", sampled(disk), disk), Row(f"disk {disk}: sleep loop", clocked(disk), disk, True))
+    ],
+    rounds=1,
+    about=f"{SECONDS} s, both at the same time; microseconds; a time is off by what it lies from a grid of whole milliseconds",
+    heading="one sensor at 1 kHz",
 )

@@ -77,7 +77,7 @@ class Table:
 
     def text(self, samples, skipped):
         present = [row for row in self.rows if row.name not in skipped]
-        lines = [[self.heading or self.name] + [title for column in self.columns for title in _titles(column)]]
+        lines = [[self.heading] + [title for column in self.columns for title in _titles(column)]]
         first, has_yardstick = self.columns[0], False
         for row in present:
             rivals = [other for other in present if other.is_yardstick and other.beside == row.beside]
