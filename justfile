@@ -133,21 +133,17 @@ reproduce: release
     diff -r target/release-files "$again/seawall/target/release-files"
     echo 'just reproduce: both are the same bytes'
 
-# A part by its name measures only that: throughput, influx, stops, sockets, http, resources, sampling, and with --large
-# large, start, recovery, queries. What some compare with: apt-get install influxdb bindfs sqlite3
-# Measure all figures, in one table; --large those of large files (5 to 15 minutes, 12 GB), --flash bytes written, --quick instructions, failing if they have grown
+# A part by its name replaces only that table: throughput, stops, docker-stop, start, looking, growth, series, http,
+# latency, resources, sampling, flash. What some need: apt-get install influxdb bindfs sqlite3 btrfs-progs; flash: root
+# Measure all figures into docs/figures.md (30 minutes); --large also 100 million readings and 10 GB, --quick only instructions, failing if they have grown
 bench *options:
     #!/bin/sh
     set -eu
-    case ' {{ options }} ' in
-        *' --quick '*) exec '{{ just_executable() }}' quick ;;
-        *' --flash '*) exec '{{ just_executable() }}' flash ;;
-    esac
-    test -x .venv/bin/python3 || python3 -m venv .venv
-    .venv/bin/pip install -q sqlite-utils==4.2.1
+    case ' {{ options }} ' in *' --quick '*) exec '{{ just_executable() }}' quick ;; esac
     '{{ just_executable() }}' --quiet binary
-    export SEAWALL_IMAGE_PROGRAM="$PWD/target/{{ if native == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall"
-    cargo bench --locked --bench yardsticks -- {{ options }}
+    cargo build --quiet --release --locked
+    export BENCH_IMAGE_PROGRAM="$PWD/target/{{ if native == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall"
+    .venv/bin/python3 benches/bench.py {{ options }}
 
 # Instructions for each reading, by valgrind, against benches/expected.txt
 [private]
@@ -161,12 +157,6 @@ quick: (binary native)
     else
         .venv/bin/python3 benches/quick.py target/x86_64-unknown-linux-musl/release/seawall benches/expected.txt
     fi
-
-# Bytes that reach a loop device for each reading; for root
-[private]
-flash factor='1': (binary native)
-    .venv/bin/python3 benches/flash.py \
-        'target/{{ if native == "arm64" { "aarch64" } else { "x86_64" } }}-unknown-linux-musl/release/seawall' '{{ factor }}'
 
 # Run what tests the built program again, with the arm64 binary under emulation
 test-arm64: (binary "arm64")

@@ -1,136 +1,129 @@
-"""`just bench --flash`: bytes that reach the block device for each reading, data and journal.
+"""Bytes that reach the block device for each reading: data, metadata and journal, as cards and eMMC have them.
 
-Root only. Each program writes to an ext4 of its own on a loop device, stops as it does, and the filesystem is
-unmounted; then the device's own counter is read. Programs run side by side: bytes are counted, not time. The
-yardsticks are the kind of Python logger that seawall replaces, which commits each reading, and a bare loop of
-inserts with seawall's pragmas that commits once a second, or each 1000 readings, with SQLite's pages of 4 KiB
-and with seawall's of 1 KiB. FACTOR stretches the time, which is longest for the slow ones: making the file
-and filling the journal for the first time count with all of them.
-"""
+Each program writes to a filesystem of its own on a loop device of 1 GiB. Counting begins when the files are made and the
+filesystem is synced, and ends with the unmount, so that the stop counts. All run side by side: bytes are counted, not
+time. For root. What an erase block costs beyond these bytes, the device alone knows."""
 
 import os
-import signal
+import sqlite3
 import subprocess
 import sys
-import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
-BINARY = os.path.abspath(sys.argv[1])
-FACTOR = float(sys.argv[2])
-# Readings a second, and for how many seconds.
-SLOW, FAST = {10: 300, 100: 120, 1000: 60}, {100_000: 20}
-MIB = 1 << 20
+from programs import DATA, IMAGE, ROOT, Running, interrupted, loop, said, seawall
+from table import Column, Row, Skip, Table
 
-LOOP = """
-import sqlite3, sys, time
-path, rate, seconds, page = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-bare = page > 0
-db = sqlite3.connect(path, isolation_level=None)
-if bare:
-    db.execute("PRAGMA page_size=%d" % page)
-db.execute("PRAGMA journal_mode=WAL"); db.execute("PRAGMA synchronous=NORMAL")
-if bare:
-    db.execute("CREATE TABLE readings(id INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, series INTEGER NOT NULL, value NOT NULL)")
-    insert, row = "INSERT INTO readings VALUES(NULL, ?, ?, ?)", lambda n, now: (now, n % 10 + 1, 20 + n % 700 / 100)
-else:
-    db.execute("CREATE TABLE readings(id INTEGER PRIMARY KEY, timestamp TEXT, sensor TEXT, value REAL)")
-    insert, row = "INSERT INTO readings VALUES(NULL, ?, ?, ?)", lambda n, now: (time.strftime("%Y-%m-%dT%H:%M:%S"), "sensor_%d" % (n % 10), 20 + n % 700 / 100)
-chunk = max(1, rate // 10) if bare else max(1, min(rate // 100, 1000) if rate > 100 else 1)
-per_commit = (min(rate, 1000) if bare else 1)
-start, n, checkpointed = time.monotonic(), 0, 0
-db.execute("BEGIN")
-while n < rate * seconds:
-    time.sleep(max(0, start + n / rate - time.monotonic()))
-    if time.monotonic() - start > seconds * 1.5:
-        break
-    for _ in range(chunk):
-        db.execute(insert, row(n, time.time_ns()))
-        n += 1
-        if n % per_commit == 0:
-            db.execute("COMMIT"); db.execute("BEGIN")
-    if bare and time.monotonic() - start - checkpointed >= 60:
-        checkpointed += 60
-        db.execute("COMMIT"); db.execute("PRAGMA wal_checkpoint(PASSIVE)"); db.execute("BEGIN")
-db.execute("COMMIT"); db.close()
-print(n)
-"""
+SECONDS = 300
+RATES = 10, 100, 1000
+MADE_IN = 10
+# A device that has blocks of 4 KiB; mkfs.ext4 would take 1 KiB for a small one.
+EXT4 = "-t ext4 -b 4096 -E lazy_itable_init=0,lazy_journal_init=1"
+F2FS, BTRFS = "-t f2fs", "-t btrfs"
 
 
-def run(*command):
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+def by_seawall(*options):
+    def command(db, rate):
+        source = f"sim:sensors=10,rate={rate // 10}"
+        return seawall(IMAGE, "record", "--db", db, "--source", source, "--min-free", "0", *options)
+
+    return command
+
+
+def by_loop(page, commit_s=1):
+    return lambda db, rate: loop(db, 0, page, pace=(rate, max(1, rate // 100), commit_s))
+
+
+def by_python(db, rate):
+    return [sys.executable, f"{ROOT}/benches/logger.py", db, "0", "1", str(rate)]
 
 
 class Device:
-    def __init__(self, folder, name, mib):
-        self.file, self.mount = f"{folder}/{name}.img", f"{folder}/{name}"
+    def __init__(self, name, kind, options):
+        if os.geteuid() != 0:
+            raise Skip("loop devices and mounts are for root")
+        filesystem, *more = kind.split()[1:]
+        with open("/proc/filesystems") as file:
+            if filesystem not in file.read().split():
+                raise Skip(f"this kernel has no {filesystem}")
+        self.file, self.mount = f"{DATA}/{name}.img", f"{DATA}/{name}"
         with open(self.file, "wb") as file:
-            file.truncate(mib * MIB)
-        run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.file)
-        self.loop = run("losetup", "--find", "--show", self.file)
-        os.mkdir(self.mount)
-        run("mount", self.loop, self.mount)
-        run("sync", "-f", self.mount)
-        self.before = self.written()
+            file.truncate(1 << 30)
+        try:
+            said(f"mkfs.{filesystem}", "-q", *more, self.file)
+        except FileNotFoundError:
+            raise Skip(f"mkfs.{filesystem} is not installed") from None
+        self.loop = said("losetup", "--find", "--show", self.file)
+        os.makedirs(self.mount, exist_ok=True)
+        said("mount", "-o", options or "defaults", self.loop, self.mount)
 
     def written(self):
         with open(f"/sys/block/{os.path.basename(self.loop)}/stat") as file:
             return int(file.read().split()[6]) * 512
 
+    def unmount(self):
+        said("umount", self.mount)
+
     def close(self):
-        run("umount", self.mount)
-        written = self.written() - self.before
-        run("losetup", "-d", self.loop)
+        subprocess.run(["umount", "-q", self.mount], capture_output=True)
+        said("losetup", "-d", self.loop)
         os.remove(self.file)
-        return written
+        os.rmdir(self.mount)
 
 
-PROGRAMS = {"seawall": None, "bare": "4096", "bare1k": "1024", "python": "0"}
+def last_id(db, how):
+    connection = sqlite3.connect(f"file:{db}?{how}", uri=True)
+    found = connection.execute("SELECT max(id) FROM readings").fetchone()[0]
+    connection.close()
+    return found
 
 
-class Run:
-    """One program at one rate."""
-
-    def __init__(self, folder, rate, seconds, name, page):
-        self.device = Device(folder, f"{name}-{rate}", 200 + rate * seconds * 64 // MIB)
-        self.readings = rate * seconds
-        db = f"{self.device.mount}/a.db"
-        if page is None:
-            source = f"sim:sensors=10,rate={rate // 10},count={self.readings}"
-            command = [BINARY, "record", "--db", db, "--source", source, "--min-free", "0", "--log-level", "warn"]
-        else:
-            command = [sys.executable, "-c", LOOP, db, str(rate), str(seconds), page]
-        self.counts = page is not None
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    def bytes_each(self):
-        out, _ = self.process.communicate()
-        assert self.process.returncode == 0, out
-        return self.device.close() / (int(out) if self.counts else self.readings)
+def bytes_each(command, rate, kind, options):
+    name = f"flash-{abs(hash((command, kind, options)))}-{rate}"
+    device = Device(name, kind, options)
+    try:
+        db = f"{device.mount}/a.db"
+        running = Running(command(db, rate))
+        interrupted.wait(MADE_IN)
+        said("sync", "-f", device.mount)
+        before, first = device.written(), last_id(db, "mode=ro")
+        if interrupted.wait(SECONDS):
+            raise Skip("interrupted")
+        running.stop()
+        readings = last_id(db, "immutable=1") - first
+        device.unmount()
+        return (device.written() - before) / readings
+    finally:
+        device.close()
 
 
-def measure(folder, rates):
-    """Starts all, then waits for one after the other."""
-    runs = {
-        rate: {name: Run(folder, rate, max(1, round(seconds * FACTOR)), name, page) for name, page in PROGRAMS.items()}
-        for rate, seconds in rates.items()
-    }
-    for rate, programs in sorted(runs.items(), reverse=True):
-        yield rate, {name: run.bytes_each() for name, run in programs.items()}
+def row(what, command, kind=EXT4, options="", yardstick=False):
+    name = kind.split()[1] + f", {options}" * bool(options)
+
+    def measure():
+        with ThreadPoolExecutor(len(RATES)) as pool:
+            found = pool.map(lambda rate: bytes_each(command, rate, kind, options), RATES)
+            return {f"{rate}": each for rate, each in zip(RATES, found)}
+
+    return Row(f"{name}: {what}", measure, name, yardstick)
 
 
-def main():
-    if os.geteuid() != 0:
-        sys.exit("flash.py: loop devices and mounts are for root")
-    print("bytes to the device for each reading, the stop included")
-    print("readings/s    seawall  bare loop  ratio  1 KiB pages  ratio     Python  ratio")
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(BINARY)) as folder:
-        for rates in SLOW, FAST:
-            for rate, each in measure(folder, rates):
-                ours, bare, small, python = (each[name] for name in PROGRAMS)
-                print(
-                    f"{rate:>10} {ours:>10.1f} {bare:>10.1f} {ours / bare:>6.2f} {small:>12.1f} {ours / small:>6.2f}"
-                    f" {python:>10.1f} {ours / python:>6.3f}",
-                    flush=True,
-                )
+def rows():
+    for kind, options in (EXT4, ""), (EXT4, "commit=60"), (EXT4, "lazytime"), (F2FS, ""), (BTRFS, ""):
+        yield row("loop, pages of 1024", by_loop(1024), kind, options, True)
+        yield row("loop, pages of 4096", by_loop(4096), kind, options, True)
+        yield row("seawall", by_seawall(), kind, options)
+        if not options:
+            yield row("seawall, --commit-interval 10s", by_seawall("--commit-interval", "10s"), kind, options)
+    yield row("Python logger, 1 a commit", by_python)
 
 
-main()
+FLASH = Table(
+    "flash",
+    [Column(f"{rate}/s", f"{rate}") for rate in RATES],
+    list(rows()),
+    rounds=1,
+    at_once=True,
+    about=f"""bytes each, {SECONDS} s and the stop, files made before; ten sensors; the image's program; the loop, recommended, commits each second
+ext4: mkfs.ext4 {EXT4[8:]}; others as they come; each 1 GiB on a loop device""",
+    heading="bytes to the device for each reading, at",
+)
