@@ -107,7 +107,8 @@ impl Status {
 fn fit(line: &mut String, columns: usize) {
     let width = columns.saturating_sub(1);
     while line.len() > width {
-        line.truncate(line.rfind("  ").unwrap_or(width));
+        let gap = line.as_bytes().windows(2).rposition(|pair| pair == b"  ");
+        line.truncate(gap.unwrap_or(width));
     }
 }
 
