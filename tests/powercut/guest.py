@@ -13,11 +13,9 @@ import subprocess
 import time
 from pathlib import Path
 
-KERNEL = "linux-image-amd64"
 MODULES = "virtio_pci virtio_blk virtio_net virtio_console crc32c_generic xxhash_generic blake2b_generic ext4 xfs btrfs"
 DISK_BYTES = 320 << 20
-# The programs beside which seawall is put need a libc, and files that do not change; they lie on a second disk.
-PARTS = ["busybox", "modules", "seawall"]
+ANSWER_S = 120
 
 INIT = r"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -27,25 +25,50 @@ for m in $(cat /modules/order); do insmod /modules/$m.ko; done
 while [ ! -e /dev/vport0p2 ] || [ ! -e /sys/class/net/eth0 ]; do sleep 0.1; done
 ip link set lo up; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ip route add default via 10.0.2.2
 mkdir -p /data /root
-[ -e /dev/vdb ] && mount -t ext4 -o ro,noatime /dev/vdb /root
+if [ -e /dev/vdb ]; then
+    mount -t ext4 -o ro,noatime /dev/vdb /root
+    mount -t tmpfs tmp /root/tmp; mount -t tmpfs run /root/run; mount --bind /dev /root/dev; mount --bind /proc /root/proc
+fi
 exec 3<>/dev/vport0p1 4<>/dev/vport0p2
 echo booted >&3
 while :; do if read -r line <&3; then eval "$line"; else sleep 0.1; fi; done
 """
 
 
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
 def run(*command, **more):
     return subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE, **more).stdout
 
 
-def unpack(packages, into, cache):
-    """Downloads what is not there yet, and unpacks it without installing it."""
-    cache.mkdir(parents=True, exist_ok=True)
-    into.mkdir(parents=True, exist_ok=True)
-    for package in packages:
-        if not list(cache.glob(f"{package}_*.deb")):
-            run("apt-get", "download", "-q", package, cwd=cache, stderr=subprocess.DEVNULL)
-        run("dpkg-deb", "-x", next(cache.glob(f"{package}_*.deb")), into)
+def unpack(packages, into, cache, with_dependencies=False):
+    """Downloads packages where they are not there yet, and unpacks them without installing them."""
+    if into.exists():
+        return
+    archives = cache / into.name
+    (archives / "partial").mkdir(parents=True, exist_ok=True)
+    if with_dependencies:
+        # As if nothing were installed here: all that the packages depend on, libc included.
+        (archives / "status").touch()
+        run("apt-get", "-o", f"Dir::State::status={archives}/status", "-o", f"Dir::Cache::archives={archives}",
+            "-o", "Debug::NoLocking=1", "--no-install-recommends", "--download-only", "-y", "-q", "install", *packages)
+    else:
+        run("apt-get", "download", "-q", *packages, cwd=archives, stderr=subprocess.DEVNULL)
+    half = into.with_suffix(".half")
+    shutil.rmtree(half, ignore_errors=True)
+    for archive in archives.glob("*.deb"):
+        run("dpkg-deb", "-x", archive, half)
+    half.rename(into)
+
+
+def kernel_package():
+    """The kernel that Debian's linux-image-amd64 depends on."""
+    found = re.search(r"Depends: (linux-image-\S+)", run("apt-cache", "depends", "linux-image-amd64").decode())
+    return found.group(1)
 
 
 def modules_in_order(folder):
@@ -85,10 +108,58 @@ def initramfs(unpacked, seawall, into):
     return archive
 
 
+def make_filesystem(filesystem, path):
+    """An empty disk. Nothing is left to do for the guest's kernel in the background."""
+    path.write_bytes(b"")
+    os.truncate(path, DISK_BYTES)
+    options = {"ext4": ["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"], "xfs": ["-q", "-K"], "btrfs": ["-q", "-K"]}
+    run(f"mkfs.{filesystem}", *options[filesystem], path)
+    holes = path.with_suffix(".holes")
+    run("cp", "--sparse=always", path, holes)
+    holes.rename(path)
+
+
+class Guest:
+    """What every life of a run begins with: kernel, initramfs, the disk of programs, the state after the boot."""
+
+    def __init__(self, store, home, seawall, packages=()):
+        """`store` keeps what was downloaded, `home` is a folder for this run."""
+        self.home, self.state = home, home / "state"
+        kernel = kernel_package()
+        unpacked = store / kernel
+        unpack([kernel, "busybox-static"], unpacked, store / "archives")
+        self.kernel = next((unpacked / "boot").glob("vmlinuz-*"))
+        self.initramfs = initramfs(unpacked, seawall, home / "initramfs")
+        self.programs, self.root = None, None
+        if packages:
+            self.root = store / "programs"
+            unpack(packages, self.root, store / "archives", with_dependencies=True)
+            for name in "data dev proc sys tmp run".split():
+                (self.root / name).mkdir(exist_ok=True)
+            shutil.copy(Path(__file__).parent / "logger.py", self.root / "logger.py")
+            self.programs = home / "programs"
+            self.programs.write_bytes(b"")
+            os.truncate(self.programs, 400 << 20)
+            run("mkfs.ext4", "-q", "-F", "-d", self.root, self.programs)
+        disk = home / "disk"
+        disk.write_bytes(b"")
+        os.truncate(disk, DISK_BYTES)
+        machine = Machine(self, disk)
+        try:
+            machine.hears("booted")
+            machine.save(self.state)
+        finally:
+            machine.cut()
+
+    def versions(self):
+        qemu = run("qemu-system-x86_64", "--version").decode().splitlines()[0]
+        return f"{qemu}, TCG, one processor; guest: {self.kernel.name}"
+
+
 class Machine:
     """One qemu. `control` and `data` are streams to the guest's two ports, `monitor` speaks QMP."""
 
-    def __init__(self, home, disk, log=None, incoming=None, forward=(), programs=None):
+    def __init__(self, guest, disk, log=None, incoming=None, forward=()):
         ours, theirs = zip(*(socket.socketpair() for _ in range(3)))
         self.control, self.data, monitor = ours
         fds = [each.fileno() for each in theirs]
@@ -100,17 +171,17 @@ class Machine:
         forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in forward)
         command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                    "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "1", "-m", "384",
-                   "-kernel", home / "vmlinuz", "-initrd", home / "initramfs.cpio", "-device", "vmgenid,guid=auto",
+                   "-kernel", guest.kernel, "-initrd", guest.initramfs, "-device", "vmgenid,guid=auto",
                    "-append", "console=ttyS0 quiet mitigations=off nopti panic=-1 random.trust_cpu=on",
-                   "-serial", f"file:{home}/console",
+                   "-serial", f"file:{guest.home}/console",
                    "-chardev", f"socket,id=c,fd={fds[0]}", "-chardev", f"socket,id=d,fd={fds[1]}",
                    "-chardev", f"socket,id=m,fd={fds[2]}", "-mon", "chardev=m,mode=control",
                    "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=c,nr=1",
                    "-device", "virtserialport,chardev=d,nr=2",
                    "-netdev", "user,id=n" + forwards, "-device", "virtio-net-pci,netdev=n,romfile=",
                    "-blockdev", f"{file},node-name=disk", "-device", "virtio-blk-pci,drive=disk,discard=off,write-zeroes=off"]
-        if programs:
-            command += ["-blockdev", f"driver=file,filename={programs},node-name=programs,read-only=on",
+        if guest.programs:
+            command += ["-blockdev", f"driver=file,filename={guest.programs},node-name=programs,read-only=on",
                         "-device", "virtio-blk-pci,drive=programs"]
         if incoming:
             command += ["-incoming", f"exec:cat {incoming}"]
@@ -118,7 +189,7 @@ class Machine:
         for each in theirs:
             each.close()
         self.monitor = monitor.makefile("rw")
-        self.control_in = self.control.makefile("r")
+        self.heard = ""
 
     def ask(self, command, **arguments):
         if not hasattr(self, "is_greeted"):
@@ -138,11 +209,33 @@ class Machine:
     def tell(self, line):
         self.control.sendall(line.encode() + b"\n")
 
-    def hear(self):
-        line = self.control_in.readline()
-        if not line:
-            raise RuntimeError("the guest is gone")
-        return line.rstrip("\n")
+    def has_said(self, word):
+        """Whether a line of the control port was this, and takes what came up to it."""
+        try:
+            part = self.control.recv(65536, socket.MSG_DONTWAIT)
+            if not part:
+                raise RuntimeError("the guest is gone")
+            self.heard += part.decode(errors="replace")
+        except BlockingIOError:
+            pass
+        before, found, rest = self.heard.partition(word + "\n")
+        if found:
+            self.heard = rest
+        return bool(found)
+
+    def hears(self, word):
+        deadline = time.monotonic() + ANSWER_S
+        while not self.has_said(word):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the guest did not say {word}, but {self.heard!r}")
+            time.sleep(0.005)
+
+    def words(self):
+        """What went wrong there, as far as it can say."""
+        self.tell("cat /err >&3; dmesg | tail -5 >&3; ps >&3; echo said >&3")
+        time.sleep(2)
+        self.has_said("nothing")
+        return self.heard
 
     def save(self, path):
         self.ask("migrate", uri=f"exec:cat > {path}")
@@ -155,7 +248,7 @@ class Machine:
         """The power goes: nothing of the guest's memory is left."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        for each in (self.control_in, self.control, self.data, self.monitor):
+        for each in (self.control, self.data, self.monitor):
             try:
                 each.close()
             except OSError:

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import sqlite3
 import subprocess
 from dataclasses import dataclass, field
 
@@ -49,61 +48,16 @@ class Bench:
         os.close(self.fd)
 
 
-def are_whole(numbers, lives, may_expire=False):
+def compare(verdict, numbers, lives):
     """Compares the numbers that were found, in their order, with what each life sent and got acknowledged.
 
-    Of a life, what is there has to be all from its first number up to one that is not below what was acknowledged. With retention,
-    numbers may be missing from the old end of all. Returns how many acknowledged ones are lost, and complaints.
+    Of a life, what is there has to be all from its first number up to one that is not below what was acknowledged.
     """
-    lost, complaints, at = 0, [], 0
-    if may_expire and numbers:
-        lives = [(max(first, numbers[0]), acked, sent) for first, acked, sent in lives if sent > numbers[0]]
+    at = 0
     for first, acked, sent in lives:
         have = first
-        while at < len(numbers) and numbers[at] == have and have < sent:
+        while at < len(numbers) and numbers[at] == have < sent:
             at, have = at + 1, have + 1
-        lost += max(0, acked - have)
+        verdict.lost += max(0, acked - have)
     if at < len(numbers):
-        complaints.append(f"number {numbers[at]} at row {at} of {len(numbers)} is no continuation of the lives {lives}")
-    if may_expire and not numbers:
-        complaints.append("retention left nothing")
-    return lost, complaints
-
-
-class Seawall:
-    """check --full, then a start that records a line more and stops, then check --full again and a comparison by Python's sqlite3."""
-
-    def __init__(self, binary):
-        self.binary = binary
-
-    def command(self, *arguments, text=""):
-        return subprocess.run([self.binary, *arguments], input=text, capture_output=True, text=True, timeout=60)
-
-    def __call__(self, folder, lives, may_expire=False, arguments=()):
-        verdict = Verdict()
-        db = folder / "x.db"
-        if not db.exists():
-            verdict.lost = sum(acked - first for first, acked, _ in lives)
-            return verdict
-        # Nothing was recorded yet where the cut came between the making of the file and its first transaction; check says so.
-        if db.stat().st_size or db.with_name("x.db-wal").exists():
-            self.check(db, verdict)
-        again = self.command("--db", db, "--source", "stdin", "--ack", *arguments, text="again n=1i\n")
-        if again.returncode or "ack 1\n" not in again.stdout or "reason=lost" in again.stderr:
-            verdict.starts = False
-            verdict.complaints.append(f"status {again.returncode}: {again.stderr}")
-        self.check(db, verdict)
-        if any("aside" in name for name in os.listdir(folder)):
-            verdict.complaints.append(f"set aside: {os.listdir(folder)}")
-        with sqlite3.connect(f"file:{db}?mode=ro", uri=True) as connection:
-            rows = connection.execute("SELECT value FROM sensor_readings WHERE sensor = 'load,of=rig' ORDER BY id")
-            numbers = [value for value, in rows]
-        connection.close()
-        verdict.lost, complaints = are_whole(numbers, lives, may_expire)
-        verdict.complaints += complaints
-        return verdict
-
-    def check(self, db, verdict):
-        done = self.command("check", "--full", db)
-        if done.returncode or not done.stdout.startswith("sound "):
-            verdict.complaints.append(f"check: status {done.returncode}: {done.stdout}{done.stderr}")
+        verdict.complaints.append(f"number {numbers[at]}, at {at} of {len(numbers)}, does not go on with what {lives} sent")

@@ -69,9 +69,9 @@ class Lines(Producer):
 
     def __init__(self, *rest, client=None):
         super().__init__(*rest)
-        self.client = client
-        self.offset = None if client else self.first
+        self.offset = self.first
         if client:
+            self.offset, self.first, self.next, self.acked = None, 0, 0, 0
             self.out += f"# client {client}\n".encode()
 
     def room(self):
@@ -85,9 +85,9 @@ class Lines(Producer):
         for line in lines:
             word, _, number = line.partition(b" ")
             if word == b"resume":
-                # A named client goes on where it is settled.
-                self.offset, self.next = 0, int(number)
-                self.first = self.acked = self.next
+                # A named client goes on where it is settled. Acks count the connection's lines, and the name is the first.
+                self.first = self.acked = self.next = int(number)
+                self.offset = self.next - 1
                 self.begun = time.monotonic()
             elif word == b"ack":
                 self.is_acked_below(self.offset + int(number))

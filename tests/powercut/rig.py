@@ -1,135 +1,147 @@
-"""Cuts the power of a guest that records, and looks for what it had acknowledged. `just powercut N [SEED]`.
+"""Cuts the power of a guest that records, and looks for what it had acknowledged: `just powercut CUTS [SEED]`.
 
 A story is a disk with a few lives: the program starts on what the cut before left, records what a producer outside sends, may be told to
 stop, and the power goes. A seed fixes the filesystem, the source, the options, the moment of each cut, what the disk kept of what it was
-not asked to flush, and the places at which states are rebuilt.
+not asked to flush, and the places at which states are rebuilt. What was found bad is kept, and is judged again by `--again FOLDER`.
 """
 
+import argparse
 import json
 import os
 import random
 import shutil
+import subprocess
 import sys
+import tempfile
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import guest
 import judge
-import load
+import others
+import seawall
 import states
+from table import Row, table
 
-PATIENCE_S = 60
+ROOT = Path(__file__).resolve().parents[2]
+STORE = ROOT / "target/powercut"
+BINARY = ROOT / "target/x86_64-unknown-linux-musl/release/seawall"
+LIFE_S = 90
 
 
 @dataclass
 class Life:
-    """What the producer knows after a cut, and where the disk's log of the life is."""
-    base: Path
-    log: Path
-    lives_before: list
+    """What the producer knows after a cut."""
+    before: list        # of each life before: its first number, and the numbers below which all is acknowledged, and sent
     first: int
     sent: int
     acks: list
     times: list
-    phase: str
-
-    def required(self, log_bytes):
-        return max((acked for acked, at in self.acks if at <= log_bytes), default=self.first)
 
     def lives(self, log_bytes):
-        return self.lives_before + [(self.first, self.required(log_bytes), self.sent)]
+        """What a disk has to have when its log is so long."""
+        acked = max((acked for acked, at in self.acks if at <= log_bytes), default=self.first)
+        return [*self.before, (self.first, acked, self.sent)]
 
 
-class Phases:
-    """When the power goes: by the bytes that the disk has written since the start, by acks, or after the order to stop."""
+class Cut:
+    """When the power goes: by what the disk has written since the start, by acks, or after the order to stop."""
 
-    def __init__(self, rng):
-        self.phase = rng.choices(("start", "recording", "stop"), (1, 2, 1))[0]
-        self.bytes = rng.randrange(1, 200_000)
-        self.acks = rng.randrange(1, 600)
-        self.seconds = rng.random() * 0.2
-        self.stop_bytes = rng.randrange(1, 60_000)
+    def __init__(self, story, rng):
+        self.phase = story.phase or rng.choices(("start", "recording", "stop"), (1, 2, 1))[0]
+        self.start_bytes, self.stop_bytes = rng.randrange(1, 200_000), rng.randrange(1, 60_000)
+        self.acks = rng.randrange(1, story.acks_max)
+        self.boot = uuid.UUID(int=rng.getrandbits(128))
+        self.stop_sent = None
+
+    def is_due(self, age, log_bytes, machine, story, producer):
+        """`age` in seconds and `log_bytes` since the start of the program."""
+        if self.phase == "start":
+            # Where it writes less than that, the start is over by then.
+            return log_bytes >= self.start_bytes or age > 3
+        if self.stop_sent:
+            at, bytes_then = self.stop_sent
+            return age > at + 1 or log_bytes >= bytes_then + self.stop_bytes
+        if producer and producer.acked - producer.first >= self.acks:
+            if self.phase == "recording":
+                return True
+            machine.tell(story.stops_by)
+            self.stop_sent = age, log_bytes
+        return False
 
 
 class Rig:
-    def __init__(self, home, binary):
-        self.home, self.binary = home, binary
+    def __init__(self, home, made):
+        self.home, self.guest = home, made
         self.bench = judge.Bench(home, guest.DISK_BYTES)
+        self.is_compared = False
 
-    def live(self, story, base, first, lives_before, rng, log_name):
-        """One life: from the state after the boot to the cut."""
-        disk, log = self.home / "disk", self.home / log_name
+    def base(self, story):
+        """The disk with which a story begins."""
+        path = self.home / f"{story.filesystem}.{story.base}"
+        if not path.exists():
+            guest.make_filesystem(story.filesystem, path)
+            if story.base == "retained":
+                self.copy_to_bench(path)
+                self.bench.mount(story.filesystem)
+                shutil.copy(self.retained(), self.bench.at)
+                self.bench.unmount()
+                guest.run("cp", "--sparse=always", self.bench.file, path)
+        return path
+
+    def retained(self):
+        folder = self.home / "retained"
+        if not folder.exists():
+            folder.mkdir()
+            seawall.old_readings(BINARY, folder)
+        return folder / "x.db"
+
+    def copy_to_bench(self, path):
+        source = os.open(path, os.O_RDONLY)
+        states.copy(source, self.bench.fd)
+        os.close(source)
+
+    def live(self, story, base, before, rng):
+        """From the state after the boot to the cut. The log of the disk is in `log`."""
+        disk, log = self.home / "disk", self.home / "log"
         guest.run("cp", "--sparse=always", base, disk)
         log.write_bytes(b"")
         log_fd = os.open(log, os.O_RDONLY)
         log_bytes = lambda: os.fstat(log_fd).st_size
-        port = 20000 + os.getpid() % 20000
-        phases = Phases(rng)
-        phase = phases.phase
-        machine = guest.Machine(self.home, disk, log, self.home / "state", [(port, story.guest_port)] if story.guest_port else [])
+        first = max((sent for *_, sent in before), default=0)
+        cut, producer = Cut(story, rng), None
+        port = guest.free_port()
+        machine = guest.Machine(self.guest, disk, log, self.guest.state, [(port, story.guest_port)] if story.guest_port else [])
         try:
-            machine.tell(f"date -s @{int(time.time())} >/dev/null; echo {uuid.UUID(int=rng.getrandbits(128))} >/boot_id;"
-                         f" mount --bind /boot_id /proc/sys/kernel/random/boot_id; mount -t {story.filesystem} /dev/vda /data;"
-                         f" {story.start_line()} & pid=$!; {story.ready_line()} & echo started >&3")
-            while machine.hear() != "started":
-                pass
-            began, at_start = time.monotonic(), log_bytes()
-            machine.control.setblocking(False)
-            producer, is_ready, told_at, heard = None, False, None, ""
-            if not story.waits_for_ready:
-                producer = story.producer(machine, port, first, log_bytes)
-            while True:
-                now = time.monotonic()
-                if now - began > PATIENCE_S:
-                    raise RuntimeError(f"{story} in {phase}: ready={is_ready} acked={producer and producer.acked}: {self.words(machine)}")
-                if phase == "start" and (log_bytes() - at_start >= phases.bytes or is_ready and now - began > 2 + phases.seconds):
-                    break
-                if producer and producer.acked - producer.first >= phases.acks and told_at is None:
-                    if phase == "recording":
-                        break
-                    machine.control.setblocking(True)
-                    machine.tell("kill -TERM $pid")
-                    machine.control.setblocking(False)
-                    told_at, told_bytes = now, log_bytes()
-                if told_at and (now - told_at > 1 + phases.seconds or log_bytes() - told_bytes >= phases.stop_bytes):
-                    break
-                try:
-                    heard += machine.control.recv(4096).decode()
-                except BlockingIOError:
-                    pass
-                if "ready\n" in heard and not is_ready:
-                    is_ready = True
-                    producer = producer or story.producer(machine, port, first, log_bytes)
+            machine.tell(f"date -s @{int(time.time())} >/dev/null; echo {cut.boot} >/boot_id; mount --bind /boot_id"
+                         f" /proc/sys/kernel/random/boot_id; mount -t {story.filesystem} /dev/vda /data; echo mounted >&3")
+            machine.hears("mounted")
+            begun, at_start = time.monotonic(), log_bytes()
+            machine.tell(story.start_line())
+            while not cut.is_due(time.monotonic() - begun, log_bytes() - at_start, machine, story, producer):
+                if time.monotonic() - begun > LIFE_S:
+                    raise RuntimeError(f"{story}: acked={producer and producer.acked}: {machine.words()}")
+                if not producer and (machine.has_said("ready") or not story.waits_for_ready):
+                    producer = story.producer(machine, port, first, log_bytes)
+                if not producer or cut.stop_sent:
+                    time.sleep(0.002)
                 if producer:
                     try:
                         producer.turn(0.005)
-                    except (ConnectionError, BrokenPipeError):
-                        if told_at is None:
-                            raise
-                        time.sleep(0.005)
-                else:
-                    time.sleep(0.005)
+                    except ConnectionError as e:
+                        if not cut.stop_sent:
+                            raise RuntimeError(f"{story}: {e}: {machine.words()}") from e
         finally:
             machine.cut()
             os.close(log_fd)
-        if producer is None:
-            return Life(base, log, lives_before, first, first, [], [], phase)
-        return Life(base, log, lives_before, producer.first, producer.next, producer.acks, producer.times, phase)
-
-    def words(self, machine):
-        machine.control.setblocking(True)
-        machine.control.settimeout(3)
-        try:
-            machine.tell("cat /err /boot_id >&3; dmesg | tail -5 >&3")
-            time.sleep(1)
-            return machine.control.recv(65536).decode()
-        except OSError as e:
-            return str(e)
+        if not producer:
+            return Life(before, 0, 0, [], []), cut.phase
+        return Life(before, producer.first, producer.next, producer.acks, producer.times), cut.phase
 
     def judged(self, story, lives):
-        """The verdict on the trial's disk."""
+        """The verdict on the disk that is on the bench."""
         try:
             self.bench.mount(story.filesystem)
         except OSError as e:
@@ -139,93 +151,132 @@ class Rig:
         finally:
             self.bench.unmount()
 
+    def read_log(self, story, base, disk):
+        entries = states.read(self.home / "log")
+        if not self.is_compared:
+            # The rig itself: what is rebuilt from the whole log is what qemu left.
+            states.assert_same(base, entries, disk, self.home / "stable")
+            self.is_compared = True
+        return states.without_flushes(entries) if story.has_lying_disk else entries
 
-class SeawallStory:
-    """Which source and options seawall has, on which filesystem."""
+    def tell(self, story, rng, per_cut, row, keep):
+        """All lives of one story. Each cut is judged, and so are the states at places before it."""
+        base, before = self.base(story), []
+        for number in range(story.lives):
+            life, phase = self.live(story, base, before, rng)
+            entries = self.read_log(story, base, self.home / "disk")
+            end = (len(entries), rng.choice(states.KINDS), rng.getrandbits(32))
+            after = self.home / f"after.{number % 2}"
+            row.has_lived(life, phase)
+            disk = states.Disk(base, entries, self.home / "stable")
+            for place in [*states.places(entries, per_cut, rng), end]:
+                disk.write(*place, self.bench.fd)
+                if place is end:
+                    guest.run("cp", "--sparse=always", self.bench.file, after)
+                # An ack that came after the last whole entry belongs to no state of the log but the last.
+                lives = life.lives(1 << 62 if place is end else entries[place[0] - 1].end if place[0] else 0)
+                verdict = self.judged(story, lives)
+                row.is_judged(verdict, place is end)
+                if not verdict.is_good() and keep:
+                    keep(self, story, number, base, lives, place, verdict)
+            disk.close()
+            base, before = after, life.lives(1 << 62)
 
-    def __init__(self, rng, binary, filesystems=("ext4",)):
-        self.filesystem = rng.choice(filesystems)
-        self.source = rng.choice(("stdin", "tcp", "named", "http"))
-        self.interval = rng.choice(("0", "10ms", "100ms", "1s"))
-        self.rate = rng.choice((100, 500, 2000))
-        self.checkpoint = rng.choice(("60s", "200ms"))
-        self.autocheckpoint = rng.choice((1000, 20))
-        self.level = rng.choice(("auto", "auto", "full"))
-        self.lives = rng.randint(1, 4)
-        self.waits_for_ready = self.source != "stdin"
-        self.guest_port = {"stdin": None, "http": 8086}.get(self.source, 8094)
-        self.judge_ = judge.Seawall(binary)
 
-    def __str__(self):
-        return f"{self.filesystem} {' '.join(self.options())} rate={self.rate} ({self.source})"
+def keep_in(folder):
+    """What was bad is kept in a folder of its own, so that it can be judged again."""
+    def keep(rig, story, number, base, lives, place, verdict):
+        into = folder / f"{story.seed}-{number}-{place[0]}"
+        if not into.exists():
+            into.mkdir(parents=True)
+            guest.run("cp", "--sparse=always", base, into / "base")
+            shutil.copy(rig.home / "log", into / "log")
+        (into / "place.json").write_text(json.dumps({"seed": story.seed, "lives": lives, "place": place, "story": str(story), "verdict": asdict(verdict)}))
+        print(f"{into}: {story}, life {number + 1}, {place[1]} at {place[0]}: {verdict}", flush=True)
+    return keep
 
-    def options(self):
-        source = {"stdin": "stdin --ack", "http": "http:0.0.0.0:8086"}.get(self.source, "tcp:0.0.0.0:8094")
-        return ["--source", *source.split(), "--commit-interval", self.interval, "--synchronous", self.level,
-                "--checkpoint-interval", self.checkpoint, "--wal-autocheckpoint", str(self.autocheckpoint)]
 
-    def start_line(self):
-        streams = "<&4 >&4" if self.source == "stdin" else "</dev/null >/dev/null"
-        return f"/seawall --db /data/x.db {' '.join(self.options())} {streams} 2>/err"
+def again(folder, made_story, home):
+    """Judges once more what was kept."""
+    kept = json.loads((folder / "place.json").read_text())
+    story = made_story(kept["seed"])
+    bench = judge.Bench(home, guest.DISK_BYTES)
+    rig = Rig.__new__(Rig)
+    rig.bench = bench
+    try:
+        entries = states.read(folder / "log")
+        disk = states.Disk(folder / "base", states.without_flushes(entries) if story.has_lying_disk else entries, home / "stable")
+        disk.write(*kept["place"], bench.fd)
+        verdict = rig.judged(story, [tuple(life) for life in kept["lives"]])
+        print(f"{story}: {verdict}")
+        return verdict.is_good()
+    finally:
+        bench.close()
 
-    def ready_line(self):
-        return "(while ! grep -q event=ready /err; do sleep 0.02; done; echo ready >&3)"
 
-    def producer(self, machine, port, first, log_bytes):
-        if self.source == "stdin":
-            return load.Lines(machine.data, first, self.rate, log_bytes)
-        stream = load.connect(port, time.monotonic() + 10)
-        if self.source == "http":
-            return load.Http(stream, first, self.rate, log_bytes)
-        return load.Lines(stream, first, self.rate, log_bytes, client="rig" if self.source == "named" else None)
-
-    def judge(self, folder, lives):
-        if self.source == "named":
-            # Each life goes on where the one before was settled: all is one stream.
-            lives = [(0, max(acked for _, acked, _ in lives), max(sent for *_, sent in lives))]
-        return self.judge_(folder, lives)
+def story_of(seed, filesystems):
+    rng = random.Random(seed)
+    story = seawall.at_random(rng, BINARY, filesystems)
+    story.seed = seed
+    return story, rng
 
 
 def main():
-    seed, cuts, per_cut = int(sys.argv[2]), int(sys.argv[1]), int(sys.argv[3])
-    home = Path("/dev/shm/wt-power")
-    binary = Path("/tmp/wt/power/target/x86_64-unknown-linux-musl/release/seawall")
-    rig = Rig(home, binary)
-    done = number = total = 0
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("cuts", type=int, nargs="?", default=10)
+    asked.add_argument("seed", nargs="?", default="17")
+    asked.add_argument("--states", type=int, default=20, help="states rebuilt for each cut")
+    asked.add_argument("--filesystems", default="ext4,xfs,btrfs")
+    asked.add_argument("--of", default="seawall,controls", help="seawall, controls, or names of others; see --list")
+    asked.add_argument("--list", action="store_true")
+    asked.add_argument("--again", type=Path)
+    asked = asked.parse_args()
+    filesystems = asked.filesystems.split(",")
+    home = Path(tempfile.mkdtemp(prefix="seawall-powercut-", dir="/dev/shm"))
+    rig = None
     try:
-        while done < cuts:
-            number += 1
-            rng = random.Random(f"{seed}-{number}")
-            story = SeawallStory(rng, binary, sys.argv[4].split(","))
-            base, before, first = home / f"base.{story.filesystem}", [], 0
-            for n in range(story.lives):
-                t0 = time.time()
-                life = rig.live(story, base, first, before, rng, "log")
-                t1 = time.time()
-                entries = states.read(life.log)
-                disk = states.Disk(base, entries, home / "stable")
-                plan = states.places(entries, per_cut, rng)
-                end = (len(entries), rng.choice(states.KINDS), rng.getrandbits(32))
-                for place, kind, choice in plan + [end]:
-                    disk.write(place, kind, choice, rig.bench.fd)
-                    if (place, kind, choice) == end:
-                        guest.run("cp", "--sparse=always", rig.bench.file, home / f"after{n % 2}")
-                    at = entries[place - 1].end if place else 0
-                    # An ack that came after the last whole entry of the log is of a state that the log has not.
-                    verdict = rig.judged(story, life.lives(at))
-                    total += 1
-                    if not verdict.is_good():
-                        print(f"BAD seed={seed} story={number} life={n} place={place} of {len(entries)} {kind} {choice}: {verdict} {life.lives(at)}\n{story}")
-                disk.close()
-                done += 1
-                print(f"{number}.{n} {story} {life.phase}: entries={len(entries)} acked={life.required(1 << 60) - life.first} sent={life.sent - life.first}"
-                      f" at_end={life.required(entries[-1].end if entries else 0)-life.first} live={t1 - t0:.1f} judge={time.time() - t1:.1f}", flush=True)
-                before = life.lives(entries[-1].end if entries else 0)
-                first = max(sent for *_, sent in before)
-                base = home / f"after{n % 2}"
+        if asked.again:
+            return 0 if again(asked.again, lambda seed: story_of(seed, filesystems)[0], home) else 1
+        compared = others.all_of(BINARY)
+        if asked.list:
+            print("\n".join(f"{name}: {story.settings()}" for name, story in compared.items()))
+            return 0
+        names = asked.of.split(",")
+        wanted = [story for name, story in compared.items() if name in names]
+        needs = any(story.needs_programs for story in wanted)
+        rig = Rig(home, guest.Guest(STORE, home, BINARY, others.PACKAGES if needs else ()))
+        print(rig.guest.versions(), flush=True)
+        print(f"seed={asked.seed} cuts={asked.cuts} states={asked.states} filesystems={asked.filesystems}", flush=True)
+        rows = []
+        if "seawall" in names:
+            rows.append(row := Row("seawall, all sources"))
+            number = 0
+            while row.cuts < asked.cuts:
+                number += 1
+                story, rng = story_of(f"{asked.seed}-{number}", filesystems)
+                story.lives = min(story.lives, asked.cuts - row.cuts)
+                try:
+                    rig.tell(story, rng, asked.states, row, keep_in(STORE / "found"))
+                except RuntimeError as e:
+                    row.broken += 1
+                    print(f"{story.seed}: broken: {e}", flush=True)
+                print(f"{story.seed} {row}", flush=True)
+        if "controls" in names:
+            wanted += seawall.controls(BINARY)
+        for story in wanted:
+            rows.append(row := Row(story.name, has_to_lose=story.has_to_lose))
+            # A control that has lost has done what it is for.
+            while row.cuts < asked.cuts and not (story.has_to_lose and row.has_lost()):
+                story.seed = f"{asked.seed}-{story.name}-{row.cuts}"
+                rig.tell(story, random.Random(story.seed), asked.states, row, None)
+                print(f"{story.seed} {row}", flush=True)
+        print(table(rows))
+        return 0 if all(row.is_as_it_has_to_be() for row in rows) else 1
     finally:
-        rig.bench.close()
+        if rig:
+            rig.bench.close()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
