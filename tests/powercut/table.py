@@ -13,7 +13,7 @@ class Row:
     def __init__(self, name, has_to_lose=False):
         self.name, self.has_to_lose = name, has_to_lose
         self.cuts = self.acknowledged = self.lost = self.cuts_with_loss = self.damaged = self.not_started = 0
-        self.states = self.states_lost = self.states_bad = self.broken = 0
+        self.states = self.states_lost = self.states_bad = self.broken = self.torn_superblocks = 0
         self.phases, self.times = {}, []
 
     def has_lived(self, life, phase):
@@ -23,7 +23,9 @@ class Row:
         self.times += life.times
 
     def is_judged(self, verdict, is_cut):
-        if is_cut:
+        if not verdict.has_filesystem:
+            self.torn_superblocks += 1
+        elif is_cut:
             self.lost += verdict.lost
             self.cuts_with_loss += verdict.lost > 0
             self.damaged += bool(verdict.complaints)
@@ -40,13 +42,15 @@ class Row:
         """Whatever else is compared may lose; seawall may not, and a control has to."""
         if self.has_to_lose:
             return self.has_lost()
+        if self.torn_superblocks > self.states // 50:
+            return False
         return not self.name.startswith("seawall") or not (self.has_lost() or self.damaged or self.not_started or self.states_bad or self.broken)
 
     def __str__(self):
         phases = " ".join(f"{name}={count}" for name, count in sorted(self.phases.items()))
         return (f"cuts={self.cuts} ({phases}) acknowledged={self.acknowledged} lost={self.lost} cuts_with_loss={self.cuts_with_loss}"
                 f" damaged={self.damaged} not_started={self.not_started} states={self.states} states_with_loss={self.states_lost}"
-                f" states_damaged={self.states_bad} broken={self.broken} p50={milliseconds(quantile(self.times, 0.5))} p99={milliseconds(quantile(self.times, 0.99))}")
+                f" states_damaged={self.states_bad} torn_superblocks={self.torn_superblocks} broken={self.broken} p50={milliseconds(quantile(self.times, 0.5))} p99={milliseconds(quantile(self.times, 0.99))}")
 
 
 def table(rows):
