@@ -60,4 +60,7 @@ fn no_command_takes_memory_by_the_series_or_by_the_length_of_a_text() {
     assert!(last.starts_with("the table ends after "), "{last}");
     let widest = table.lines().map(str::len).max().unwrap();
     assert!(widest < 1000, "{widest}");
+    let page = run("show --since none --format html");
+    assert!(page.contains("the page ends after ") && page.ends_with("</html>\n"));
+    assert!(page.len() < 1_500_000, "{}", page.len());
 }

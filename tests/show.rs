@@ -266,6 +266,85 @@ fn a_narrow_terminal_costs_columns_and_no_sensor() {
     assert!(blocks > 2, "{table}");
 }
 
+/// Guards against a chart that is not of the readings, is wider than the terminal, or comes where nobody looks at it.
+#[test]
+fn one_series_has_a_larger_chart_on_a_terminal_only() {
+    let dir = Dir::new("show-chart");
+    let db = dir.file("x.db");
+    // A ramp of 60 minutes in which the third quarter is missing, and twice as much at each tenth minute.
+    let value = |n: u64| n as f64 * if n.is_multiple_of(10) { 2.0 } else { 1.0 };
+    let mut lines: String = (0..=600)
+        .filter(|n| !(300..450).contains(n))
+        .map(|n| {
+            format!(
+                "ramp power_w={} {}\n",
+                value(n),
+                1_764_201_600_000_000_000 + n * 6_000_000_000
+            )
+        })
+        .collect();
+    lines += "other f=1 1764201600000000000\n";
+    record_lines(&db, &lines);
+    let plain = [("NO_COLOR", "1")];
+    for columns in [60, 80, 120, 300] {
+        let out = on_terminal(&db, "--since none --sensor ramp", columns, &plain);
+        let lines: Vec<&str> = out.lines().collect();
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.chars().count() <= columns as usize),
+            "{out}"
+        );
+        assert_eq!(lines[2..4], ["", "█ mean ░ max  ramp power_w W"], "{out}");
+        let rows: Vec<Vec<char>> = lines[4..14]
+            .iter()
+            .map(|row| row.chars().skip(12).collect())
+            .collect();
+        assert!(
+            lines[4].starts_with("       1200 ") && lines[13].starts_with("          0 "),
+            "{out}"
+        );
+        assert!(
+            lines[14].trim_start().starts_with("27 Nov 2025 00:00:00 "),
+            "{out}"
+        );
+        assert!(lines[14].ends_with("27 Nov 2025 01:00:00 UTC"), "{out}");
+        let parts = columns.min(200) as usize - 12;
+        let height = |column: usize| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.filter(|c| ('▁'..='█').contains(*c)).count()
+        };
+        let heights: Vec<usize> = (0..parts).map(height).collect();
+        // A twelfth of a window of one hour on each side of the gap.
+        assert!(
+            heights[parts * 13 / 24..parts * 17 / 24]
+                .iter()
+                .all(|h| *h == 0),
+            "{out}"
+        );
+        assert!(heights[..parts * 11 / 24].iter().all(|h| *h > 0), "{out}");
+        assert!(
+            heights[parts * 19 / 24..]
+                .iter()
+                .all(|h| (4..=10).contains(h)),
+            "{out}"
+        );
+        assert!(rows[1].contains(&'░') && rows[0].contains(&'░'), "{out}");
+    }
+    for (options, columns) in [("--since none", 80), ("--since none --sensor ramp", 59)] {
+        assert!(!on_terminal(&db, options, columns, &plain).contains('░'));
+    }
+    assert!(!show(&db, "--since none --sensor ramp").contains('░'));
+    // One value is a line in the middle.
+    let one = on_terminal(&db, "--since none --sensor other", 80, &plain);
+    assert!(
+        one.lines().filter(|line| line.contains('█')).count() > 4,
+        "{one}"
+    );
+    let coloured = on_terminal(&db, "--since none --sensor ramp", 80, &[]);
+    assert!(coloured.matches("\x1b[36m").count() > 10, "{coloured}");
+}
+
 #[test]
 fn sensors_are_in_the_order_of_their_numbers() {
     let dir = Dir::new("show-order");

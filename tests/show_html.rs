@@ -321,6 +321,48 @@ fn what_is_no_number_or_not_there_is_said() {
 }
 
 #[test]
+fn labels_of_an_axis_are_round_whatever_the_values() {
+    let dir = Dir::new("html-axis");
+    let db = dir.file("x.db");
+    let cases = [
+        ("38.6 44.9", "40 42 44"),
+        ("-0.2 0.13", "-0.2 -0.1 0.0 0.1"),
+        (
+            "101325.12 101325.2",
+            "101325.12 101325.14 101325.16 101325.18 101325.20",
+        ),
+        ("7 7", "6 7 8"),
+        ("-1e300 1e300", "-5.000e299 0.000e0 5.000e299"),
+        ("-1.7e308 1.7e308", "-1.000e308 0.000e0 1.000e308"),
+        ("5e-324 0", "0.000e0"),
+    ];
+    let mut lines = String::new();
+    for (n, (values, _)) in cases.iter().enumerate() {
+        for value in values.split(' ') {
+            lines += &format!("m,n={n} f={value} {START_S}000000000\n");
+        }
+    }
+    record_lines(&db, &lines);
+    let found = read(&page(&db, "--since none"));
+    for (n, (values, expected)) in cases.iter().enumerate() {
+        let labels = found.of(&format!("m,n={n} f"), "label");
+        let labels = labels
+            .split_whitespace()
+            .filter(|word| !word.starts_with("top:"));
+        assert_eq!(labels.collect::<Vec<_>>().join(" "), *expected, "{values}");
+    }
+    // One moment has ten seconds before it.
+    assert_eq!(
+        found.shared["times"],
+        ["UTC|23:59:52|23:59:54|23:59:56|23:59:58"]
+    );
+    let extremes = "a f=1 -9223372036854775807\na f=2 9223372036854775807\n";
+    record_lines(&dir.file("ends.db"), extremes);
+    let found = read(&page(&dir.file("ends.db"), "--since none"));
+    assert!(found.shared["header"][0].contains("21 Sep 1677 00:12:43 to 11 Apr 2262 23:47:16 UTC"));
+}
+
+#[test]
 fn runs_and_settings_of_the_clock_are_marked() {
     let dir = Dir::new("html-marks");
     let db = dir.file("x.db");

@@ -52,7 +52,7 @@ impl Axis {
             // Of truth values and small counts.
             least = least.max(1.0);
         }
-        let least = least.clamp(f64::MIN_POSITIVE, f64::MAX / 100.0);
+        let least = least.clamp(f64::MIN_POSITIVE, f64::MAX / 2.0);
         let (mut power, mut decimals) = (1.0, 0);
         while power > least {
             (power, decimals) = (power / 10.0, decimals + 1);

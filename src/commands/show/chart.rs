@@ -1,9 +1,9 @@
 //! The larger chart that `show` draws on a terminal where one series matches. Pure.
 
+use super::axis::full;
 use super::sums::{Line, Part, Window};
 use super::table::{BLOCKS, CYAN, Style, paint};
-use super::values::{Form, unit, visible};
-use crate::time::timestamp;
+use super::values::{Form, cut, unit, visible};
 
 const ROWS: usize = 10;
 /// Room for the numbers at the left.
@@ -11,7 +11,7 @@ const LEFT: usize = 12;
 
 /// Parts of the window, each a column of the chart; `None` where a terminal is too narrow for one.
 pub fn parts(columns: usize) -> Option<usize> {
-    (columns >= 48).then(|| columns.min(200) - LEFT)
+    (columns >= 60).then(|| columns.min(200) - LEFT)
 }
 
 /// Columns as high as the mean, and above it a shade up to the greatest. Nothing where there are no numbers.
@@ -38,7 +38,7 @@ pub fn chart(line: &Line, window: &Window, style: Style) -> String {
     }
     let names = format!("{} {}", visible(&line.sensor), visible(&line.field));
     let mut out = format!("\n█ mean ░ max  {names} {}", unit(&line.field));
-    out = super::values::cut(out.trim_end(), LEFT + columns.len() + 1) + "\n";
+    out = cut(out.trim_end(), LEFT + columns.len() + 1) + "\n";
     for row in (0..ROWS).rev() {
         let floor = row * BLOCKS.len();
         let cell = |column: &Option<(usize, usize)>| match column {
@@ -56,7 +56,8 @@ pub fn chart(line: &Line, window: &Window, style: Style) -> String {
         out += paint(cells.trim_end(), CYAN, style).trim_end();
         out.push('\n');
     }
-    let [from, to] = [window.from_ns, window.to_ns].map(timestamp);
-    let pad = columns.len() + LEFT - from.len();
-    out + &format!("{}{from}{to:>pad$}\n", " ".repeat(LEFT), pad = pad - LEFT)
+    let [from, to] = [window.from_ns, window.to_ns].map(full);
+    let left = " ".repeat(LEFT);
+    let between = " ".repeat(columns.len().saturating_sub(from.len() + to.len() + 4));
+    out + &[&left, &from, &between, &to, " UTC\n"].concat()
 }
