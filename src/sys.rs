@@ -12,7 +12,7 @@ mod sockets;
 mod unwind;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -430,9 +430,11 @@ pub fn boot_id() -> Option<String> {
 /// Bytes that this process has caused to be written to storage since it started; `None` where the kernel does not
 /// count them.
 pub fn written_bytes() -> Option<u64> {
-    let counts = std::fs::read_to_string("/proc/self/io").ok()?;
-    let bytes = counts.split("\nwrite_bytes: ").nth(1)?.lines().next()?;
-    bytes.parse().ok()
+    let mut counts = [0; 256];
+    let len = File::open("/proc/self/io").ok()?.read(&mut counts).ok()?;
+    let counts = str::from_utf8(counts.get(..len)?).ok()?;
+    let bytes = counts.split("\nwrite_bytes: ").nth(1)?;
+    bytes.lines().next()?.parse().ok()
 }
 
 /// Sets the permissions that new files do not get; gives those before. Of the whole process: only while
