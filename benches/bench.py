@@ -37,6 +37,12 @@ def machine():
     return f"{os.cpu_count()} cores of {models[0]}, Linux {platform.release()}, load {load:.2f} before"
 
 
+def say(what):
+    """What goes on, on a terminal only."""
+    if sys.stderr.isatty():
+        print(f"\r{what}\033[K", end="\r", file=sys.stderr, flush=True)
+
+
 def clear():
     shutil.rmtree(DATA, ignore_errors=True)
     os.makedirs(DATA)
@@ -64,7 +70,7 @@ def main():
         table.rounds = next((int(a[9:]) for a in sys.argv if a.startswith("--rounds=")), table.rounds)
         clear()
         stamp, start = f"{table.rounds} rounds, {commit}, {datetime.date.today()}, {machine()}", time.monotonic()
-        text = table.measure(lambda what: print(f"\r{what}\033[K", end="\r", file=sys.stderr, flush=True))
+        text = table.measure(say)
         print(f"{text}\n{stamp}", flush=True)
         print(f"({time.monotonic() - start:.0f} s)\n", flush=True)
         if not put(f"{ROOT}/docs/figures.md", table.name, f"{text}\n{stamp}"):

@@ -5,7 +5,9 @@
 //     run FILE PROGRAM [ARGUMENT...]
 
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -17,6 +19,7 @@ int main(int count, char **arguments) {
     clock_gettime(CLOCK_MONOTONIC, &start);
     pid_t child = vfork();
     if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
         execv(arguments[2], arguments + 2);
         _exit(127);
     }

@@ -67,9 +67,14 @@ class Table:
 
         try:
             for n in range(self.rounds):
-                say(f"{self.name}: {n + 1} of {self.rounds}")
-                with ThreadPoolExecutor(len(self.rows) if self.at_once else 1) as pool:
-                    list(pool.map(one, measures))
+                if self.at_once:
+                    say(f"{self.name}, all at once")
+                    with ThreadPoolExecutor(len(self.rows)) as pool:
+                        list(pool.map(one, measures))
+                    continue
+                for name in measures:
+                    say(f"{self.name}, {n + 1} of {self.rounds}: {name}")
+                    one(name)
         finally:
             for measure in measures.values():
                 measure.close()
