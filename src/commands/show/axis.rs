@@ -69,7 +69,7 @@ impl Axis {
         let first = (self.low / step).ceil();
         let values = (0..6).map(|n| (first + f64::from(n)) * step);
         let values: Vec<f64> = values.filter(|v| *v <= self.high).collect();
-        let form = match Form::of(&values) {
+        let form = match Form::of(&[self.low, self.high]) {
             Form::Powers => Form::Powers,
             Form::Decimals(_) => Form::Decimals(decimals),
         };
