@@ -69,7 +69,7 @@ impl Axis {
         let first = (self.low / step).ceil();
         let values = (0..6).map(|n| (first + f64::from(n)) * step);
         let values: Vec<f64> = values.filter(|v| *v <= self.high).collect();
-        let form = match Form::of(&values) {
+        let form = match Form::of(&[self.low, self.high]) {
             Form::Powers => Form::Powers,
             Form::Decimals(_) => Form::Decimals(decimals),
         };
@@ -83,7 +83,7 @@ impl Axis {
 /// Round times of a window, each as a share of it, with their labels.
 pub fn times(window: &Window) -> Vec<(f64, String)> {
     let length_ns = window.length_ns();
-    let least_s = length_ns / TIMES_MAX / NS_PER_S + 1;
+    let least_s = length_ns.div_ceil(TIMES_MAX * NS_PER_S).max(1);
     let fits = |step_s: &&u64| **step_s >= least_s;
     let years_s = least_s.div_ceil(YEAR_S) * YEAR_S;
     let step_s = *STEPS_S.iter().find(fits).unwrap_or(&years_s);
