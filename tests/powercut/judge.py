@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from guest import run
 
-FLUSH_BUFFERS = 0x1261  # BLKFLSBUF of linux/fs.h
+LOOP_SET_FD, LOOP_CLR_FD, LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82  # linux/loop.h
 LIBC = ctypes.CDLL(None, use_errno=True)
 # What a filesystem of the guest needs here beyond its name: two of one btrfs are never mounted at once.
 MOUNT_OPTIONS = {"xfs": b"nouuid"}
@@ -26,33 +26,60 @@ class Verdict:
 
 
 class Bench:
-    """A file that is a loop device, and the folder where it is mounted."""
+    """A file with the state of a disk, which becomes a loop device while it is mounted.
+
+    Both are new for each state: whoever looks through all block devices holds a device open, and then what the kernel has cached of one
+    state is still there in the next, and reads as a loss.
+    """
 
     def __init__(self, home, size):
-        self.file = home / "trial"
-        self.at = home / "mounted"
+        self.file, self.at, self.size = home / "trial", home / "mounted", size
         self.at.mkdir(exist_ok=True)
-        self.fd = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        os.ftruncate(self.fd, size)
-        self.loop = run("losetup", "--find", "--show", self.file).decode().strip()
+        self.fd = self.loop = None
+
+    def begin(self):
+        """An empty file; returns its descriptor."""
+        if self.fd is not None:
+            os.close(self.fd)
+            self.file.unlink()
+        self.fd = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        os.ftruncate(self.fd, self.size)
+        return self.fd
 
     def mount(self, filesystem):
-        # Whoever looks through all block devices holds this one open, and what the kernel has cached of the state before outlives it.
-        device = os.open(self.loop, os.O_RDONLY)
-        fcntl.ioctl(device, FLUSH_BUFFERS)
-        os.close(device)
+        device = self.attach()
         options = MOUNT_OPTIONS.get(filesystem, b"")
-        if LIBC.mount(self.loop.encode(), bytes(self.at), filesystem.encode(), 0, options):
-            raise OSError(ctypes.get_errno(), f"the {filesystem} of the guest cannot be mounted")
+        if LIBC.mount(device.encode(), bytes(self.at), filesystem.encode(), 0, options):
+            error = ctypes.get_errno()
+            self.detach()
+            raise OSError(error, f"the {filesystem} of the guest cannot be mounted")
+
+    def attach(self):
+        with open("/dev/loop-control") as control:
+            while True:
+                device = f"/dev/loop{fcntl.ioctl(control, LOOP_CTL_GET_FREE)}"
+                self.loop = os.open(device, os.O_RDWR)
+                try:
+                    fcntl.ioctl(self.loop, LOOP_SET_FD, self.fd)
+                    return device
+                except OSError:
+                    # Another process took it first.
+                    os.close(self.loop)
+
+    def detach(self):
+        fcntl.ioctl(self.loop, LOOP_CLR_FD)
+        os.close(self.loop)
+        self.loop = None
 
     def unmount(self):
         if LIBC.umount2(bytes(self.at), 0):
             raise OSError(ctypes.get_errno(), "cannot unmount")
+        self.detach()
 
     def close(self):
-        subprocess.run(["umount", self.at], stderr=subprocess.DEVNULL)
-        subprocess.run(["losetup", "-d", self.loop])
-        os.close(self.fd)
+        if self.loop is not None:
+            LIBC.umount2(bytes(self.at), 0)
+            self.detach()
 
 
 def compare(verdict, numbers, lives):

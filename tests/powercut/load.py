@@ -116,7 +116,7 @@ class Http(Producer):
         if not end:
             return text
         if b" 204 " not in head.split(b"\r\n")[0]:
-            raise RuntimeError(f"answered {text}")
+            raise ConnectionError(f"answered {text}")
         self.is_acked_below(self.waits_for)
         self.waits_for = None
         return rest

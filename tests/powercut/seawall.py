@@ -19,14 +19,16 @@ class Story:
     filesystem = "ext4"
     lives = 1
     phase = "recording"
-    acks_max = 1500
-    rate = 500
+    acks_max = 300
+    rate = 100
     waits_for_ready = True
+    needs_programs = False
     guest_port = None
     base = "empty"
     has_lying_disk = False
     has_to_lose = False
     stops_by = "kill -TERM $pid"
+    is_orderly = False
 
 
 class Seawall(Story):
