@@ -84,10 +84,8 @@ impl Manager {
         let from = self.heard.len();
         until(&format!("{line} is heard"), || {
             self.take();
-            let new = self.heard[from..].iter();
-            new.filter(|heard| heard.starts_with(line))
-                .next_back()
-                .cloned()
+            let mut new = self.heard[from..].iter();
+            new.rfind(|heard| heard.starts_with(line)).cloned()
         })
     }
 }
