@@ -68,7 +68,13 @@ pub fn connect_now(name: &[u8]) -> io::Result<OwnedFd> {
 /// Sends one datagram to such a socket without waiting. `WouldBlock` says that it has no room.
 pub fn send_datagram(name: &[u8], datagram: &[u8]) -> io::Result<()> {
     let socket = connect(name, libc::SOCK_DGRAM)?;
-    super::write(socket.as_raw_fd(), datagram).map(drop)
+    let (to, bytes) = (socket.as_raw_fd(), datagram.as_ptr().cast());
+    // SAFETY: pointer and length describe `datagram`.
+    let sent = unsafe { libc::send(to, bytes, datagram.len(), libc::MSG_NOSIGNAL) };
+    if sent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 fn connect(name: &[u8], kind: libc::c_int) -> io::Result<OwnedFd> {
