@@ -202,6 +202,11 @@ torture minutes seed="12":
     SEAWALL_TORTURE_MINUTES='{{ minutes }}' SEAWALL_TEST_SEED='{{ seed }}' \
         cargo test --locked --release --test torture --test http_kills as_long_as_asked -- --ignored --nocapture
 
+# `--of` names what is compared, `--states N` how many states are rebuilt for each cut, `--list` lists; docs/durability.md has more.
+# Cut the power of a qemu guest so many times and look for what was acknowledged; a SEED replays (root, qemu, Debian)
+powercut cuts="100" seed="17" *options: (binary "amd64")
+    python3 tests/powercut/rig.py '{{ cuts }}' '{{ seed }}' {{ options }}
+
 # Fuzz a parser for so many SECONDS: line, stream, settings, number, inflate or http (C++ compiler; cargo-fuzz is installed)
 fuzz target seconds="300":
     #!/bin/sh

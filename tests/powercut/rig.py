@@ -18,6 +18,7 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+sys.dont_write_bytecode = True
 import guest
 import judge
 import others
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STORE = ROOT / "target/powercut"
 BINARY = ROOT / "target/x86_64-unknown-linux-musl/release/seawall"
 LIFE_S = 60
+SKIPPED = 77
 
 
 @dataclass
@@ -221,6 +223,19 @@ def again(folder, made_story, home):
         bench.close()
 
 
+def missing():
+    """Why it cannot run here, if it cannot."""
+    tools = "qemu-system-x86_64 apt-get dpkg-deb mkfs.ext4 mkfs.xfs mkfs.btrfs"
+    absent = [tool for tool in tools.split() if not shutil.which(tool)]
+    if absent:
+        return f"there is no {absent[0]}"
+    if os.geteuid():
+        return "loop devices are for root"
+    if not BINARY.exists():
+        return f"`just binary amd64` has not made {BINARY}"
+    return None
+
+
 def story_of(seed, filesystems):
     rng = random.Random(seed)
     story = seawall.at_random(rng, BINARY, filesystems)
@@ -240,6 +255,9 @@ def main():
     asked.add_argument("--keep", action="store_true", help="keep also what others lost")
     asked.add_argument("--again", type=Path)
     asked = asked.parse_args()
+    if why := missing():
+        print(f"skipped: {why}")
+        return SKIPPED
     filesystems = asked.filesystems.split(",")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     home = Path(tempfile.mkdtemp(prefix="seawall-powercut-", dir="/dev/shm"))
