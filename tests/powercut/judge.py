@@ -3,10 +3,8 @@
 import ctypes
 import fcntl
 import os
-import subprocess
 from dataclasses import dataclass, field
 
-from guest import run
 
 LOOP_SET_FD, LOOP_CLR_FD, LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82  # linux/loop.h
 LIBC = ctypes.CDLL(None, use_errno=True)

@@ -4,7 +4,6 @@ They run in the guest from Debian's packages, and on what the cut left of their 
 """
 
 import json
-import os
 import re
 import signal
 import socket
@@ -23,11 +22,13 @@ from seawall import Seawall, Story
 PACKAGES = ["python3-minimal", "libpython3.11-stdlib", "sqlite3", "coreutils", "redis-server", "influxdb", "mosquitto", "rsyslog", "rsyslog-relp"]
 CHROOT = "mount --bind /data /root/data; PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot /root"
 STARTS_S = 30
+# What the set-up made is on the disk before the load, as where a program has run for long.
+SYNCED = "sync; echo ready >&3"
 
 
 def ready_at(port):
     """A socket listens at the port of the guest."""
-    return f"(while ! cat /proc/net/tcp /proc/net/tcp6 | grep -q ':{port:04X} 0*:0000 0A'; do sleep 0.05; done; echo ready >&3) &"
+    return f"(while ! cat /proc/net/tcp /proc/net/tcp6 | grep -q ':{port:04X} 0*:0000 0A'; do sleep 0.05; done; {SYNCED}) &"
 
 
 def write_line(text, path):
@@ -104,7 +105,8 @@ class Here:
             except OSError:
                 pass
             time.sleep(0.01)
-        raise TimeoutError(f"{self.command[2]} did not start")
+        self.process.kill()
+        raise TimeoutError(f"{self.command[2]} did not start: {self.process.stderr.read()[-300:]}")
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGKILL)
@@ -125,7 +127,7 @@ class Logger(Other):
 
     def start_line(self):
         return (f"{CHROOT} python3 /logger.py /data/x.db {self.level} <&4 >&4 2>/err & pid=$!;"
-                " (while ! grep -q ready /err; do sleep 0.05; done; echo ready >&3) &")
+                f" (while ! grep -q ready /err; do sleep 0.05; done; {SYNCED}) &")
 
     def producer(self, machine, port, first, log_bytes):
         return load.Lines(machine.data, first, self.rate, log_bytes)
@@ -157,7 +159,7 @@ class Shell(Logger):
     def start_line(self):
         # The ack must not wait in a buffer of the shell.
         make = f"{self.pragmas} CREATE TABLE IF NOT EXISTS readings(id INTEGER PRIMARY KEY, n INTEGER);"
-        return f'{CHROOT} stdbuf -oL sqlite3 -cmd "{make}" /data/x.db <&4 >&4 2>/err & pid=$!; echo ready >&3'
+        return f'{CHROOT} stdbuf -oL sqlite3 -cmd "{make}" /data/x.db <&4 >&4 2>/err & pid=$!; sleep 1; {SYNCED}'
 
     def producer(self, machine, port, first, log_bytes):
         return clients.Sql(machine.data, first, self.rate, log_bytes)
@@ -223,7 +225,7 @@ class Influx(Other):
         conf = INFLUX_CONF % 8086
         return (f"{write_line(conf, '/root/tmp/influx.conf')}; {CHROOT} influxd -config /tmp/influx.conf >/err 2>&1 & pid=$!;"
                 " (while ! wget -q -O /dev/null --post-data 'q=CREATE DATABASE load' http://127.0.0.1:8086/query; do sleep 0.1; done;"
-                " echo ready >&3) &")
+                f" {SYNCED}) &")
 
     def producer(self, machine, port, first, log_bytes):
         return load.Http(load.connect(port, time.monotonic() + 10), first, self.rate, log_bytes)
@@ -261,6 +263,9 @@ class Mosquitto(Other):
 
     def producer(self, machine, port, first, log_bytes):
         clients.subscribe(port)
+        # SIGUSR1 has it save at once, so that the session is there after the cut.
+        machine.tell("kill -USR1 $pid; sleep 1; sync; echo kept >&3")
+        machine.hears("kept")
         return clients.Mqtt(load.connect(port, time.monotonic() + 10), first, self.rate, log_bytes)
 
     def numbers(self, folder):

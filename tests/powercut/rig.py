@@ -186,6 +186,8 @@ class Rig:
                 if place is end and not verdict.has_filesystem:
                     plan.append((len(entries), "all", 0))
                 row.is_judged(verdict, place is plan[-1])
+                if not keep and verdict.complaints:
+                    print(f"{story.seed}: {verdict}", flush=True)
                 if not verdict.is_good() and keep:
                     keep(self, story, number, base, lives, place, verdict)
             disk.close()
@@ -200,21 +202,21 @@ def keep_in(folder):
             into.mkdir(parents=True)
             guest.run("cp", "--sparse=always", base, into / "base")
             shutil.copy(rig.home / "log", into / "log")
-        (into / "place.json").write_text(json.dumps({"seed": story.seed, "lives": lives, "place": place, "story": str(story), "verdict": asdict(verdict)}))
+        (into / "place.json").write_text(json.dumps({"seed": story.seed, "lives": lives, "place": place, "filesystem": story.filesystem, "story": str(story), "verdict": asdict(verdict)}))
         print(f"{into}: {story}, life {number + 1}, {place[1]} at {place[0]}: {verdict}", flush=True)
     return keep
 
 
-def again(folder, made_story, home):
+def again(folder, home):
     """Judges once more what was kept."""
     kept = json.loads((folder / "place.json").read_text())
-    story = made_story(kept["seed"])
+    story, _ = story_of(kept["seed"], [kept["filesystem"]])
     bench = judge.Bench(home, guest.DISK_BYTES)
     rig = Rig.__new__(Rig)
     rig.bench = bench
     try:
         entries = states.read(folder / "log")
-        disk = states.Disk(folder / "base", states.without_flushes(entries) if story.has_lying_disk else entries, home / "stable")
+        disk = states.Disk(folder / "base", entries, home / "stable")
         disk.write(*kept["place"], bench.begin())
         verdict = rig.judged(story, [tuple(life) for life in kept["lives"]])
         print(f"{story}: {verdict}")
@@ -252,7 +254,6 @@ def main():
     asked.add_argument("--of", default="seawall,controls", help="seawall, controls, or names of others; see --list")
     asked.add_argument("--list", action="store_true")
     asked.add_argument("--orderly", action="store_true", help="stop and sync before the cut: nothing may lose, or the set-up is not fair")
-    asked.add_argument("--keep", action="store_true", help="keep also what others lost")
     asked.add_argument("--again", type=Path)
     asked = asked.parse_args()
     if why := missing():
@@ -264,7 +265,7 @@ def main():
     rig = None
     try:
         if asked.again:
-            return 0 if again(asked.again, lambda seed: story_of(seed, filesystems)[0], home) else 1
+            return 0 if again(asked.again, home) else 1
         compared = others.all_of(BINARY)
         if asked.list:
             print("\n".join(f"{name}: {story.settings()}" for name, story in compared.items()))
@@ -305,7 +306,7 @@ def main():
                     continue
                 story.seed = f"{asked.seed}-{story.name}-{number}"
                 try:
-                    rig.tell(story, random.Random(story.seed), asked.states, row, keep_in(STORE / "found") if asked.keep else None)
+                    rig.tell(story, random.Random(story.seed), asked.states, row, None)
                 except RuntimeError as e:
                     row.broken += 1
                     print(f"{story.seed}: broken: {e}", flush=True)
