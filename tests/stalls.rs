@@ -172,7 +172,7 @@ fn samples_find_room_while_the_batch_before_them_is_committed() {
         &db,
         &[
             "--source",
-            "sim:sensors=10,rate=100,count=8000",
+            "sim:sensors=2,rate=500,count=8000",
             "--queue-rows",
             "2000",
             "--commit-rows",
