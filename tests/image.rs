@@ -5,7 +5,7 @@
 mod support;
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -21,27 +21,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The binary of the image; without one a test cannot run here, which on CI is a failure.
-fn binary(machine: &str) -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let path = target.join(format!("{machine}-unknown-linux-musl/release/seawall"));
-    if path.exists() {
-        return Some(path);
-    }
-    let why = format!("`just image` has not made {}", path.display());
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
-    // What a test prints by println is shown only if it fails.
-    let line = format!("skipped: {why}\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
-    None
-}
-
 #[test]
 fn the_binary_is_small_and_static() {
     const ET_DYN: u64 = 3;
     const PT_INTERP: u64 = 3;
     for (architecture, machine, number_of_machine) in ARCHITECTURES {
-        let Some(path) = binary(machine) else {
+        let Some(path) = static_program(machine) else {
             continue;
         };
         let elf = fs::read(&path).unwrap();
@@ -97,7 +82,7 @@ fn peak_kib(pid: u32) -> u64 {
 /// Runs the image's binary until so many are committed, and gives its peak. What `lines` gives is sent to its
 /// stdin again and again.
 fn peak_after(options: &str, lines: &str, readings: u64) -> Option<u64> {
-    let binary = binary(std::env::consts::ARCH)?;
+    let binary = static_program(std::env::consts::ARCH)?;
     let dir = Dir::new("memory");
     let db = dir.file("memory.db");
     let mut command = Command::new(binary);

@@ -16,7 +16,7 @@ use std::thread;
 
 use support::client::{Client, connect, number};
 use support::stop::text;
-use support::{BINARY, Dir, assert_sound, skip, sql, until};
+use support::{BINARY, Dir, assert_sound, is_there, skip, sql, static_program, until};
 
 const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 const ARCHITECTURES: [(&str, &str); 2] = [("amd64", "x86_64"), ("arm64", "aarch64")];
@@ -26,17 +26,6 @@ const DATA: &str = "var/lib/seawall/sensor_data.db";
 fn architecture() -> &'static str {
     let ours = |(_, machine): &&(_, &str)| *machine == std::env::consts::ARCH;
     ARCHITECTURES.iter().find(ours).unwrap().0
-}
-
-/// The static program of an architecture, as `just release` packs it.
-fn program(machine: &str) -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let path = target.join(format!("{machine}-unknown-linux-musl/release/seawall"));
-    if !path.exists() {
-        skip(&format!("`just binary` has not made {}", path.display()));
-        return None;
-    }
-    Some(path)
 }
 
 /// Writes package and archive into the folder; gives the package.
@@ -53,11 +42,8 @@ fn pack(dir: &Path, program: &Path, architecture: &str, version: &str) -> PathBu
     dir.join(format!("seawall_{version}_{architecture}.deb"))
 }
 
-fn is_there(program: &str) -> bool {
-    let looked = Command::new("sh")
-        .args(["-c", &format!("command -v {program}")])
-        .output();
-    let found = looked.unwrap().status.success();
+fn can_use(program: &str) -> bool {
+    let found = is_there(program);
     if !found {
         skip(&format!("there is no {program}"));
     }
@@ -87,11 +73,11 @@ fn a_package_is_the_same_bytes_each_time() {
 
 #[test]
 fn lintian_finds_no_fault_in_the_packages() {
-    if !is_there("lintian") {
+    if !can_use("lintian") {
         return;
     }
     for (architecture, machine) in ARCHITECTURES {
-        let Some(program) = program(machine) else {
+        let Some(program) = static_program(machine) else {
             continue;
         };
         let dir = Dir::new("package-lintian");
@@ -106,7 +92,7 @@ fn lintian_finds_no_fault_in_the_packages() {
 
 #[test]
 fn the_archive_has_the_files_of_the_package() {
-    if !is_there("dpkg-deb") {
+    if !can_use("dpkg-deb") {
         return;
     }
     let dir = Dir::new("package-files");
@@ -158,7 +144,7 @@ fn the_archive_has_the_files_of_the_package() {
 /// As into an image that is being built: no systemd runs there, and none of this machine is touched.
 #[test]
 fn without_systemd_it_installs_and_goes_and_leaves_the_readings() {
-    if !is_there("dpkg") || !is_there("deb-systemd-helper") {
+    if !can_use("dpkg") || !can_use("deb-systemd-helper") {
         return;
     }
     let dir = Dir::new("package-folder");
@@ -337,10 +323,10 @@ fn send_until(socket: &Path, acked: &AtomicU64, ends: &AtomicBool) -> u64 {
 
 #[test]
 fn an_upgrade_below_a_running_recorder_loses_nothing_and_a_purge_leaves_the_readings() {
-    let Some(program) = program(std::env::consts::ARCH) else {
+    let Some(program) = static_program(std::env::consts::ARCH) else {
         return;
     };
-    if !is_there("dpkg") || !is_there("nsenter") || !is_there("unshare") {
+    if !can_use("dpkg") || !can_use("nsenter") || !can_use("unshare") {
         return;
     }
     let dir = Dir::new("package-upgrade");

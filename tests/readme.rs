@@ -14,8 +14,8 @@ use std::path::Path;
 use std::process::Command;
 
 use support::docker::can_run;
-use support::document::{Reader, blocks, document, is_there};
-use support::{BINARY, Dir, Running, skip};
+use support::document::{Reader, blocks, document};
+use support::{BINARY, Dir, Running, is_there, skip};
 
 const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 /// The first words of the blocks that are not run, and no others.

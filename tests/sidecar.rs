@@ -96,21 +96,8 @@ impl Drop for Image {
 
 /// A volume for the socket, which the system forgets with its last container.
 fn volume_for_socket(mode: &str) -> Volume {
-    let volume = Volume(new_name());
     let (user, group) = user_and_group();
-    let options = format!("o=uid={user},gid={group},mode={mode}");
-    let mut args = vec![
-        "volume",
-        "create",
-        "--opt",
-        "type=tmpfs",
-        "--opt",
-        "device=tmpfs",
-    ];
-    let label = label();
-    args.extend(["--opt", &options, "--label", &label, &volume.0]);
-    docker(&args).unwrap();
-    volume
+    Volume::in_memory(&format!("o=uid={user},gid={group},mode={mode}"))
 }
 
 fn start_seawall(data: &Data, run: &Volume, options: &str) -> Container {

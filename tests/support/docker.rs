@@ -219,6 +219,18 @@ impl Drop for Container {
 /// A named volume, removed with the value.
 pub struct Volume(pub String);
 
+impl Volume {
+    /// In memory; the system forgets it with its last container. `options`: those of its mount.
+    pub fn in_memory(options: &str) -> Self {
+        let (volume, label) = (Volume(new_name()), label());
+        let memory = "volume create --opt type=tmpfs --opt device=tmpfs --opt";
+        let mut args: Vec<&str> = memory.split(' ').collect();
+        args.extend([options, "--label", &label, &volume.0]);
+        docker(&args).unwrap();
+        volume
+    }
+}
+
 impl Drop for Volume {
     fn drop(&mut self) {
         let _ = docker(&["volume", "rm", &self.0]);

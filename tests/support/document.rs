@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -54,11 +55,16 @@ pub struct Reader {
     /// What stands for what is printed.
     pub instead: Vec<(String, String)>,
     container: String,
+    /// Who he is, where that is not who runs the test.
+    pub user: Option<u32>,
 }
 
 impl Reader {
     pub fn new(name: &str) -> Self {
-        let dir = Dir::new(name);
+        Self::within(Dir::new(name))
+    }
+
+    pub fn within(dir: Dir) -> Self {
         for name in ["tests", "docs"] {
             symlink(Path::new(CHECKOUT).join(name), dir.file(name)).unwrap();
         }
@@ -81,11 +87,21 @@ impl Reader {
             instead: instead.map(|(old, new)| (old.to_owned(), new)).into(),
             dir,
             container,
+            user: None,
         }
     }
 
     /// Prepares `text` to be run by a program that takes it as its last argument.
     pub fn command(&self, program: &[&str], text: &str) -> Command {
+        let mut command = self.command_of_the_test(program, text);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command
+    }
+
+    /// The same, not by the reader but by whoever runs the test.
+    pub fn command_of_the_test(&self, program: &[&str], text: &str) -> Command {
         let mut text = text.to_owned();
         for (old, new) in &self.instead {
             text = text.replace(old, new);
@@ -165,11 +181,4 @@ fn lasting(line: &str, numbers_differ: bool) -> String {
         Some(at) => [&words[..at - 1], &words[at + 1..]].concat().join(" "),
         None => words.join(" "),
     }
-}
-
-pub fn is_there(program: &str) -> bool {
-    let looked = Command::new("sh")
-        .args(["-c", &format!("command -v {program}")])
-        .output();
-    looked.unwrap().status.success()
 }

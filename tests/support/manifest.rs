@@ -83,24 +83,7 @@ impl Pod {
                 continue;
             };
             if values.contains_key(&format!("{volume}.emptyDir.medium")) {
-                let tmpfs = Volume(new_name());
-                let options = format!("o=gid={group},mode=2777");
-                let fixed = [
-                    "volume",
-                    "create",
-                    "--opt",
-                    "type=tmpfs",
-                    "--opt",
-                    "device=tmpfs",
-                ];
-                docker(
-                    &[
-                        &fixed[..],
-                        &["--opt", &options, "--label", &label(), &tmpfs.0],
-                    ]
-                    .concat(),
-                )
-                .unwrap();
+                let tmpfs = Volume::in_memory(&format!("o=gid={group},mode=2777"));
                 pod.volumes.push((name.clone(), tmpfs.0.clone()));
                 pod._tmpfs.push(tmpfs);
             } else {

@@ -77,9 +77,12 @@ pub struct Dir(PathBuf);
 
 impl Dir {
     pub fn new(name: &str) -> Self {
+        Self::below(Path::new(env!("CARGO_TARGET_TMPDIR")), name)
+    }
+
+    pub fn below(base: &Path, name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let path = base.join(format!("{name}-{}-{n}", std::process::id()));
         fs::create_dir_all(&path).expect("make a folder for the test");
         Dir(path)
@@ -108,6 +111,24 @@ pub fn skip(why: &str) {
     // What a test prints by println is shown only if it fails.
     let line = format!("skipped: {why}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+pub fn is_there(program: &str) -> bool {
+    let looked = Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .output();
+    looked.unwrap().status.success()
+}
+
+/// The static program that `just binary` has made for a machine, as Rust calls it.
+pub fn static_program(machine: &str) -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let path = target.join(format!("{machine}-unknown-linux-musl/release/seawall"));
+    if !path.exists() {
+        skip(&format!("`just binary` has not made {}", path.display()));
+        return None;
+    }
+    Some(path)
 }
 
 /// Polls until `condition` gives something, or fails the test.

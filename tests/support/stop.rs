@@ -452,16 +452,20 @@ impl PublicDir {
 
     /// The program, where any user may run it.
     pub fn binary(&self) -> PathBuf {
-        let copy = self.0.join("seawall");
-        // By a process of its own: a descriptor of this one that writes to the copy would be in what another test
-        // starts at that moment, and the copy could not be run until that is gone (ETXTBSY).
-        let status = Command::new("install")
-            .args(["-m", "755"])
-            .args([BINARY.as_ref(), copy.as_os_str()])
-            .status();
-        assert!(status.unwrap().success());
-        copy
+        copy_of_the_program(&self.0)
     }
+}
+
+pub fn copy_of_the_program(folder: &Path) -> PathBuf {
+    let copy = folder.join("seawall");
+    // By a process of its own: a descriptor of this one that writes to the copy would be in what another test starts
+    // at that moment, and the copy could not be run until that is gone (ETXTBSY).
+    let status = Command::new("install")
+        .args(["-m", "755"])
+        .args([BINARY.as_ref(), copy.as_os_str()])
+        .status();
+    assert!(status.unwrap().success());
+    copy
 }
 
 impl Drop for PublicDir {
