@@ -2,45 +2,84 @@
 //! in the situation that it is about, and what it says is seen is compared with what is seen.
 //!
 //! `systemctl`, `journalctl` and `sudo` are played by scripts; `/var/lib/seawall`, the card and `/mnt` are folders and
-//! files of the test. A comment before a block says how it is run, as for README: `status N`, that of its last command;
+//! files of the test. As root, the service has a user of its own and a folder that is a link into a closed one, as
+//! `DynamicUser` makes it, and who types is another user. A comment before a block says how it is run, as for README: `status N`, that of its last command;
 //! `numbers differ`; `values differ`, of lines `key=value`; `until Ctrl-C`, a recorder that is ended behind the next block;
 //! `elsewhere`, on a machine that has no database yet.
 
 mod support;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 
 use support::docker::can_run;
-use support::document::{Block, Reader, blocks, document, is_there};
+use support::document::{Block, Reader, blocks, document};
 use support::mounts::Mount;
 use support::shim::Shim;
-use support::stop::text;
+use support::stop::{copy_of_the_program, text};
 use support::*;
 
 /// The first words of the blocks that are not run, and no others.
-const NOT_RUN: [&str; 3] = ["sudo systemctl disable", "[Service]", "0 3 * * *"];
+const NOT_RUN: [&str; 3] = ["sudo systemctl stop", "[Service]", "0 3 * * *"];
 const OPTIONS: &str = "--source sim:sensors=2,rate=50 --commit-interval 50ms --stop-timeout 2s";
+
+/// The user of the service and the one who types, where they are not who runs the test. Nobody else has these.
+const SERVICE: u32 = 64_901;
+const TYPIST: u32 = 64_902;
+
+/// Plays sudo for the typist: the caller hands his files and his folder to a server of root's, which runs the words.
+const SUDO: &str = r#"
+import json, os, socket, struct, subprocess, sys
+at, typist, *words = sys.argv[1:]
+end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+if words:
+    end.connect(at)
+    socket.send_fds(end, [json.dumps(words).encode()], [0, 1, 2, os.open(".", os.O_PATH)])
+    sys.exit(end.recv(1)[0])
+end.bind(at)
+os.chmod(at, 0o666)
+end.listen()
+while True:
+    caller, _ = end.accept()
+    _, uid, _ = struct.unpack("3i", caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid == int(typist):
+        words, (stdin, stdout, stderr, folder), _, _ = socket.recv_fds(caller, 65536, 4)
+        ended = subprocess.run(json.loads(words), stdin=stdin, stdout=stdout, stderr=stderr, cwd=f"/proc/self/fd/{folder}",
+                               pass_fds=[folder])
+        for fd in (stdin, stdout, stderr, folder):
+            os.close(fd)
+        caller.send(bytes([ended.returncode & 255]))
+    caller.close()
+"#;
 
 /// One section: its folder, its service, and what has to live as long.
 struct Scene {
     reader: Reader,
     state: PathBuf,
     _disk: Option<Mount>,
+    sudo: Option<Child>,
     before: String,
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 impl Scene {
     fn new(disk: Option<Mount>) -> Self {
-        let mut reader = Reader::new("runbook");
+        // Below a folder that any user reaches.
+        let mut reader = Reader::within(Dir::below(&std::env::temp_dir(), "runbook"));
         let dir = reader.dir.path().to_owned();
-        let state = match &disk {
-            Some(disk) => disk.at().to_owned(),
-            None => dir.join("state"),
-        };
-        for folder in [&state, &dir.join("mnt")] {
+        let (closed, state) = (dir.join("private"), dir.join("state"));
+        for folder in [&closed, &dir.join("mnt")] {
             fs::create_dir_all(folder).unwrap();
         }
+        match &disk {
+            Some(disk) => symlink(disk.at(), closed.join("seawall")).unwrap(),
+            None => fs::create_dir(closed.join("seawall")).unwrap(),
+        }
+        symlink("private/seawall", &state).unwrap();
         let named = |path: &str| text(&dir.join(path)).to_owned();
         let on_card = |path: &str| format!("/mnt/{path}/lib");
         let instead = [
@@ -59,21 +98,44 @@ impl Scene {
         reader.instead.extend(instead);
         let db = state.join("sensor_data.db");
         let (db, dir) = (text(&db), text(&dir).to_owned());
+        let (mut own, mut sudo) = (String::new(), "exec \"$@\"".to_owned());
+        if is_root() {
+            fs::remove_file(reader.dir.file("bin/seawall")).unwrap();
+            copy_of_the_program(&reader.dir.file("bin"));
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+            // systemd shows it to the service alone.
+            fs::set_permissions(&closed, fs::Permissions::from_mode(0o710)).unwrap();
+            chown(&closed, Some(0), Some(SERVICE)).unwrap();
+            chown(&state, Some(SERVICE), Some(SERVICE)).unwrap();
+            chown(&dir, Some(TYPIST), Some(TYPIST)).unwrap();
+            own = format!(
+                "umask 077; exec setpriv --reuid={SERVICE} --regid={SERVICE} --clear-groups"
+            );
+            fs::write(reader.dir.file("sudo.py"), SUDO).unwrap();
+            sudo = format!("exec python3 {dir}/sudo.py {dir}/sudo.socket {TYPIST} \"$@\"");
+            reader.user = Some(TYPIST);
+        }
+        // Ends as its recorder does, and begins again if nobody stops it.
         let service = format!(
             "cd {dir}
              case $1 in
              start)
-                 rm -f ended
-                 (sh -c 'echo $$ >pid; exec seawall --db {db} {OPTIONS}' </dev/null >/dev/null 2>>journal
-                     echo $? >ended) </dev/null >/dev/null 2>&1 &
+                 rm -f ended left stopping
+                 (until [ -e stopping ]; do
+                      sh -c 'echo $$ >pid; {own} seawall --db {db} {OPTIONS}' </dev/null >/dev/null 2>>journal
+                      echo $? >>ended
+                      sleep 0.2
+                  done
+                  : >left) </dev/null >/dev/null 2>&1 &
                  until [ -e ended ] || seawall status {db} 2>/dev/null | grep -q state=recording; do sleep 0.02; done ;;
              stop)
-                 kill \"$(cat pid)\"
-                 until [ -s ended ]; do sleep 0.02; done ;;
+                 : >stopping
+                 kill \"$(cat pid)\" || true
+                 until [ -e left ]; do sleep 0.02; done ;;
              esac"
         );
         for (name, script) in [
-            ("sudo", "exec \"$@\"".to_owned()),
+            ("sudo", sudo),
             ("journalctl", format!("cat {dir}/journal")),
             ("systemctl", service),
         ] {
@@ -81,10 +143,25 @@ impl Scene {
             fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
+        let server = [
+            text(&reader.dir.file("sudo.py")),
+            text(&reader.dir.file("sudo.socket")),
+        ]
+        .map(str::to_owned);
+        let sudo = reader.user.map(|user| {
+            let mut command =
+                reader.command_of_the_test(&["python3", &server[0], &server[1]], &user.to_string());
+            let server = command.spawn().unwrap();
+            until("sudo can be called", || {
+                fs::metadata(reader.dir.file("sudo.socket")).ok()
+            });
+            server
+        });
         Scene {
             reader,
             state,
             _disk: disk,
+            sudo,
             before: String::new(),
         }
     }
@@ -99,16 +176,23 @@ impl Scene {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// What is done before somebody comes and types.
+    fn arrange(&self, script: &str) {
+        let mut command = self.reader.command_of_the_test(&["sh", "-ec"], script);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+    }
+
     fn start(&self) {
-        self.type_in("systemctl start seawall");
+        self.arrange("systemctl start seawall");
         until("readings are committed", || {
             (count(&self.db()) > 20).then_some(())
         });
     }
 
-    /// Ends the service by SIGKILL.
+    /// Ends the service by SIGKILL, for good.
     fn kill(&self) {
-        self.type_in("kill -9 $(cat pid)");
+        self.arrange(": >stopping; kill -9 $(cat pid); until [ -e left ]; do sleep 0.02; done");
         self.ended(137);
     }
 
@@ -122,6 +206,13 @@ impl Scene {
         assert_eq!(ended.trim(), status.to_string());
     }
 
+    fn owns(&self, file: &Path) {
+        if self.reader.user.is_some() {
+            chown(file, Some(SERVICE), Some(SERVICE)).unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+
     fn device(&self) -> String {
         sql(&self.db(), "SELECT id FROM device")
     }
@@ -130,8 +221,15 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         // Only of a service that was started and has not ended.
-        let script = "[ ! -e pid ] || [ -e ended ] || kill -9 $(cat pid)";
-        let _ = self.reader.run(&["sh", "-c"], script);
+        let script = ": >stopping; [ ! -e pid ] || [ -e left ] || kill -9 $(cat pid)";
+        let _ = self
+            .reader
+            .command_of_the_test(&["sh", "-c"], script)
+            .output();
+        if let Some(mut sudo) = self.sudo.take() {
+            let _ = sudo.kill();
+            let _ = sudo.wait();
+        }
     }
 }
 
@@ -165,7 +263,7 @@ fn situation(section: &str) -> Option<Scene> {
             let free = "df --output=avail -B1M /var/lib/seawall | tail -1";
             let fill =
                 format!("head -c $(($({free}) - 6))M /dev/zero > /var/lib/seawall/old-copy.db");
-            scene.type_in(&fill);
+            scene.arrange(&fill);
             until("it is unhealthy", || {
                 (seawall(&["status", text(&db)]).0 == 1).then_some(())
             });
@@ -174,7 +272,8 @@ fn situation(section: &str) -> Option<Scene> {
             let inside = scene.reader.dir.file("root/var/lib/seawall");
             fs::create_dir_all(&inside).unwrap();
             damage_a_page(&inside.join("sensor_data.db"));
-            scene.type_in("truncate -s 16M card && mkfs.ext4 -q -d root card");
+            scene.owns(&inside.join("sensor_data.db"));
+            scene.arrange("truncate -s 16M card && mkfs.ext4 -q -d root card");
         }
         "The file was set aside" => {
             record_lines(&db, "m v=1 1\nm v=2 2\n");
@@ -183,11 +282,13 @@ fn situation(section: &str) -> Option<Scene> {
                 "SELECT rootpage FROM sqlite_master WHERE name = 'runs'",
             );
             overwrite_page(&db, runs.parse::<usize>().unwrap() - 1);
+            scene.owns(&db);
             scene.start();
         }
         "The file in use is damaged" => {
             damage_a_page(&db);
-            scene.type_in("systemctl start seawall");
+            scene.owns(&db);
+            scene.arrange("systemctl start seawall");
         }
         "Readings are lost" => {
             scene.start();
@@ -210,13 +311,14 @@ fn situation(section: &str) -> Option<Scene> {
             });
             assert_eq!(run.stop(libc::SIGTERM).code(), 0);
             record_lines(&db, "old v=1 5\n");
+            scene.owns(&db);
         }
         "Status 3" => {
             scene.start();
             let reader = Holder::start(&db, "BEGIN; SELECT count(*) FROM readings");
             let before = count(&db);
             until("more are committed", || (count(&db) > before).then_some(()));
-            scene.type_in("systemctl stop seawall");
+            scene.arrange("systemctl stop seawall");
             scene.ended(3);
             reader.release();
         }
@@ -225,15 +327,18 @@ fn situation(section: &str) -> Option<Scene> {
             scene.before = scene.device();
             fs::rename(&db, scene.state.join("moved.db")).unwrap();
             scene.ended(4);
+            until("the service has begun again", || {
+                (db.exists() && stop::try_count(&db)? > 20).then_some(())
+            });
         }
         "Restoring a backup" => {
             scene.start();
-            scene.type_in("seawall backup --db /var/lib/seawall/sensor_data.db copy.db");
+            scene.arrange("seawall backup --db /var/lib/seawall/sensor_data.db copy.db");
         }
         "A Pi with 1-wire sensors" => {
             let device = "sys/devices/w1_bus_master1/28-000000000001";
             let place = format!("{device}/hwmon/hwmon1");
-            scene.type_in(&format!(
+            scene.arrange(&format!(
                 "mkdir -p {place} sys/class/hwmon sys/bus/w1
                  ln -s ../../../bus/w1 {device}/subsystem
                  ln -s ../.. {place}/device
@@ -246,7 +351,9 @@ fn situation(section: &str) -> Option<Scene> {
         "Moving a database" | "Two devices from one image" | "Status" | "Copies" => scene.start(),
         section => panic!("nobody knows the situation of {section}"),
     }
-    if db.exists() && section != "The file in use is damaged" {
+    // Of Status 4 it is that of the moved one.
+    let is_known = ["The file in use is damaged", "Status 4"].contains(&section);
+    if db.exists() && !is_known {
         scene.before = scene.device();
     }
     Some(scene)
@@ -278,7 +385,24 @@ fn outcome(section: &str, scene: &Scene) {
             let old = fs::read_to_string(dir.file("of-1970.lp")).unwrap();
             assert_eq!(old, "old v=1.0 5\n");
         }
-        "Status 4" | "Moving a database" => assert_eq!(scene.device(), scene.before),
+        "Status 4" => {
+            assert_eq!(scene.device(), scene.before);
+            let journal = fs::read_to_string(dir.file("journal")).unwrap();
+            let stopped = journal
+                .lines()
+                .find(|line| line.contains(" event=stopped "))
+                .unwrap();
+            // The last commit was not acknowledged, because the file had gone.
+            let query =
+                "SELECT count(*) FROM readings WHERE id < (SELECT first_id FROM runs WHERE id = 2)";
+            let of_run: u64 = sql(&scene.db(), query).parse().unwrap();
+            assert!(
+                of_run >= fields(stopped)["committed"].parse().unwrap(),
+                "{journal}"
+            );
+            assert!(count(&scene.state.join("since/sensor_data.db")) > 20);
+        }
+        "Moving a database" => assert_eq!(scene.device(), scene.before),
         "Restoring a backup" | "Two devices from one image" => {
             assert_ne!(scene.device(), scene.before)
         }
@@ -319,12 +443,11 @@ fn follow(scene: &mut Scene, block: &Block, beside: &mut Option<Running>) {
                 conf = conf.replace(printed, here);
             }
             fs::write(reader.dir.file("conf"), conf).unwrap();
-            scene.type_in("logrotate --force --state rotated conf");
+            scene.arrange("logrotate --force --state rotated conf");
             assert!(reader.dir.file("seawall.log.1.gz").exists());
         }
         ("elsewhere", "sh") => {
-            fs::remove_dir_all(&scene.state).unwrap();
-            fs::create_dir(&scene.state).unwrap();
+            scene.arrange("rm -rf state/*");
             scene.type_in(text);
         }
         ("values differ", "console") => {
@@ -340,7 +463,8 @@ fn follow(scene: &mut Scene, block: &Block, beside: &mut Option<Running>) {
         (_, "console") => {
             reader.repeat(text, notes.contains(&"numbers differ"), status.unwrap_or(0))
         }
-        ("" | "docker", "sh") => drop(scene.type_in(text)),
+        ("docker", "sh") => scene.arrange(text),
+        ("", "sh") => drop(scene.type_in(text)),
         (note, language) => panic!("a block of no known kind: {note:?} {language}"),
     }
     if let Some(recorder) = ended {
