@@ -183,7 +183,11 @@ fn gather(settings: &Settings, columns: Option<usize>) -> Result<Found, Error> {
             sums.place(sensor, field, kind, parts);
         }
     })?;
-    let of_1970 = reader.sensor_of_1970()?;
+    // Readings of 1970 are in no window that begins later.
+    let of_1970 = match window.from_ns >= AFTER_1970_NS {
+        true => reader.sensor_of_1970()?,
+        false => String::new(),
+    };
     let marks = match settings.format {
         Format::Text => Vec::new(),
         Format::Html => reader.marks(Times {
@@ -222,8 +226,7 @@ fn gather(settings: &Settings, columns: Option<usize>) -> Result<Found, Error> {
         ),
         Some(_) => String::new(),
     };
-    let is_left_out = window.from_ns >= AFTER_1970_NS && glob::matches(&settings.sensor, &of_1970);
-    if is_left_out && !of_1970.is_empty() {
+    if !of_1970.is_empty() && glob::matches(&settings.sensor, &of_1970) {
         notes += &format!(
             "{} sent times of 1970 (--since none shows these readings; the log has why: event=old-times)\n",
             values::visible(&of_1970)
