@@ -26,10 +26,21 @@ DESCRIPTION = """recorder of sensor readings into one SQLite file
  over HTTP, TCP, UDP or unix sockets, and loses no reading that it
  acknowledged: not at a stop, not when it is killed, not when the power goes.
  .
- The package starts it as a service that records the kernel's sensors into
- /var/lib/seawall/sensor_data.db. Its settings are in /etc/default/seawall."""
+ The package starts it as a service that records into
+ /var/lib/seawall/sensor_data.db what is sent to the socket /run/seawall/lines.
+ Drop-ins for the kernel's sensors and for HTTP and TCP are in its examples,
+ its settings in /etc/default/seawall."""
 # An address that leads nowhere: whoever hands packages out puts their own.
 MAINTAINER = "The seawall authors <seawall@packages.example.org>"
+# What is linked into the program beside its own code, which all may be used by the Expat license but SQLite.
+LINKED = """\
+ SQLite: in the public domain
+ musl: Copyright 2005-2020 Rich Felker, et al.
+ libsqlite3-sys: Copyright 2014 The rusqlite developers
+ libc, the standard library of Rust: Copyright The Rust Project Developers
+ getrandom: Copyright 2018-2026 The rust-random Project Developers, 2014 The Rust Project Developers
+ cfg-if: Copyright 2014 Alex Crichton
+ fastrand: Copyright its authors"""
 CONFFILE = "etc/default/seawall"
 EXAMPLES = "usr/share/doc/seawall/examples"
 OVERRIDES = """\
@@ -105,7 +116,8 @@ def variables(commands):
     """Each variable once, with the words of its option, not set."""
     text = "# Variables of the service seawall; they win over those of its unit. After a change: systemctl restart seawall\n"
     if any(drop_ins()):
-        text += f"# What a source needs beside them is in the drop-ins in /{EXAMPLES}.\n"
+        text += f"# What a source needs beside them, such as a network, is in the drop-ins in /{EXAMPLES};\n"
+        text += "# a SEAWALL_SOURCE here wins over theirs.\n"
     service = re.findall(r'^Environment="?(SEAWALL_\w+)=([^"\n]*)', read("docs/seawall.service"), re.M)
     for flag, _, variable, default, words in commands["record"].options:
         default = dict(service).get(variable, default)
@@ -130,6 +142,8 @@ def copyright():
     return f"""\
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: seawall
+Comment: /usr/bin/seawall has in it
+{LINKED}
 
 Files: *
 Copyright: {holder}
