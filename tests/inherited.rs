@@ -68,6 +68,32 @@ fn commands_keep_ignoring_it_too() {
     assert_eq!(run.stop(libc::SIGTERM).code(), 0);
 }
 
+/// The kernel holds an ignored signal back, too, where it is blocked, as commands block what they handle.
+#[test]
+fn a_signal_that_is_ignored_and_held_back_stops_no_command() {
+    let dir = Dir::new("held-back");
+    let db = dir.file("x.db");
+    record_lines(&db, "m v=1\n");
+    let copy = dir.file("copy.db");
+    let mut backup = Command::new(BINARY);
+    backup.arg("backup").arg(&copy).arg("--db").arg(&db);
+    // SAFETY: all calls are async-signal-safe; sigemptyset fills the set.
+    unsafe {
+        backup.pre_exec(|| {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGHUP);
+            libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            libc::raise(libc::SIGHUP);
+            Ok(())
+        });
+    }
+    let ended = Running::spawn(&mut backup).wait();
+    assert_eq!(ended.code(), 0, "{:#?}", ended.log);
+    assert_eq!(count(&copy), 1);
+}
+
 /// LXC stops a container by SIGPWR, and a UPS daemon sends it to process 1.
 #[test]
 fn sigpwr_is_a_stop() {

@@ -35,7 +35,7 @@ impl Write for Words {
 }
 
 pub fn handle() -> io::Result<()> {
-    super::handle(libc::SIGBUS, end)
+    super::signals::handle(libc::SIGBUS, end)
 }
 
 /// From here on a SIGBUS ends a recorder and no other command.
