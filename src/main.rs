@@ -9,11 +9,11 @@ use seawall::exit::Status;
 use seawall::log;
 use seawall::record::recorder;
 use seawall::store;
-use seawall::sys::{self, bus_error};
+use seawall::sys::{self, bus_error, signals};
 
 fn main() -> std::process::ExitCode {
     // Before anything else: as process 1 of a container there is no default action to fall back on.
-    if let Err(e) = sys::handle_signals().and_then(|()| bus_error::handle()) {
+    if let Err(e) = signals::handle_signals().and_then(|()| bus_error::handle()) {
         eprintln!("seawall: cannot handle signals: {e}");
         return Status::Failed.into();
     }
@@ -27,7 +27,7 @@ fn main() -> std::process::ExitCode {
         }
     };
     if !invocation.handles_signals()
-        && let Err(e) = sys::give_up_on_signals()
+        && let Err(e) = signals::give_up_on_signals()
     {
         eprintln!("seawall: cannot handle signals: {e}");
         return Status::Failed.into();

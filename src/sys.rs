@@ -7,7 +7,7 @@ mod check;
 #[cfg(target_arch = "x86_64")]
 pub mod copy;
 mod files;
-mod signals;
+pub mod signals;
 mod sockets;
 #[cfg(all(target_env = "musl", panic = "abort"))]
 mod unwind;
@@ -22,9 +22,6 @@ use std::time::{Duration, Instant};
 use check::check;
 pub use files::{
     Filesystem, device_numbers, filesystem, has_input, may_write, open_path, try_lock,
-};
-pub use signals::{
-    Signal, block_signals, give_up_on_signals, handle_signals, stop_pending, take_signal,
 };
 pub use sockets::{
     Credentials, connect_now, datagrams_dropped, end_writing, enlarge_receive_buffer, keep_alive,

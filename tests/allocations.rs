@@ -162,7 +162,7 @@ fn over_a_socket(
     let (db, path) = (dir.file("x.db"), dir.file("s"));
     let lines = lines(readings);
     let source = format!("unix:{}", path.display());
-    sys::handle_signals().unwrap();
+    sys::signals::handle_signals().unwrap();
     let recorder = start(&db, &[commit_interval, "--source", &source]);
     let mut client = until("it listens", || UnixStream::connect(&path).ok());
     client.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -14,7 +14,7 @@ use crate::exit::Status;
 use crate::place;
 use crate::place::paths::{folder_of, follow_links, refuse_link, wal_of, with_end};
 use crate::store::{self, Reader, Snapshot};
-use crate::sys;
+use crate::sys::{self, signals};
 
 /// Ending of the temporary file: DEST and this.
 const TEMPORARY: &str = ".seawall-backup";
@@ -40,7 +40,7 @@ pub fn run(settings: &Settings) -> Status {
         return to_stdout(&db, settings);
     };
     // A signal is noticed between two steps, and while stdout or stderr takes nothing.
-    if let Err(e) = sys::block_signals() {
+    if let Err(e) = signals::block_signals() {
         return complain(format_args!("cannot block signals: {e}"));
     }
     match to_file(&db, settings, &follow_links(dest)) {
@@ -96,7 +96,7 @@ fn pour(
         written = to.write_all(&buffer);
         buffer.clear();
         progress.copied(bytes);
-        written.is_ok() && !sys::stop_pending()
+        written.is_ok() && !signals::stop_pending()
     });
     let written = written
         .and_then(|()| to.write_all(&buffer))
@@ -146,7 +146,7 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
             dest.display()
         ));
     }
-    if sys::stop_pending() {
+    if signals::stop_pending() {
         return Err(interrupted(dest));
     }
     temporary.take_access_from(db)?;

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use crate::sys::{self, Watch};
+use crate::sys::{self, Watch, signals};
 
 /// Result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Sink {
                         return Ok(Written::Waiting);
                     }
                     sys::wait(&mut [Watch::writable(self.fd)], wait)?;
-                    if sys::stop_pending() {
+                    if signals::stop_pending() {
                         return Ok(Written::Stopped);
                     }
                 }
@@ -76,7 +76,7 @@ impl Sink {
     pub fn idle(&self, time: Duration) -> io::Result<bool> {
         let mut watch = [Watch::broken(self.fd)];
         sys::wait(&mut watch, Some(time))?;
-        Ok(!watch[0].ready() && !sys::stop_pending())
+        Ok(!watch[0].ready() && !signals::stop_pending())
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {

@@ -81,7 +81,7 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::Signal;
+    use crate::sys::signals::Signal;
 
     #[test]
     fn the_status_says_what_a_supervisor_must_know() {

@@ -29,7 +29,8 @@ use crate::source::sockets::Sockets;
 use crate::source::spec::SourceSpec;
 use crate::source::stdin::{self, Stdin};
 use crate::store;
-use crate::sys::{self, Signal, Watch};
+use crate::sys::signals::{self, Signal};
+use crate::sys::{self, Watch};
 use crate::time::ClockWatch;
 
 /// How long full outputs are waited for when the recorder leaves without a stop.
@@ -42,7 +43,9 @@ pub fn record(settings: Settings) -> Status {
         Ok(recorder) => recorder,
         Err(message) => {
             log::error("cannot-record", &[("error", &message)]);
-            let signal = Signal::STOPPING.into_iter().find(|s| sys::take_signal(*s));
+            let signal = Signal::STOPPING
+                .into_iter()
+                .find(|s| signals::take_signal(*s));
             let reason = signal.map_or(Reason::Error, Reason::Signal);
             let outcome = Outcome::not_begun(reason, began);
             outcome.log(LAST_WAIT);
@@ -117,11 +120,11 @@ impl Recorder {
     }
 
     fn hear_signals(&mut self) {
-        if sys::take_signal(Signal::Usr1) {
+        if signals::take_signal(Signal::Usr1) {
             self.queue.want_checkpoint();
         }
         for signal in Signal::STOPPING {
-            if !sys::take_signal(signal) {
+            if !signals::take_signal(signal) {
                 continue;
             }
             if self.queue.stopping().is_some() {

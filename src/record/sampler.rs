@@ -15,7 +15,7 @@ use crate::record::progress::Exchange;
 use crate::source::sim::{self, Sim};
 use crate::source::spec::{Choice, SourceSpec};
 use crate::source::sysfs::{self, Notice, Sysfs};
-use crate::sys;
+use crate::sys::{self, signals};
 
 const SYSFS_RESCAN_PERIOD: Duration = Duration::from_secs(60);
 /// A read that takes longer hangs: another thread goes on with the other devices.
@@ -292,7 +292,7 @@ impl Scan {
             now_ns
         };
         let thread = self.thread;
-        let is_over = || shared.is_over.load(Ordering::SeqCst) || sys::stop_pending();
+        let is_over = || shared.is_over.load(Ordering::SeqCst) || signals::stop_pending();
         let halt = |place: &Path| {
             let mut turn = shared.turn();
             let is_left = turn.hanging.iter().any(|(_, of)| of == place);

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::sys::Signal;
+use crate::sys::signals::Signal;
 
 /// Part of `--stop-timeout` kept for the last acks, the last line and the exit: a third for each.
 const RESERVE: Duration = Duration::from_millis(100);

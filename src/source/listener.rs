@@ -21,7 +21,7 @@ use crate::reading::line::Precision;
 use crate::source::http::Rules;
 use crate::source::protocol::Peer;
 use crate::source::spec::Port;
-use crate::sys;
+use crate::sys::{self, signals};
 
 /// Receive buffer of `udp:`, so that a burst is not lost while the disk is slow.
 pub const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -243,7 +243,7 @@ fn resolve(port: &Port) -> io::Result<SocketAddr> {
     loop {
         match answer.recv_timeout(LOOK_UP_AGAIN) {
             Ok(found) => return found?.ok_or_else(|| io::Error::other("the name has no address")),
-            Err(RecvTimeoutError::Timeout) if !sys::stop_pending() => {}
+            Err(RecvTimeoutError::Timeout) if !signals::stop_pending() => {}
             Err(_) => return Err(io::Error::other("stopped while the name was looked up")),
         }
     }

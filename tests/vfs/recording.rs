@@ -23,7 +23,7 @@ use seawall::record::writer::Writer;
 use seawall::source::answers::Answers;
 use seawall::store::ack::Ack;
 use seawall::store::{Error, Moment, Start};
-use seawall::sys::{self, Signal};
+use seawall::sys::{self, signals::Signal};
 
 use super::sql::Sql;
 use super::volume::{Note, Volume};

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use seawall::record::stop::Reason;
-use seawall::sys::Signal;
+use seawall::sys::signals::Signal;
 
 use super::disk::Image;
 use super::recording::{self, PATIENCE, Recording, Waited};

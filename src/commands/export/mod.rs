@@ -17,7 +17,7 @@ use crate::exit::Status;
 use crate::place::{follow_links, wal_of};
 use crate::reading::{Kind, glob};
 use crate::store::{self, Error, Names, Position, Reader, Reading, Salvage, Times};
-use crate::sys::{self, Clock};
+use crate::sys::{self, Clock, signals};
 use crate::time::When;
 pub use rows::Format;
 use rows::{HEADER, Named, Rows};
@@ -71,7 +71,7 @@ impl From<Error> for End {
 
 pub fn run(settings: &Settings) -> Status {
     if settings.follow
-        && let Err(e) = sys::block_signals()
+        && let Err(e) = signals::block_signals()
     {
         return complain(format_args!("cannot block signals: {e}"));
     }
@@ -241,7 +241,7 @@ impl<'a> Exporter<'a> {
                     }
                 };
                 more &= self.left > 0;
-                if self.settings.follow && sys::stop_pending() {
+                if self.settings.follow && signals::stop_pending() {
                     break;
                 }
             }
@@ -274,7 +274,7 @@ impl<'a> Exporter<'a> {
             }
         }
         self.buffer.clear();
-        if self.settings.follow && sys::stop_pending() {
+        if self.settings.follow && signals::stop_pending() {
             return Err(End::Done);
         }
         Ok(reader)

@@ -22,7 +22,7 @@ use crate::record::writer::Writer;
 use crate::source::sockets::Sockets;
 use crate::source::spec::SourceSpec;
 use crate::store::{Moment, Start};
-use crate::sys::{self, Clock};
+use crate::sys::{self, Clock, signals};
 use crate::time::ClockWatch;
 impl Recorder {
     pub(super) fn start(mut settings: Settings) -> Result<Self, String> {
@@ -57,7 +57,7 @@ impl Recorder {
         let queue = Arc::new(Queue::new(settings.queue_rows, policy));
         let exchange = Arc::new(Exchange::new().map_err(could_not("make an eventfd"))?);
         // Before the other thread starts: it inherits the mask, so that signals come to this one.
-        sys::block_signals().map_err(could_not("block signals"))?;
+        signals::block_signals().map_err(could_not("block signals"))?;
         let writer = Writer {
             path: settings.db.clone(),
             settings: settings.clone(),
