@@ -128,7 +128,7 @@ impl Scene {
                   done
                   : >left) </dev/null >/dev/null 2>&1 &
                  until [ -e ended ] || seawall status {db} 2>/dev/null | grep -q state=recording; do sleep 0.02; done ;;
-             stop)
+             stop | disable)
                  : >stopping
                  kill \"$(cat pid)\" || true
                  until [ -e left ]; do sleep 0.02; done ;;
@@ -269,8 +269,10 @@ fn situation(section: &str) -> Option<Scene> {
             });
         }
         "The card died" => {
-            let inside = scene.reader.dir.file("root/var/lib/seawall");
+            let inside = scene.reader.dir.file("root/var/lib/private/seawall");
             fs::create_dir_all(&inside).unwrap();
+            let link = scene.reader.dir.file("root/var/lib/seawall");
+            symlink("private/seawall", link).unwrap();
             damage_a_page(&inside.join("sensor_data.db"));
             scene.owns(&inside.join("sensor_data.db"));
             scene.arrange("truncate -s 16M card && mkfs.ext4 -q -d root card");
@@ -402,9 +404,14 @@ fn outcome(section: &str, scene: &Scene) {
             );
             assert!(count(&scene.state.join("since/sensor_data.db")) > 20);
         }
-        "Moving a database" => assert_eq!(scene.device(), scene.before),
+        "Moving a database" => {
+            assert_eq!(scene.device(), scene.before);
+            assert!(scene.state.join("before/sensor_data.db").exists());
+        }
         "Restoring a backup" | "Two devices from one image" => {
-            assert_ne!(scene.device(), scene.before)
+            assert_ne!(scene.device(), scene.before);
+            let before = scene.state.join("before/sensor_data.db");
+            assert_eq!(sql(&before, "SELECT id FROM device"), scene.before);
         }
         "Rotating logs" => {
             let log = fs::read_to_string(dir.file("seawall.log")).unwrap();
@@ -463,7 +470,10 @@ fn follow(scene: &mut Scene, block: &Block, beside: &mut Option<Running>) {
         (_, "console") => {
             reader.repeat(text, notes.contains(&"numbers differ"), status.unwrap_or(0))
         }
-        ("docker", "sh") => scene.arrange(text),
+        ("docker", "sh") => {
+            scene.arrange(text);
+            scene.arrange("docker stop sensors >/dev/null && docker rm sensors >/dev/null");
+        }
         ("", "sh") => drop(scene.type_in(text)),
         (note, language) => panic!("a block of no known kind: {note:?} {language}"),
     }
