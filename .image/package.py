@@ -215,7 +215,7 @@ def main():
     packed = list(files(program, native, version, seconds))
     with open(f"{folder}/seawall_{version}_{architecture}.deb", "wb") as file:
         file.write(package(packed, architecture, version, seconds))
-    packed = [(f"{EXAMPLES}/seawall.default" if path == CONFFILE else path, *rest) for path, *rest in packed]
+    packed = sorted((f"{EXAMPLES}/seawall.default" if path == CONFFILE else path, *rest) for path, *rest in packed)
     with open(f"{folder}/seawall-{version}-linux-{architecture}.tar.gz", "wb") as file:
         file.write(gzip.compress(tar(packed, seconds, "root"), 9, mtime=0))
 
