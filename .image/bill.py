@@ -3,7 +3,8 @@
     bill.py PROGRAM VERSION SECONDS FOLDER
 
 PROGRAM runs on this machine and tells of its SQLite. Run from the checkout: the crates are those that Cargo.lock
-resolves to for the program itself, without what only builds or tests it.
+resolves to for the program itself on either architecture, without what only builds or tests it. Rust's targets for
+both are installed, whose musl is linked in.
 """
 
 import json
@@ -14,12 +15,28 @@ import time
 import tomllib
 import uuid
 
-TARGET = "x86_64-unknown-linux-musl"
+TARGETS = ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"]
+# Of what no registry of packages has, so that a scanner knows it.
+CPE = {name: f"cpe:2.3:a:{vendor}:{name}:{{}}:*:*:*:*:*:*:*"
+       for vendor, name in [("sqlite", "sqlite"), ("musl-libc", "musl")]}
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "seawall")
 
 
 def output(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def musl():
+    """The version of the musl that Rust brings and links in, as it stands in its own libc.a."""
+    libraries = output("rustc", "--print", "sysroot").strip() + "/lib/rustlib"
+    found = set()
+    for target in TARGETS:
+        with open(f"{libraries}/{target}/lib/self-contained/libc.a", "rb") as file:
+            # A member's name, its header, and the object with one constant: __libc_version.
+            member = re.search(rb"version\.l?o/ .*?\0(\d+\.\d+\.\d+)\0", file.read(), re.S)
+        found.add(member[1].decode())
+    version, = found
+    return version
 
 
 def component(name, version, purl, license, sha256=None):
@@ -31,15 +48,16 @@ def components(program):
     with open("Cargo.lock", "rb") as file:
         sums = {(p["name"], p["version"]): p.get("checksum") for p in tomllib.load(file)["package"]}
     # `cargo metadata` would have the features that only the tests need.
-    tree = output("cargo", "tree", "--locked", "--edges=normal", f"--target={TARGET}", "--prefix=depth", "--no-dedupe",
-                  "--format=|{p}|{l}")
+    tree = "".join(output("cargo", "tree", "--locked", "--edges=normal", f"--target={target}", "--prefix=depth",
+                          "--no-dedupe", "--format=|{p}|{l}") for target in TARGETS)
     found, above = [], []
     for line in tree.splitlines():
         depth, package, license = line.split("|")
         name, version = package.split()[:2]
         version = version.removeprefix("v")
         kind = "cargo" if sums[name, version] else "generic"
-        part = component(name, version, f"pkg:{kind}/{name}@{version}", license.replace("/", " OR "), sums[name, version])
+        license = license.replace("/", " OR ")
+        part = component(name, version, f"pkg:{kind}/{name}@{version}", license, sums[name, version])
         if not any(known["purl"] == part["purl"] for known in found):
             found.append(part)
         at = next(n for n, known in enumerate(found) if known["purl"] == part["purl"])
@@ -55,8 +73,8 @@ def components(program):
     found[0]["needs"].append(len(found))
     found.append(component("rust-std", rust, f"pkg:generic/rust-std@{rust}", "MIT OR Apache-2.0"))
     found[-1]["needs"].append(len(found))
-    # Its version is the one that comes with rust-std.
-    found.append(component("musl", None, "pkg:generic/musl", "MIT"))
+    version = musl()
+    found.append(component("musl", version, f"pkg:generic/musl@{version}", "MIT"))
     return found
 
 
@@ -69,7 +87,7 @@ def cyclonedx(parts, created):
             "version": part["version"],
             "hashes": part["sha256"] and [{"alg": "SHA-256", "content": part["sha256"]}],
             "licenses": [{"expression": part["license"]}],
-            "cpe": part["name"] == "sqlite" and f"cpe:2.3:a:sqlite:sqlite:{part['version']}:*:*:*:*:*:*:*",
+            "cpe": CPE.get(part["name"], "").format(part["version"]),
             "purl": part["purl"],
         }
         return {key: value for key, value in fields.items() if value}
@@ -78,7 +96,8 @@ def cyclonedx(parts, created):
         **head(parts, created, "bill"),
         "metadata": {"timestamp": created, "component": described(parts[0])},
         "components": [described(part) for part in parts[1:]],
-        "dependencies": [{"ref": part["purl"], "dependsOn": [parts[n]["purl"] for n in part["needs"]]} for part in parts],
+        "dependencies": [{"ref": part["purl"], "dependsOn": [parts[n]["purl"] for n in part["needs"]]}
+                         for part in parts],
     }
 
 
@@ -101,10 +120,10 @@ def spdx(parts, created):
             "licenseConcluded": "NOASSERTION",
             "licenseDeclared": part["license"],
             "copyrightText": "NOASSERTION",
-            "externalRefs": [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": part["purl"]}],
+            "versionInfo": part["version"],
+            "externalRefs": [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl",
+                              "referenceLocator": part["purl"]}],
         }
-        if part["version"]:
-            package["versionInfo"] = part["version"]
         if part["sha256"]:
             package["checksums"] = [{"algorithm": "SHA256", "checksumValue": part["sha256"]}]
         packages.append(package)
@@ -119,7 +138,8 @@ def spdx(parts, created):
         "documentNamespace": f"https://spdx.org/spdxdocs/{name}-{uuid.uuid5(NAMESPACE, json.dumps([created, parts]))}",
         "creationInfo": {"created": created, "creators": ["Tool: seawall-bill"]},
         "packages": packages,
-        "relationships": [{"spdxElementId": a, "relationshipType": kind, "relatedSpdxElement": b} for a, kind, b in relations],
+        "relationships": [{"spdxElementId": a, "relationshipType": kind, "relatedSpdxElement": b}
+                          for a, kind, b in relations],
     }
 
 

@@ -10,7 +10,8 @@ import time
 import surface
 
 FILES = [
-    ("/etc/default/seawall", "of the Debian package: the variables of the service, each with its default"),
+    ("/etc/default/seawall", "the variables of the service, each with its default; the Debian package has it, the "
+     "archive has one as /usr/share/doc/seawall/examples/seawall.default"),
     ("/var/lib/seawall/sensor_data.db", "the database of the service"),
     ("data/sensor_data.db", "the database where neither --db nor SEAWALL_DB names one"),
 ]

@@ -1,4 +1,5 @@
-"""Writes a Debian package, and an archive of the same files to be unpacked at /, the same bytes each time.
+"""Writes a Debian package, and an archive of the same files to be unpacked at /, the same bytes each time. The archive
+has the variables of the service as an example: unpacked again, it leaves those that were set.
 
     package.py PROGRAM NATIVE ARCHITECTURE VERSION SECONDS FOLDER
 
@@ -114,7 +115,8 @@ def unit():
 
 def variables(commands):
     """Each variable once, with the words of its option, not set."""
-    text = "# Variables of the service seawall; they win over those of its unit. After a change: systemctl restart seawall\n"
+    text = f"# Variables of the service seawall, in /{CONFFILE}; they win over those of its unit.\n"
+    text += "# After a change: systemctl restart seawall\n"
     if any(drop_ins()):
         text += f"# What a source needs beside them, such as a network, is in the drop-ins in /{EXAMPLES};\n"
         text += "# a SEAWALL_SOURCE here wins over theirs.\n"
@@ -213,6 +215,7 @@ def main():
     packed = list(files(program, native, version, seconds))
     with open(f"{folder}/seawall_{version}_{architecture}.deb", "wb") as file:
         file.write(package(packed, architecture, version, seconds))
+    packed = sorted((f"{EXAMPLES}/seawall.default" if path == CONFFILE else path, *rest) for path, *rest in packed)
     with open(f"{folder}/seawall-{version}-linux-{architecture}.tar.gz", "wb") as file:
         file.write(gzip.compress(tar(packed, seconds, "root"), 9, mtime=0))
 

@@ -2,13 +2,17 @@
 //! alive while its disk hangs; and against a recorder that waits for its manager.
 
 mod support;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
+use seawall::record::notify;
+use seawall::record::progress::Progress;
 use support::manager::Manager;
 use support::mounts::Mount;
 use support::recording::*;
@@ -247,6 +251,34 @@ fn a_manager_that_does_not_read_costs_nothing_and_is_told_later() {
     let (last, ended) = stop(&db, running);
     assert_eq!(last.committed, 3);
     assert!(!ended.has(" event=no-notify "), "{:#?}", ended.log);
+}
+
+/// The manager counts from the message before: half of the interval is left when the next one is due.
+#[test]
+fn a_message_that_was_not_taken_is_sent_again_before_the_watchdog_bites() {
+    let dir = Dir::new("again");
+    let deaf = Manager::at(&dir.file("notify"));
+    deaf.fill();
+    for (watchdog_us, least_ms, most_ms) in
+        [("", 1000, 1000), ("1000000", 10, 125), ("20000", 2, 3)]
+    {
+        let variable = |name: &str| {
+            let set = match name {
+                "NOTIFY_SOCKET" => &deaf.name[..],
+                "WATCHDOG_USEC" => watchdog_us,
+                _ => "",
+            };
+            Some(OsString::from(set))
+        };
+        let now = Instant::now();
+        let mut teller = notify::Manager::new(&variable, now).unwrap();
+        teller.tell(now, notify::State::Recording, &Progress::default(), 0);
+        let again = (teller.next().unwrap() - now).as_millis();
+        assert!(
+            (least_ms..=most_ms).contains(&again),
+            "{watchdog_us}: {again}"
+        );
+    }
 }
 
 #[test]

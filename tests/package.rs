@@ -115,6 +115,12 @@ fn the_archive_has_the_files_of_the_package() {
         .arg(dir.file("archive"))
         .output();
     succeeded(&unpacked.unwrap());
+    // What was set is not overwritten by what is unpacked.
+    let example = dir.file("archive/usr/share/doc/seawall/examples/seawall.default");
+    let settings = dir.file("archive/etc/default/seawall");
+    assert!(!settings.exists());
+    fs::create_dir_all(settings.parent().unwrap()).unwrap();
+    fs::rename(example, settings).unwrap();
     let compared = Command::new("diff")
         .arg("-r")
         .args([dir.file("package"), dir.file("archive")])

@@ -641,6 +641,10 @@ fn help_is_heard_after_other_arguments_and_fits_80_columns() {
     }
     for word in ["--version", "-V", "version"] {
         assert_eq!(run(&[word], &[]), Ok(Invocation::Version));
+        let error = run(&[word, "x"], &[]).unwrap_err();
+        let expected = "unexpected argument \"x\"; see seawall version --help";
+        assert_eq!(error.0, expected, "{word}");
+        assert_eq!(help(&[word, "--help"]), texts[0]);
     }
 }
 

@@ -98,6 +98,54 @@ fn the_table_is_of_the_time_asked_for_whatever_order_readings_came_in() {
 }
 
 #[test]
+fn each_field_of_the_kernels_sensors_has_its_unit() {
+    // And what ends like a unit without being one.
+    const NONE: &str = "cycles health status charge_type proximity uv_index ph phase_a class_c";
+    let document = support::document::document("docs/sensors.md");
+    let (_, fields) = document.split_once("## Fields and series\n").unwrap();
+    let (fields, _) = fields.split_once("A series is named").unwrap();
+    let fields = fields.split('`').skip(3).step_by(2);
+    let fields: Vec<&str> = fields.chain(["phase_a", "class_c"]).collect();
+    assert!(fields.len() > 27, "{fields:?}");
+    let dir = Dir::new("show-units");
+    let db = dir.file("x.db");
+    let lines = fields.iter().map(|field| format!("{field} {field}=1\n"));
+    record_lines(&db, &lines.collect::<String>());
+    let table = show(&db, "");
+    for field in fields {
+        let words = words(&table, &format!("{field} "));
+        let has_unit = words[2] != "1";
+        assert_ne!(
+            has_unit,
+            NONE.split(' ').any(|none| none == field),
+            "{words:?}"
+        );
+    }
+}
+
+/// The sum of a few of these is more than a float holds.
+#[test]
+fn the_greatest_numbers_have_a_mean() {
+    let dir = Dir::new("show-greatest");
+    let db = dir.file("x.db");
+    let values = |name: &str, values: [&str; 3]| values.map(|v| format!("{name} v={v}\n")).concat();
+    record_lines(
+        &db,
+        &(values("large", ["1.7e308", "1.7e308", "1.1e308"])
+            + &values("both", ["-1.5e308", "-1.5e308", "1.5e308"])
+            + &values("small", ["3e-300", "1e-300", "2e-300"])),
+    );
+    let table = show(&db, "");
+    for (sensor, mean) in [
+        ("large", "1.500e308"),
+        ("both", "-5.000e307"),
+        ("small", "2.000e-300"),
+    ] {
+        assert_eq!(words(&table, sensor)[6], mean, "{table}");
+    }
+}
+
+#[test]
 fn a_sensor_that_sends_times_of_1970_is_named() {
     let dir = Dir::new("show");
     let db = dir.file("x.db");

@@ -591,7 +591,7 @@ fn no_text_overlaps_or_overflows_on_a_phone_or_a_screen() {
     }
     // The measure can fail.
     let page = page(&db, "--since none --sensor c*");
-    let too_wide = page.replace("li{min-width:62px}", "li{min-width:420px}");
+    let too_wide = page.replace("li{min-width:54px}", "li{min-width:420px}");
     let overlapping = page.replace("</style>", "ul{margin-top:-20px}</style>");
     for (wrong, what) in [(too_wide, "scrolls"), (overlapping, "over")] {
         assert_ne!(wrong, page);

@@ -31,16 +31,21 @@ pub fn parse(
                 Some(name) => help_of(named(&name)?),
             };
         }
-        (Some(name), _) if name == "version" => return Ok(Invocation::Version),
-        (Some(name), _) => named(&name)?,
+        (Some(name), _) if name == "version" => None,
+        (Some(name), _) => Some(named(&name)?),
         (None, Some("--help" | "-h")) => return Ok(Invocation::Help(help::overview())),
-        (None, Some("--version" | "-V")) => return Ok(Invocation::Version),
-        (None, _) => &COMMANDS[0],
+        (None, Some("--version" | "-V")) => {
+            args.next();
+            None
+        }
+        (None, _) => Some(&COMMANDS[0]),
     };
-    let listed = command.list()?;
-    match Options::gather(&listed, &mut args, variables)? {
-        Some(mut given) => (command.fill)(&mut given),
-        None => help_of(command),
+    let listed = command.map_or(Ok(Options::list("version")), Command::list)?;
+    match (Options::gather(&listed, &mut args, variables)?, command) {
+        (Some(mut given), Some(command)) => (command.fill)(&mut given),
+        (Some(_), None) => Ok(Invocation::Version),
+        (None, Some(command)) => help_of(command),
+        (None, None) => Ok(Invocation::Help(help::overview())),
     }
 }
 

@@ -92,8 +92,8 @@ impl<'a> Options<'a> {
                 let is_given = |flag: &&str| given.flags.iter().any(|(name, _)| name == flag);
                 let Some(flag) = listed.operand.filter(|flag| !is_given(flag)) else {
                     let advice = match listed.operand {
-                        None => "; a database is given by --db",
-                        Some(_) => "",
+                        None if !listed.rows.is_empty() => "; a database is given by --db",
+                        _ => "",
                     };
                     return Err(Usage(format!(
                         "unexpected argument {arg:?}{advice}; see seawall {command} --help"

@@ -19,7 +19,7 @@ use crate::units;
 const PERIOD: Duration = Duration::from_secs(5);
 /// How long the manager is to wait for the next EXTEND_TIMEOUT_USEC.
 const EXTEND: &str = "EXTEND_TIMEOUT_USEC=15000000\n";
-/// Interval after which a message that was not taken is sent again.
+/// Interval after which a message that was not taken is sent again, where no watchdog is shorter.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Lower bound on a watchdog's interval: a shorter one would keep a processor busy.
 const WATCHDOG_MIN: Duration = Duration::from_millis(20);
@@ -114,35 +114,25 @@ impl Manager {
         }
         let used_ns = progress.cpu.map_or(0, sys::clock_ns);
         let gets_on = progress.busy_since.is_none() || used_ns != self.used_ns;
-        let mut message = String::new();
-        if is_new {
-            message += match state {
-                State::Stopping => "STOPPING=1\n",
-                _ => "READY=1\n",
-            };
-        }
-        if gets_on && feeds.is_some() {
-            message += "WATCHDOG=1\n";
-        }
-        if gets_on && reports && !is_recording {
-            message += EXTEND;
-        }
         let report = reports.then(|| {
             let rate = self.rate.at(now, accepted) as u64;
             (rate, status(state, progress, held, rate))
         });
-        if let Some((_, text)) = &report
-            && *text != self.status
-        {
-            message = message + "STATUS=" + text;
+        let status = report.as_ref().map(|(_, text)| text.as_str());
+        let status = status.filter(|text| *text != self.status);
+        let lines = [
+            (is_new && is_recording, "READY=1\n"),
+            (is_new && state == State::Stopping, "STOPPING=1\n"),
+            (feeds.is_some() && gets_on, "WATCHDOG=1\n"),
+            (reports && !is_recording && gets_on, EXTEND),
+            (status.is_some(), "STATUS="),
+            (true, status.unwrap_or_default()),
+        ];
+        let mut message = String::new();
+        for (_, line) in lines.iter().filter(|(is_due, _)| *is_due) {
+            message += line;
         }
-        if !message.is_empty()
-            && let Err(e) = sys::send_datagram(&self.socket, message.as_bytes())
-        {
-            self.again = now + AGAIN;
-            if e.kind() != ErrorKind::WouldBlock && !std::mem::replace(&mut self.is_refused, true) {
-                doubt(&e);
-            }
+        if !self.send(now, &message) {
             return;
         }
         self.told = state;
@@ -157,17 +147,37 @@ impl Manager {
         }
         if let Some(period) = feeds {
             self.feed_due = now + if gets_on { period } else { period / 4 };
-            if !gets_on && !self.hangs {
-                let seconds = progress
-                    .busy_since
-                    .map_or(0, |since| (now - since).as_secs());
-                log::warn(
-                    "watchdog-unfed",
-                    &[("seconds", &seconds), ("reason", &HANGS)],
-                );
-            }
-            self.hangs = !gets_on;
+            self.note_a_hang(now, !gets_on, progress);
         }
+    }
+
+    /// Whether the manager has it, or there was nothing to send.
+    fn send(&mut self, now: Instant, message: &str) -> bool {
+        if message.is_empty() {
+            return true;
+        }
+        let Err(e) = sys::send_datagram(&self.socket, message.as_bytes()) else {
+            return true;
+        };
+        // The watchdog has half of its interval left.
+        let watchdog = self.feed_period.unwrap_or(AGAIN * 4);
+        self.again = now + AGAIN.min(watchdog / 4);
+        if e.kind() != ErrorKind::WouldBlock && !std::mem::replace(&mut self.is_refused, true) {
+            doubt(&e);
+        }
+        false
+    }
+
+    fn note_a_hang(&mut self, now: Instant, hangs: bool, progress: &Progress) {
+        if hangs && !self.hangs {
+            let since = progress.busy_since.unwrap_or(now);
+            let seconds = (now - since).as_secs();
+            log::warn(
+                "watchdog-unfed",
+                &[("seconds", &seconds), ("reason", &HANGS)],
+            );
+        }
+        self.hangs = hangs;
     }
 }
 

@@ -43,12 +43,18 @@ impl Manager {
         }
     }
 
-    /// Fills the queue with datagrams that mean nothing.
+    /// Fills the queue with datagrams that mean nothing: as many senders as it takes, each of which is bounded itself.
     pub fn fill(&self) {
-        let sender = UnixDatagram::unbound().unwrap();
-        sender.set_nonblocking(true).unwrap();
         let address = self.socket.local_addr().unwrap();
-        while sender.send_to_addr(b"X_FILLS=1\n", &address).is_ok() {}
+        loop {
+            let sender = UnixDatagram::unbound().unwrap();
+            sender.set_nonblocking(true).unwrap();
+            let sends = || sender.send_to_addr(b"X_FILLS=1\n", &address).is_ok();
+            if !sends() {
+                break;
+            }
+            while sends() {}
+        }
     }
 
     pub fn of(&self, command: &mut Command) {
@@ -83,7 +89,7 @@ impl Manager {
     pub fn wait_for(&mut self, line: &str) -> String {
         let from = self.heard.len();
         until(&format!("{line} is heard"), || {
-            self.take();
+            self.drain();
             let mut new = self.heard[from..].iter();
             new.rfind(|heard| heard.starts_with(line)).cloned()
         })

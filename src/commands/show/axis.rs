@@ -1,7 +1,7 @@
 //! The axes of the page's charts: which values and times are labelled, and where they lie. Pure.
 
 use super::sums::{Line, Window};
-use super::values::Form;
+use super::values::{Form, share};
 use crate::time::timestamp;
 
 /// What is left free above the greatest value and below the least, in pixels.
@@ -40,9 +40,8 @@ impl Axis {
 
     /// Pixels from the top.
     pub fn y(&self, value: f64) -> i32 {
-        // Halves, because the whole may be more than a float holds.
-        let share = (self.high / 2.0 - value / 2.0) / (self.high / 2.0 - self.low / 2.0);
-        (MARGIN + share * (self.height - 2.0 * MARGIN)).round() as i32
+        let down = share(value, self.high, self.low);
+        (MARGIN + down * (self.height - 2.0 * MARGIN)).round() as i32
     }
 
     /// Round values, with their labels; none twice.

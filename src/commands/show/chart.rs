@@ -3,7 +3,7 @@
 use super::axis::full;
 use super::sums::{Line, Part, Window};
 use super::table::{BLOCKS, CYAN, Style, paint};
-use super::values::{Form, cut, unit, visible};
+use super::values::{Form, cut, share, unit, visible};
 
 const ROWS: usize = 10;
 /// Room for the numbers at the left.
@@ -21,10 +21,8 @@ pub fn chart(line: &Line, window: &Window, style: Style) -> String {
     };
     let top = ROWS * BLOCKS.len();
     let height = |value: f64| {
-        let share = (value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0);
-        // A constant series is a line in the middle.
-        let share = if share.is_finite() { share } else { 0.5 };
-        ((share * top as f64).round() as usize).clamp(1, top)
+        let up = share(value, low, high) * top as f64;
+        (up.round() as usize).clamp(1, top)
     };
     let heights = |part: &Part| {
         part.range()

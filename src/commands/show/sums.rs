@@ -11,6 +11,9 @@ use crate::reading::{Kind, Value};
 const SERIES_MAX: usize = 1000;
 const NAME_BYTES_MAX: usize = 128 * 1024;
 
+/// Sums are scaled by it, which is exact, so that a million million of the greatest numbers have a mean.
+const SCALE: f64 = 1.0 / (1_u64 << 40) as f64;
+
 /// The times that are shown, in equal parts.
 #[derive(Debug)]
 pub struct Window {
@@ -44,7 +47,7 @@ pub struct Part {
     /// Above `greatest` where no reading is a number.
     pub least: f64,
     pub greatest: f64,
-    sum: f64,
+    scaled_sum: f64,
 }
 
 impl Part {
@@ -52,7 +55,7 @@ impl Part {
         count: 0,
         least: f64::INFINITY,
         greatest: f64::NEG_INFINITY,
-        sum: 0.0,
+        scaled_sum: 0.0,
     };
 
     pub fn total(parts: &[Part]) -> Part {
@@ -60,7 +63,7 @@ impl Part {
             count: all.count + part.count,
             least: all.least.min(part.least),
             greatest: all.greatest.max(part.greatest),
-            sum: all.sum + part.sum,
+            scaled_sum: all.scaled_sum + part.scaled_sum,
         })
     }
 
@@ -69,12 +72,12 @@ impl Part {
         self.count += 1;
         self.least = self.least.min(number);
         self.greatest = self.greatest.max(number);
-        self.sum += number;
+        self.scaled_sum += number * SCALE;
     }
 
     /// Least, mean and greatest, of numbers.
     pub fn range(&self) -> Option<[f64; 3]> {
-        let mean = self.sum / self.count as f64;
+        let mean = self.scaled_sum / self.count as f64 / SCALE;
         (self.least <= self.greatest).then_some([self.least, mean, self.greatest])
     }
 

@@ -2,7 +2,7 @@
 
 use super::names;
 use super::sums::{Line, Part};
-use super::values::{age, cut, unit, visible, width};
+use super::values::{age, cut, share, unit, visible, width};
 use crate::units::grouped;
 
 /// Blocks of the widest sparkline.
@@ -216,11 +216,8 @@ fn sparkline(parts: &[Part], columns: usize) -> String {
     let known = || means.iter().flatten().copied();
     let (low, high) = known().fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
     let block = |v: f64| {
-        let share = (v - low) / (high - low);
-        // A constant series is a line in the middle.
-        let share = if share.is_finite() { share } else { 0.5 };
         let top = (BLOCKS.len() - 1) as f64;
-        BLOCKS[(share * top).round().clamp(0.0, top) as usize]
+        BLOCKS[(share(v, low, high) * top).round().clamp(0.0, top) as usize]
     };
     means.iter().map(|mean| mean.map_or(' ', block)).collect()
 }

