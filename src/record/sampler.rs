@@ -14,7 +14,7 @@ use crate::reading::stream::{Intake, Room};
 use crate::record::progress::Exchange;
 use crate::source::sim::{self, Sim};
 use crate::source::spec::{Choice, SourceSpec};
-use crate::source::sysfs::{self, Notice, Sysfs};
+use crate::source::sysfs::{self, Change, Notice, Sysfs};
 use crate::sys;
 
 const SYSFS_RESCAN_PERIOD: Duration = Duration::from_secs(60);
@@ -274,7 +274,15 @@ impl Scan {
         let is_known = self.thread > 0 && self.sysfs.channels() == 0;
         let mut tell = |notice: sysfs::Notice<'_>| {
             // The thread before this one has said so.
-            if !(is_known && matches!(notice, Notice::Found { .. } | Notice::Unknown { .. })) {
+            if !(is_known
+                && matches!(
+                    notice,
+                    Notice::Channel {
+                        change: Change::Found,
+                        ..
+                    } | Notice::Unknown { .. }
+                ))
+            {
                 let errors = sysfs::tell(&notice);
                 shared.pending().errors += errors;
             }

@@ -21,35 +21,28 @@ use attribute::{Files, Miss};
 use channel::{Class, Spec};
 use scan::{Seen, Tags};
 
-pub use attribute::Reason;
+pub use attribute::Failure;
 pub use channel::parse_number;
+
+/// What became of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is there and will be read.
+    Found,
+    /// It is no longer there.
+    Gone,
+    /// It has no readings from now on: why, and how often since it was last told, this time included.
+    Failing(Failure, u64),
+    /// Its failing was told, and it has readings again.
+    Recovered,
+}
 
 /// An event to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice<'a> {
-    /// A channel is there and will be read.
-    Found {
-        sensor: &'a str,
-        field: &'a str,
-        path: &'a Path,
-    },
-    /// A channel is no longer there.
-    Gone {
-        sensor: &'a str,
-        field: &'a str,
-        path: &'a Path,
-    },
-    /// A channel has no readings from now on; `path` is the file that failed.
-    Failing {
-        sensor: &'a str,
-        field: &'a str,
-        path: &'a Path,
-        reason: Reason,
-        /// Since it was last told, this one included.
-        failed: u64,
-    },
-    /// A channel whose failing was told has readings again.
-    Recovered {
+    /// `path` is the file that holds the value, or the one that failed.
+    Channel {
+        change: Change,
         sensor: &'a str,
         field: &'a str,
         path: &'a Path,
@@ -80,16 +73,9 @@ struct Channel {
 }
 
 impl Channel {
-    fn found(&self) -> Notice<'_> {
-        Notice::Found {
-            sensor: &self.sensor,
-            field: self.field,
-            path: self.files.path(),
-        }
-    }
-
-    fn gone(&self) -> Notice<'_> {
-        Notice::Gone {
+    fn notice(&self, change: Change) -> Notice<'_> {
+        Notice::Channel {
+            change,
             sensor: &self.sensor,
             field: self.field,
             path: self.files.path(),
@@ -101,11 +87,7 @@ impl Channel {
             Ok(value) => {
                 self.failing = false;
                 if std::mem::take(&mut self.is_told) {
-                    tell(Notice::Recovered {
-                        sensor: &self.sensor,
-                        field: self.field,
-                        path: self.files.path(),
-                    });
+                    tell(self.notice(Change::Recovered));
                 }
                 emit(&self.sensor, self.field, value);
             }
@@ -114,12 +96,11 @@ impl Channel {
                     && let Some(before) = self.limit.pass(Instant::now())
                 {
                     self.is_told = true;
-                    tell(Notice::Failing {
+                    tell(Notice::Channel {
+                        change: Change::Failing(reason, before + 1),
                         sensor: &self.sensor,
                         field: self.field,
                         path,
-                        reason,
-                        failed: before + 1,
                     });
                 }
             }
@@ -208,7 +189,7 @@ impl Sysfs {
             }
         }
         for channel in old.iter().flat_map(|node| &node.channels) {
-            tell(channel.gone());
+            tell(channel.notice(Change::Gone));
         }
         // Order by which nodes with equal tags and labels are numbered: what they are decides
         // where it can, the kernel's numbering only where nothing else differs.
@@ -282,7 +263,7 @@ impl Sysfs {
                 is_told: false,
                 limit: Limit::of(FAILING_TOLD_MAX),
             };
-            tell(channel.found());
+            tell(channel.notice(Change::Found));
             self.nodes[index].channels.push(channel);
         }
     }
@@ -361,7 +342,7 @@ impl Node {
             }
         }
         for channel in &old {
-            tell(channel.gone());
+            tell(channel.notice(Change::Gone));
         }
         new
     }
@@ -392,62 +373,32 @@ fn sensor(class: Class, tags: &Tags, channel: &str, label: Option<&str>, copy: u
 
 /// Logs an event of a sensor. Returns the errors to count.
 pub fn tell(notice: &Notice<'_>) -> u64 {
-    let source = ("source", &"sysfs" as &dyn std::fmt::Display);
-    let place = |event: &str,
-                 warn: bool,
-                 sensor: &str,
-                 field: &str,
-                 path: &Path,
-                 reason: &dyn std::fmt::Display,
-                 failed: u64| {
-        let fields: [log::Field; 6] = [
-            source,
-            ("sensor", &sensor),
-            ("field", &field),
-            ("path", &path.display()),
-            ("reason", reason),
-            ("failed", &failed),
-        ];
-        if warn {
-            log::warn(event, &fields);
-        } else {
-            log::info(event, &fields[..4]);
-        }
-    };
+    let source: log::Field = ("source", &"sysfs");
     match *notice {
-        Notice::Found {
-            sensor,
-            field,
-            path,
-        } => place("sensor-found", false, sensor, field, path, &"", 0),
-        Notice::Gone {
-            sensor,
-            field,
-            path,
-        } => place("sensor-gone", false, sensor, field, path, &"", 0),
-        Notice::Recovered {
+        Notice::Channel {
+            change,
             sensor,
             field,
             path,
         } => {
-            place("sensor-recovered", false, sensor, field, path, &"", 0);
-        }
-        Notice::Failing {
-            sensor,
-            field,
-            path,
-            reason,
-            failed,
-        } => {
-            place("sensor-failing", true, sensor, field, path, &reason, failed);
-            return 1;
+            let path = path.display();
+            let of: log::Field = ("sensor", &sensor);
+            let fields: [log::Field; 4] = [source, of, ("field", &field), ("path", &path)];
+            match change {
+                Change::Found => log::info("sensor-found", &fields),
+                Change::Gone => log::info("sensor-gone", &fields),
+                Change::Recovered => log::info("sensor-recovered", &fields),
+                Change::Failing(reason, failed) => {
+                    let why: [log::Field; 2] = [("reason", &reason), ("failed", &failed)];
+                    log::warn("sensor-failing", &[&fields[..], &why].concat());
+                    return 1;
+                }
+            }
         }
         Notice::Unknown { path, names } => {
             let path = path.display();
-            log::info(
-                "sensor-unknown",
-                &[source, ("path", &path), ("channels", &names)],
-            );
+            let fields: [log::Field; 3] = [source, ("path", &path), ("channels", &names)];
+            log::info("sensor-unknown", &fields);
         }
         Notice::None { root } => log::warn("no-sensors", &[source, ("root", &root.display())]),
     }
