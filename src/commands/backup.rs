@@ -216,7 +216,7 @@ fn refuse_dest(dest: &Path, db: &Path) -> Result<(), String> {
         return Ok(());
     }
     let mut file = File::open(dest).map_err(|e| cannot("open", dest, &e))?;
-    let mut header = [0; store::HEADER_BYTES];
+    let mut header = [0; place::header::HEADER_BYTES];
     let is_ours = file.read_exact(&mut header).is_ok() && store::is_seawall(&header);
     if !is_ours {
         return refuse("it is there already, and no seawall database");

@@ -3,6 +3,7 @@
 
 pub mod filesystem;
 pub mod foreign_wal;
+pub mod header;
 pub mod identity;
 pub mod lock;
 pub mod machine;

@@ -13,9 +13,9 @@ use crate::db::raw::{Connection, Row, Statement};
 use crate::reading::{self, Batch, Value, fingerprint};
 
 /// Readings that are compared with. A power of two, so that the low bits of an id are its place.
-pub const WINDOW: usize = 65_536;
+const WINDOW: usize = 65_536;
 /// Text that is read when the window is filled: more would hold up a start. Readings before it are not compared with.
-pub const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 const OPERATION: &str = "look for a repeated reading in";
 
@@ -299,21 +299,5 @@ mod tests {
         repeats.fill(&mut raw, 2).unwrap();
         assert_eq!(enter(&mut raw, &mut repeats, 2, &[one]), 0);
         assert_eq!(enter(&mut raw, &mut repeats, 2, &[other]), 1);
-    }
-
-    #[test]
-    fn contents_are_compared_to_the_last_bit() {
-        let content = |value| Content {
-            time_ns: 1,
-            series: 2,
-            value,
-        };
-        let one = content(Value::Real(0.0));
-        assert!(one.is(&content(Value::Real(0.0))));
-        assert!(!one.is(&content(Value::Real(-0.0))));
-        assert!(!one.is(&content(Value::Integer(0))));
-        assert!(!one.is(&Content { time_ns: 2, ..one }));
-        assert!(!one.is(&Content { series: 1, ..one }));
-        assert!(!content(Value::Text("1")).is(&content(Value::Text("2"))));
     }
 }
