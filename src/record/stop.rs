@@ -106,11 +106,6 @@ impl Stop {
             (a, b) => a.or(b),
         }
     }
-
-    #[cfg(test)]
-    pub fn now_for_tests() -> Self {
-        Self::new(Reason::Eof, Instant::now(), Duration::from_secs(5))
-    }
 }
 
 /// Progress of the writer, in order.
