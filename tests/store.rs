@@ -111,15 +111,19 @@ fn a_commit_that_failed_is_tried_again_with_the_same_meaning() {
     // Slot 0 changes its series within the batch.
     let mut second = Batch::default();
     second.push(1, 0, Value::Real(1.0));
-    second.define(0, series("g"));
-    second.push(2, 0, Value::Real(2.0));
+    let field = series("g");
+    let kind = Kind::Integer;
+    second.define(0, Series { kind, ..field });
+    second.push(2, 0, Value::Integer(2));
+    second.define(1, series("h"));
+    second.push(3, 1, Value::Real(3.0));
 
     let mut other = Connection::open(&path, Access::ReadWrite).unwrap();
     other.execute("lock", c"BEGIN IMMEDIATE").unwrap();
     let error = db.commit(&second, Durability::Full).unwrap_err();
     assert_eq!((error.class(), error.operation), (Class::Retry, "lock"));
     other.execute("unlock", c"ROLLBACK").unwrap();
-    // And once more with the failure in the middle: the second row's series cannot be added.
+    // And once more with the failure in the middle: the last row's series cannot be added.
     other
         .execute(
             "break",
@@ -134,8 +138,8 @@ fn a_commit_that_failed_is_tried_again_with_the_same_meaning() {
         &path,
         "SELECT group_concat(field || value, ' ') FROM sensor_readings",
     );
-    assert_eq!(fields, "f0.0 f1.0 g2.0");
-    assert_eq!(answer(&path, "SELECT committed FROM runs"), "3");
+    assert_eq!(fields, "f0.0 f1.0 g2 h3.0");
+    assert_eq!(answer(&path, "SELECT committed FROM runs"), "4");
 }
 
 #[test]

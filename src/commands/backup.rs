@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::answer::{complain, print, warn_of_missing};
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use crate::exit::Status;
 use crate::place;
 use crate::place::paths::{folder_of, follow_links, refuse_link, wal_of, with_end};
@@ -64,7 +64,7 @@ fn to_stdout(db: &Path, settings: &Settings) -> Status {
         Ok(snapshot) => snapshot,
         Err(e) => return complain(e),
     };
-    let mut progress = Progress::of_copy(snapshot.bytes());
+    let mut progress = ProgressLine::of_copy(snapshot.bytes());
     let stdout = &mut io::stdout().lock();
     // Even if nobody reads on: what was written is no database.
     let failed = |e: &_| format!("cannot write all of the copy to stdout: {e}");
@@ -79,7 +79,7 @@ fn to_stdout(db: &Path, settings: &Settings) -> Status {
 /// Writes the copy; false after a signal.
 fn pour(
     snapshot: &mut Snapshot,
-    progress: &mut Progress,
+    progress: &mut ProgressLine,
     to: &mut dyn Write,
     failed: &dyn Fn(&io::Error) -> String,
 ) -> Result<bool, String> {
@@ -125,7 +125,7 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
         ));
     }
 
-    let mut progress = Progress::of_copy(bytes);
+    let mut progress = ProgressLine::of_copy(bytes);
     let failed = |e: &_| cannot("write", &temporary.path, e);
     if !pour(&mut snapshot, &mut progress, &mut &temporary.file, &failed)? {
         return Err(interrupted(dest));

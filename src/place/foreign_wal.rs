@@ -16,7 +16,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::header::{HEADER_BYTES, MODE_BYTES, NOT_WAL};
-use super::mark::{self, Progress};
+use super::mark::{self, Reached};
 use super::paths::{wal_of, with_end};
 
 /// A `-wal` that is no longer than its header holds no frame.
@@ -45,7 +45,7 @@ pub fn has_frames(db: &Path) -> bool {
 pub fn look(
     db: &Path,
     is_ours: impl FnOnce(&[u8; HEADER_BYTES]) -> bool,
-    has_all_of: impl FnOnce(&Progress) -> bool,
+    has_all_of: impl FnOnce(&Reached) -> bool,
 ) -> io::Result<Treatment> {
     let wal_bytes = match fs::metadata(wal_of(db)) {
         Ok(file) => file.len(),

@@ -107,21 +107,21 @@ fn full_queue(rows: usize, page_bytes: u64) -> u64 {
     pages_of(rows, TEXT_BYTES_MAX, page_bytes)
 }
 
-/// How the commit in hand got past the cap.
+/// What was done about the cap, so that the commit in hand gets past it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
+enum Cap {
     /// It did not meet the cap.
-    Untried,
+    Unmet,
     /// The oldest spans were dropped.
-    Made,
+    Dropped,
     /// The cap was lifted: if the commit fails again, the disk is full.
     Lifted,
 }
 
 pub struct Retention {
     limit: Option<SizeLimit>,
-    /// How the commit in hand came past the cap.
-    room: Room,
+    /// For the commit in hand.
+    cap: Cap,
     retain: Option<Duration>,
     span_time: Duration,
     /// When to look again for readings that are too old.
@@ -150,7 +150,7 @@ impl Retention {
         let part = retain.map(|retain| (retain.max(DAY) / SPAN_PART).min(SPAN_TIME_MAX));
         Retention {
             limit,
-            room: Room::Untried,
+            cap: Cap::Unmet,
             retain,
             span_time: part.unwrap_or(SPAN_TIME_MAX),
             next_age: None,
@@ -187,17 +187,17 @@ impl Retention {
         let Some(limit) = self.limit else {
             return Ok(false);
         };
-        if self.room == Room::Untried {
-            self.room = Room::Made;
+        if self.cap == Cap::Unmet {
+            self.cap = Cap::Dropped;
             if self.drop_for(db, limit, growth(batch, limit.page_bytes))? {
                 return Ok(true);
             }
         }
-        if self.room == Room::Lifted {
+        if self.cap == Cap::Lifted {
             return Ok(false);
         }
         db.set_pages_max(u64::MAX)?;
-        self.room = Room::Lifted;
+        self.cap = Cap::Lifted;
         Ok(true)
     }
 
@@ -219,10 +219,10 @@ impl Retention {
 
     /// After a commit: restores the cap, or the length of the file if that is more.
     pub fn committed(&mut self, db: &mut Db) -> Result<(), Error> {
-        if self.room == Room::Lifted {
+        if self.cap == Cap::Lifted {
             self.set_cap(db)?;
         }
-        self.room = Room::Untried;
+        self.cap = Cap::Unmet;
         Ok(())
     }
 

@@ -29,11 +29,6 @@ impl Ack {
     pub fn lines(&self) -> u64 {
         self.lines
     }
-
-    #[cfg(test)]
-    pub fn of_test(lines: u64) -> Self {
-        Ack { stream: 0, lines }
-    }
 }
 
 /// How many lines of a stream's client are settled over all its connections; made from a commit too.

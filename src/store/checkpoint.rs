@@ -46,10 +46,10 @@ pub fn checkpoint_file(
 /// that has no end stays: the next start may find by it that readings are lost.
 fn remove_mark_of_ended_run(raw: &mut Connection) -> Result<(), Error> {
     let path = raw.path().to_owned();
-    let Some(progress) = mark::read(&path) else {
+    let Some(reached) = mark::read(&path) else {
         return Ok(());
     };
-    if run_of(raw, &progress)?.is_some_and(|last| !last.is_open) {
+    if run_of(raw, &reached)?.is_some_and(|last| !last.is_open) {
         // Nothing depends on it: the file has all that the mark says.
         let _ = mark::remove(&path);
     }

@@ -300,4 +300,20 @@ mod tests {
         assert_eq!(enter(&mut raw, &mut repeats, 2, &[one]), 0);
         assert_eq!(enter(&mut raw, &mut repeats, 2, &[other]), 1);
     }
+
+    #[test]
+    fn contents_are_compared_to_the_last_bit() {
+        let content = |value| Content {
+            time_ns: 1,
+            series: 2,
+            value,
+        };
+        let one = content(Value::Real(0.0));
+        assert!(one.is(&content(Value::Real(0.0))));
+        assert!(!one.is(&content(Value::Real(-0.0))));
+        assert!(!one.is(&content(Value::Integer(0))));
+        assert!(!one.is(&Content { time_ns: 2, ..one }));
+        assert!(!one.is(&Content { series: 1, ..one }));
+        assert!(!content(Value::Text("1")).is(&content(Value::Text("2"))));
+    }
 }
