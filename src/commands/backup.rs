@@ -12,6 +12,7 @@ use super::answer::{complain, print, warn_of_missing};
 use super::progress::ProgressLine;
 use crate::exit::Status;
 use crate::place;
+use crate::place::identity::inode;
 use crate::place::paths::{folder_of, follow_links, refuse_link, wal_of, with_end};
 use crate::store::{self, Reader, Snapshot};
 use crate::sys;
@@ -206,10 +207,8 @@ fn refuse_dest(dest: &Path, db: &Path) -> Result<(), String> {
     if !there.is_file() {
         return refuse("it is not a file");
     }
-    let is_itself = [db.to_owned(), wal_of(db)].iter().any(|own| {
-        fs::metadata(own).is_ok_and(|own| (own.dev(), own.ino()) == (there.dev(), there.ino()))
-    });
-    if is_itself {
+    let is_same = |own: &PathBuf| inode(own).is_ok_and(|own| own == (there.dev(), there.ino()));
+    if [db.to_owned(), wal_of(db)].iter().any(is_same) {
         return refuse("it is the database itself");
     }
     if there.len() == 0 {
@@ -269,8 +268,7 @@ fn take_away(path: &Path) -> Result<(), String> {
 }
 
 fn is_same_folder(one: &Path, other: &Path) -> bool {
-    let of = |folder: &Path| fs::metadata(folder).map(|f| (f.dev(), f.ino())).ok();
-    of(one).is_some() && of(one) == of(other)
+    inode(one).is_ok_and(|one| inode(other).is_ok_and(|other| one == other))
 }
 
 /// The file that becomes DEST; removed unless it does.
