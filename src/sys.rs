@@ -61,10 +61,10 @@ const SIGNALS: [(Signal, libc::c_int, &str); 9] = [
 ];
 
 impl Signal {
-    pub fn stopping() -> impl Iterator<Item = Signal> {
-        let all = SIGNALS.into_iter().map(|(signal, ..)| signal);
-        all.take_while(|signal| *signal != Signal::Usr1)
-    }
+    pub const STOPPING: [Signal; 8] = {
+        use Signal::*;
+        [Term, Int, Hup, Quit, Pwr, Xcpu, Alrm, Usr2]
+    };
 
     pub fn name(self) -> &'static str {
         SIGNALS[self as usize].2
@@ -111,11 +111,11 @@ pub fn handle_signals() -> io::Result<()> {
 
 /// Lets a signal that stops end the process at once, with status 1.
 pub fn give_up_on_signals() -> io::Result<()> {
-    for signal in Signal::stopping() {
+    for signal in Signal::STOPPING {
         handle(SIGNALS[signal as usize].1, give_up)?;
     }
     // One that came before this was only noted.
-    if Signal::stopping().any(take_signal) {
+    if Signal::STOPPING.into_iter().any(take_signal) {
         give_up(libc::SIGTERM);
     }
     Ok(())
@@ -162,11 +162,12 @@ pub fn stop_pending() -> bool {
     // SAFETY: sigpending fills the set when it returns 0, and only then is it read.
     let held = unsafe {
         libc::sigpending(set.as_mut_ptr()) == 0
-            && Signal::stopping()
-                .any(|s| libc::sigismember(set.as_ptr(), SIGNALS[s as usize].1) == 1)
+            && Signal::STOPPING
+                .iter()
+                .any(|&s| libc::sigismember(set.as_ptr(), SIGNALS[s as usize].1) == 1)
     };
-    let come = |s: Signal| ARRIVED[s as usize].load(Ordering::SeqCst);
-    held || Signal::stopping().any(come)
+    let come = |s: &Signal| ARRIVED[*s as usize].load(Ordering::SeqCst);
+    held || Signal::STOPPING.iter().any(come)
 }
 
 /// No descriptor: `wait` passes over it, so that the others keep their places in the list.

@@ -42,7 +42,7 @@ pub fn record(settings: Settings) -> Status {
         Ok(recorder) => recorder,
         Err(message) => {
             log::error("cannot-record", &[("error", &message)]);
-            let signal = Signal::stopping().find(|s| sys::take_signal(*s));
+            let signal = Signal::STOPPING.into_iter().find(|s| sys::take_signal(*s));
             let reason = signal.map_or(StopReason::Error, StopReason::Signal);
             let outcome = Outcome::not_begun(reason, began);
             outcome.log(LAST_WAIT);
@@ -120,7 +120,7 @@ impl Recorder {
         if sys::take_signal(Signal::Usr1) {
             self.queue.want_checkpoint();
         }
-        for signal in Signal::stopping() {
+        for signal in Signal::STOPPING {
             if !sys::take_signal(signal) {
                 continue;
             }

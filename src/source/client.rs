@@ -24,15 +24,6 @@ enum Speaks {
     Http(Box<Http>),
 }
 
-impl Speaks {
-    fn protocol(&mut self) -> &mut dyn Protocol {
-        match self {
-            Speaks::Lines(lines) => &mut **lines,
-            Speaks::Http(http) => &mut **http,
-        }
-    }
-}
-
 #[derive(Debug)]
 pub struct Client {
     socket: OwnedFd,
@@ -93,6 +84,13 @@ impl Client {
         match &self.speaks {
             Speaks::Lines(lines) => &**lines,
             Speaks::Http(http) => &**http,
+        }
+    }
+
+    fn protocol_mut(&mut self) -> &mut dyn Protocol {
+        match &mut self.speaks {
+            Speaks::Lines(lines) => &mut **lines,
+            Speaks::Http(http) => &mut **http,
         }
     }
 
@@ -194,7 +192,10 @@ impl Client {
     ) -> Turn {
         let fd = self.fd();
         let reads = std::mem::take(&mut self.is_ready) && self.is_open();
-        let protocol = self.speaks.protocol();
+        let protocol = match &mut self.speaks {
+            Speaks::Lines(lines) => &mut **lines as &mut dyn Protocol,
+            Speaks::Http(http) => &mut **http,
+        };
         protocol.borrow(memory);
         if reads {
             let read = protocol.read(now, &mut |buffer| sys::read(fd, buffer));
@@ -220,7 +221,7 @@ impl Client {
     }
 
     pub fn put(&mut self, ack: Ack) {
-        self.speaks.protocol().put(ack);
+        self.protocol_mut().put(ack);
     }
 
     /// Sends `resume`, with the lines that the writer looked up.
@@ -248,7 +249,7 @@ impl Client {
         let fd = self.fd();
         if !self.is_over {
             let write = &mut |bytes: &[u8]| sys::write(fd, bytes);
-            self.speaks.protocol().flush(now, write);
+            self.protocol_mut().flush(now, write);
         }
     }
 
@@ -260,7 +261,7 @@ impl Client {
 
     /// Closes a connection that has nothing more to say. Returns whether it is closed.
     pub fn settle(&mut self, now: Instant) -> bool {
-        if !self.is_over && !self.is_blocked && self.speaks.protocol().is_over(now) {
+        if !self.is_over && !self.is_blocked && self.protocol_mut().is_over(now) {
             self.close();
         }
         self.is_over
@@ -276,7 +277,7 @@ impl Client {
     pub fn close(&mut self) {
         self.is_over = true;
         // Now and not on drop: a thousand may be closed in one turn.
-        self.speaks.protocol().forget();
+        self.protocol_mut().forget();
         sys::end_writing(self.fd());
         let mut discarded = [0; 4096];
         for _ in 0..DRAIN_READS_MAX {
