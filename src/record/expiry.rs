@@ -324,57 +324,7 @@ impl Retention {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-    use crate::reading::{Kind, Series, Value};
-    use crate::store::{Durability, Start};
-
-    /// Commits that come faster than the steps between them drop readings.
-    #[test]
-    fn commits_that_may_not_fit_into_an_empty_file_do_not_make_it_grow_for_ever() {
-        let name = format!("seawall-retention-{}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
-        fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("x.db");
-        fs::write(&path, "").unwrap();
-        let start = Start {
-            now_ns: 1,
-            boot_id: None,
-            boot_ns: 2,
-            machine: Default::default(),
-            may_repeat: false,
-        };
-        let mut db = Db::open(&path, Duration::ZERO, 1000, &start, None).unwrap();
-        let limit = SizeLimit::share(MAX_SIZE_BYTES_MIN, 65_536, PAGE_BYTES);
-        let mut retention = Retention::new(None, Some(limit));
-        retention.begin(&mut db).unwrap();
-        // More than half a page.
-        let text = "x".repeat(520);
-        for _ in 0..4 {
-            let mut batch = Batch::default();
-            let series = Series {
-                sensor: "m".into(),
-                field: "f".into(),
-                kind: Kind::String,
-            };
-            batch.define(0, series);
-            for n in 0..60_000 {
-                let is_text = n % 30 == 0;
-                let number = Value::Integer(n);
-                batch.push(n, 0, if is_text { Value::Text(&text) } else { number });
-            }
-            assert!(growth(&batch, PAGE_BYTES) > limit.pages_max);
-            while let Err(e) = db.commit(&batch, Durability::Normal) {
-                assert!(e.is_full(), "{e}");
-                assert!(retention.make_room(&mut db, &batch).unwrap());
-            }
-            retention.committed(&mut db).unwrap();
-            assert!(db.pages().unwrap().all <= limit.pages_max);
-        }
-        drop(db);
-        fs::remove_dir_all(&dir).unwrap();
-    }
 
     #[test]
     fn the_least_size_has_room_for_a_full_queue() {
