@@ -17,7 +17,7 @@ use crate::log::{self, Limit};
 use crate::order;
 use crate::reading::series;
 use crate::source::spec::Choice;
-use attribute::{Files, Miss};
+use attribute::Miss;
 use channel::{Class, Spec};
 use scan::{Seen, Tags};
 
@@ -60,11 +60,9 @@ const FAILING_TOLD_MAX: u32 = 10;
 
 #[derive(Debug)]
 struct Channel {
-    /// Name within its node; with the field it identifies the channel.
-    name: String,
+    /// Its channel is its name within the node; with the field it identifies it.
+    spec: Spec,
     sensor: String,
-    field: &'static str,
-    files: Files,
     failing: bool,
     /// Failing has been told and recovering has not.
     is_told: bool,
@@ -73,35 +71,36 @@ struct Channel {
 }
 
 impl Channel {
-    fn notice(&self, change: Change) -> Notice<'_> {
-        Notice::Channel {
+    fn tell(&self, change: Change, path: &Path, tell: &mut dyn FnMut(Notice<'_>)) {
+        tell(Notice::Channel {
             change,
             sensor: &self.sensor,
-            field: self.field,
-            path: self.files.path(),
-        }
+            field: self.spec.field,
+            path,
+        });
     }
 
-    fn sample(&mut self, emit: &mut dyn FnMut(&str, &str, f64), tell: &mut dyn FnMut(Notice<'_>)) {
-        match self.files.read() {
+    /// `dir` holds its files.
+    fn sample(
+        &mut self,
+        dir: &Path,
+        emit: &mut dyn FnMut(&str, &str, f64),
+        tell: &mut dyn FnMut(Notice<'_>),
+    ) {
+        match attribute::read(dir, &self.spec) {
             Ok(value) => {
                 self.failing = false;
                 if std::mem::take(&mut self.is_told) {
-                    tell(self.notice(Change::Recovered));
+                    self.tell(Change::Recovered, &dir.join(&self.spec.input), tell);
                 }
-                emit(&self.sensor, self.field, value);
+                emit(&self.sensor, self.spec.field, value);
             }
             Err((Miss::Because(reason), path)) => {
                 if !std::mem::replace(&mut self.failing, true)
                     && let Some(before) = self.limit.pass(Instant::now())
                 {
                     self.is_told = true;
-                    tell(Notice::Channel {
-                        change: Change::Failing(reason, before + 1),
-                        sensor: &self.sensor,
-                        field: self.field,
-                        path,
-                    });
+                    self.tell(Change::Failing(reason, before + 1), &path, tell);
                 }
             }
             Err((Miss::Absent | Miss::Interrupted, _)) => {}
@@ -188,8 +187,8 @@ impl Sysfs {
                 }
             }
         }
-        for channel in old.iter().flat_map(|node| &node.channels) {
-            tell(channel.notice(Change::Gone));
+        for node in &old {
+            node.tell_gone(&node.channels, tell);
         }
         // Order by which nodes with equal tags and labels are numbered: what they are decides
         // where it can, the kernel's numbering only where nothing else differs.
@@ -247,23 +246,23 @@ impl Sysfs {
                     copy,
                 );
                 let mut channels = self.nodes.iter().flat_map(|node| &node.channels);
-                let is_same =
-                    |channel: &Channel| channel.sensor == sensor && channel.field == spec.field;
+                let is_same = |channel: &Channel| {
+                    channel.sensor == sensor && channel.spec.field == spec.field
+                };
                 if !channels.any(is_same) {
                     break sensor;
                 }
                 copy += 1;
             };
             let channel = Channel {
-                files: Files::new(&node.dir, &spec),
-                name: spec.channel,
+                spec,
                 sensor,
-                field: spec.field,
                 failing: false,
                 is_told: false,
                 limit: Limit::of(FAILING_TOLD_MAX),
             };
-            tell(channel.notice(Change::Found));
+            let path = node.dir.join(&channel.spec.input);
+            channel.tell(Change::Found, &path, tell);
             self.nodes[index].channels.push(channel);
         }
     }
@@ -317,34 +316,37 @@ impl Node {
                 }
                 self.folder = now;
             }
-            channel.sample(emit, tell);
+            channel.sample(&self.dir, emit, tell);
         }
         self.took = began.elapsed();
     }
 
     /// Updates the channels to those seen. Returns the new ones.
     fn renew(&mut self, seen: Seen, tell: &mut dyn FnMut(Notice<'_>)) -> Vec<Spec> {
-        self.dir = seen.dir;
         let mut old = std::mem::take(&mut self.channels);
         let mut new = Vec::new();
         for spec in seen.specs {
-            let same =
-                |channel: &Channel| channel.name == spec.channel && channel.field == spec.field;
+            let same = |channel: &Channel| {
+                channel.spec.channel == spec.channel && channel.spec.field == spec.field
+            };
             match old.iter().position(same) {
                 Some(at) => {
                     let channel = old.swap_remove(at);
-                    self.channels.push(Channel {
-                        files: Files::new(&self.dir, &spec),
-                        ..channel
-                    });
+                    self.channels.push(Channel { spec, ..channel });
                 }
                 None => new.push(spec),
             }
         }
-        for channel in &old {
-            tell(channel.notice(Change::Gone));
-        }
+        self.tell_gone(&old, tell);
+        self.dir = seen.dir;
         new
+    }
+
+    fn tell_gone(&self, channels: &[Channel], tell: &mut dyn FnMut(Notice<'_>)) {
+        for channel in channels {
+            let path = self.dir.join(&channel.spec.input);
+            channel.tell(Change::Gone, &path, tell);
+        }
     }
 }
 
