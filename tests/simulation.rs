@@ -4,7 +4,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use seawall::source::sim::Sim;
-use seawall::source::spec::{Rate, SimSpec};
+use seawall::source::spec::{SimRate, SimSpec};
 
 use support::recording::*;
 use support::stop::*;
@@ -99,7 +99,7 @@ fn the_greatest_rate_drops_nothing() {
     }
 }
 
-fn spec(rate: Rate, count: u64) -> SimSpec {
+fn spec(rate: SimRate, count: u64) -> SimSpec {
     SimSpec {
         sensors: 3,
         rate,
@@ -117,7 +117,7 @@ fn collect(sim: &mut Sim, now: Instant, now_ns: i64) -> Vec<(i64, String, f64)> 
 #[test]
 fn samples_that_are_caught_up_keep_the_time_of_their_schedule() {
     let start = Instant::now();
-    let mut sim = Sim::new(&spec(Rate::PerSecond(1000.0), 0), 1, start);
+    let mut sim = Sim::new(&spec(SimRate::PerSecond(1000.0), 0), 1, start);
     let late = Duration::from_millis(5);
     let taken = collect(&mut sim, start + late, 1_000_000_000);
     let times: Vec<i64> = taken.iter().step_by(3).map(|r| r.0).collect();
@@ -129,7 +129,7 @@ fn samples_that_are_caught_up_keep_the_time_of_their_schedule() {
 #[test]
 fn a_long_pause_is_skipped_and_counted() {
     let start = Instant::now();
-    let mut sim = Sim::new(&spec(Rate::PerSecond(10.0), 0), 1, start);
+    let mut sim = Sim::new(&spec(SimRate::PerSecond(10.0), 0), 1, start);
     assert_eq!(sim.skip_missed(start + Duration::from_millis(900)), 0);
     assert_eq!(sim.skip_missed(start + Duration::from_secs(60)), 600 * 3);
     assert_eq!(sim.next(), Some(start + Duration::from_secs(60)));

@@ -9,7 +9,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::values::{self, Reader};
+use crate::values::{self, ValueReader};
 
 /// A wrong command line or variable, reported in one line. Exit status 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl<'a> Options<'a> {
         &mut self,
         spelt: &'static str,
         default: &'static str,
-        reader: Reader<T>,
+        reader: ValueReader<T>,
         help: &'static str,
     ) -> Result<T, Usage> {
         self.read_row(OptionRow::new(spelt, default, help), reader)
@@ -146,7 +146,7 @@ impl<'a> Options<'a> {
         &mut self,
         spelt: &'static str,
         default: &'static str,
-        reader: Reader<T>,
+        reader: ValueReader<T>,
         help: &'static str,
     ) -> Result<T, Usage> {
         let mut row = OptionRow::new(spelt, default, help);
@@ -154,7 +154,11 @@ impl<'a> Options<'a> {
         self.read_row(row, reader)
     }
 
-    fn read_row<T: 'static>(&mut self, mut row: OptionRow, reader: Reader<T>) -> Result<T, Usage> {
+    fn read_row<T: 'static>(
+        &mut self,
+        mut row: OptionRow,
+        reader: ValueReader<T>,
+    ) -> Result<T, Usage> {
         row.expected = reader.expected.clone();
         row.limits = reader.limits.clone();
         // An empty variable, as a compose file writes it, is not set.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::reading::series;
-use crate::source::spec::{Rate, SimSpec};
+use crate::source::spec::{SimRate, SimSpec};
 
 pub const FIELD: &str = "temperature_c";
 /// After a pause longer than this (a paused container, a suspended machine) the sampler continues
@@ -37,8 +37,8 @@ impl Sim {
             values: vec![20.0; spec.sensors as usize],
             rng: fastrand::Rng::with_seed(seed),
             period_ns: match spec.rate {
-                Rate::Max => None,
-                Rate::PerSecond(rate) => Some(NS_PER_S / rate),
+                SimRate::Max => None,
+                SimRate::PerSecond(rate) => Some(NS_PER_S / rate),
             },
             began: now,
             round: 0,
