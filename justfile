@@ -219,7 +219,7 @@ fuzz target seconds="300":
         "$PWD/target/fuzz/found/{{ target }}" "$PWD/tests/fuzz/corpus/{{ target }}" \
         -- -max_total_time='{{ seconds }}' -max_len=4096 -timeout=10
 
-# Run the unit tests under Address-, Leak- and UndefinedBehaviorSanitizer, SQLite's C included, then under valgrind
+# Run the unit tests, and those of the store, under Address-, Leak- and UndefinedBehaviorSanitizer, SQLite's C included, then under valgrind
 sanitize:
     #!/bin/sh
     set -eu
@@ -228,18 +228,17 @@ sanitize:
     # calls the runtime that rustc brings.
     RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
         CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' \
-        cargo test --locked --lib --target "$host" --target-dir target/sanitize
+        cargo test --locked --lib --test store --test repeats --target "$host" --target-dir target/sanitize
     runner="CARGO_TARGET_$(echo "$host" | tr 'a-z-' 'A-Z_')_RUNNER"
     env "$runner=valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite" \
-        cargo test --locked --lib -- --test-threads=1 --skip floats_are_those_of_the_standard_library
+        cargo test --locked --lib --test store --test repeats -- --test-threads=1 --skip floats_are_those_of_the_standard_library
 
 # Run under Miri what needs neither SQLite nor the kernel: the queue, the parsers, the decisions (nightly)
 miri:
     cargo +nightly miri --version >/dev/null 2>&1 \
         || rustup toolchain install nightly --profile minimal --component miri,rust-src
     MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked --lib --target-dir target/miri -- \
-        log:: reading:: record:: source::sim:: source::sysfs::channel:: \
-        time:: --skip floats_are_those_of_the_standard_library
+        log:: reading:: record:: --skip floats_are_those_of_the_standard_library
 
 # Format the sources
 fmt:

@@ -16,21 +16,3 @@ pub fn sorted(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<u
     order.sort_unstable_by(|&a, &b| compare(a, b));
     order
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn items_are_sorted_as_the_standard_library_does() {
-        let mut rng = fastrand::Rng::with_seed(1);
-        for count in 0..100 {
-            let mut items: Vec<(u8, String)> =
-                (0..count).map(|n| (rng.u8(0..9), n.to_string())).collect();
-            let mut expected = items.clone();
-            expected.sort();
-            sort_by(&mut items, &Ord::cmp);
-            assert_eq!(items, expected);
-        }
-    }
-}

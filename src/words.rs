@@ -29,19 +29,3 @@ macro_rules! words {
 }
 
 pub(crate) use words;
-
-#[cfg(test)]
-mod tests {
-    words!(Colour: Red = "red", DarkBlue = "dark-blue");
-
-    #[test]
-    fn every_name_is_parsed_and_nothing_else() {
-        for name in Colour::NAMES {
-            assert_eq!(Colour::parse(name).unwrap().to_string(), *name);
-        }
-        assert_eq!(Colour::parse("dark-blue"), Some(Colour::DarkBlue));
-        assert_eq!(Colour::parse("Red"), None);
-        assert_eq!(Colour::parse(""), None);
-        assert!(Colour::Red < Colour::DarkBlue);
-    }
-}

@@ -8,7 +8,13 @@ use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use seawall::reading::{Batch, Mark};
+use seawall::source::answers::{ANSWERS_BYTES_MAX, Answers};
+use seawall::store::ack::Ack;
+use seawall::store::{Db, Durability};
+
 use support::client::*;
+use support::store::{empty, open};
 use support::*;
 
 /// Lets the close of a connection be a reset.
@@ -368,4 +374,73 @@ fn a_line_that_would_make_megabytes_of_names_is_rejected() {
     );
     assert_eq!(count(&s.db), 30);
     assert_eq!(s.seawall.stop(libc::SIGTERM).code(), 0);
+}
+
+/// One that can be had of a commit alone.
+fn ack(db: &mut Db, lines: u64) -> Ack {
+    let mut batch = Batch::default();
+    batch.mark(Mark { stream: 0, lines });
+    let committed = db.commit(&batch, Durability::Full).unwrap();
+    Ack::all(&committed).next().unwrap()
+}
+
+fn written(answers: &mut Answers) -> String {
+    let mut text = Vec::new();
+    answers.flush(|bytes| {
+        text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    });
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn a_slow_reader_gets_the_newest_ack_only() {
+    let dir = Dir::new("answers");
+    let (mut db, mut answers) = (open(&empty(&dir)), Answers::default());
+    answers.put(ack(&mut db, 1));
+    answers.flush(|_| Err(ErrorKind::WouldBlock.into()));
+    answers.put(ack(&mut db, 2));
+    answers.put(ack(&mut db, 3));
+    // The first was on its way already.
+    assert_eq!(written(&mut answers), "ack 1\nack 3\n");
+    assert!(!answers.is_ready());
+}
+
+#[test]
+fn rejected_lines_beyond_the_bound_are_counted() {
+    let dir = Dir::new("answers");
+    let (mut db, mut answers) = (open(&empty(&dir)), Answers::default());
+    /// Of a reason no more is told.
+    const REASON_BYTES: usize = 200;
+    let long = "x".repeat(10 * REASON_BYTES);
+    for line in 1..=1000 {
+        answers.reject(line, &long);
+    }
+    answers.put(ack(&mut db, 1000));
+    let text = written(&mut answers);
+    let told = text.lines().count() as u64 - 2;
+    assert!(
+        text.len() < ANSWERS_BYTES_MAX + 2 * REASON_BYTES,
+        "{}",
+        text.len()
+    );
+    let counted = format!("err 1000 {} rejected lines up to", 1000 - told);
+    assert!(
+        text.contains(&counted) && text.ends_with("\nack 1000\n"),
+        "{text}"
+    );
+    answers.reject(1001, &"again");
+    assert_eq!(written(&mut answers), "err 1001 again\n");
+}
+
+#[test]
+fn a_closed_reader_is_given_up() {
+    let dir = Dir::new("answers");
+    let (mut db, mut answers) = (open(&empty(&dir)), Answers::default());
+    answers.put(ack(&mut db, 1));
+    answers.flush(|_| Err(ErrorKind::BrokenPipe.into()));
+    answers.put(ack(&mut db, 2));
+    answers.reject(3, &"no");
+    assert!(!answers.is_ready() && answers.is_closed());
+    assert_eq!(answers.settled(), 2);
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
-use seawall::place::mark::{self, Mark, Progress};
+use seawall::place::mark::{self, Mark, Reached};
 
 use support::loss::{Recorder, assert_lost, assert_unclean, beside, check, killed, next, remove};
 use support::{Dir, seawall, sql};
@@ -83,7 +83,7 @@ fn what_was_not_synced_is_no_loss_after_a_power_cut() {
         let mark = mark::read(&db).unwrap();
         let is_same = boot_id == "same";
         let boot_id = if is_same { &*mark.boot_id } else { boot_id }.to_owned();
-        let older = Progress {
+        let older = Reached {
             boot_id,
             synced,
             ..mark

@@ -12,7 +12,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use seawall::cli::{self, Invocation};
+use seawall::reading::{Batch, Kind, Series, Value};
+use seawall::record::expiry::{Retention, SizeLimit};
+use seawall::store::Durability;
+
 use support::client::connect;
+use support::store;
 use support::{Dir, PAGE_BYTES, Running, assert_sound, python, seawall, sql, until};
 
 const MIB: u64 = 1024 * 1024;
@@ -555,5 +561,39 @@ fn check_finds_what_retention_could_not_have_taken() {
         }
         let (code, out, _) = seawall(&["check", "--db", copy.to_str().unwrap()]);
         assert_eq!(code, 1, "{breaks}: {out}");
+    }
+}
+
+/// Commits that come faster than the steps between them drop readings.
+#[test]
+fn commits_that_may_not_fit_into_an_empty_file_do_not_make_it_grow_for_ever() {
+    let arguments = ["record", "--max-size=16MiB"].map(Into::into);
+    let parsed = cli::parse(arguments.into_iter(), &|_| None);
+    let Ok(Invocation::Record(settings)) = parsed else {
+        panic!("{parsed:?}")
+    };
+    let limit = SizeLimit::of(&settings, PAGE_BYTES as u64).unwrap();
+    let dir = Dir::new("grows");
+    let mut db = store::open(&store::empty(&dir));
+    let mut retention = Retention::new(None, Some(limit));
+    retention.begin(&mut db).unwrap();
+    // More than half a page.
+    let text = "x".repeat(520);
+    for _ in 0..4 {
+        let mut batch = Batch::default();
+        let kind = Kind::String;
+        let field = store::series("f");
+        batch.define(0, Series { kind, ..field });
+        for n in 0..60_000 {
+            let is_text = n % 30 == 0;
+            let number = Value::Integer(n);
+            batch.push(n, 0, if is_text { Value::Text(&text) } else { number });
+        }
+        while let Err(e) = db.commit(&batch, Durability::Normal) {
+            assert!(e.is_full(), "{e}");
+            assert!(retention.make_room(&mut db, &batch).unwrap());
+        }
+        retention.committed(&mut db).unwrap();
+        assert!(db.pages().unwrap().all <= limit.pages_max);
     }
 }

@@ -17,7 +17,7 @@ use seawall::place::Create;
 use seawall::place::set_aside::OnDamage;
 use seawall::reading::line::Precision;
 use seawall::record::settings::{Settings as Record, Synchronous};
-use seawall::source::spec::{Rate, SimSpec, SourceSpec};
+use seawall::source::spec::{SimRate, SimSpec, SourceSpec};
 use seawall::store::Position;
 use seawall::time::When;
 use support::arguments::*;
@@ -58,7 +58,7 @@ fn arguments<'a>(command: &'a str, options: &[&'a str]) -> Vec<&'a str> {
 
 const SIM: SourceSpec = SourceSpec::Sim(SimSpec {
     sensors: 8,
-    rate: Rate::PerSecond(10.0),
+    rate: SimRate::PerSecond(10.0),
     count: 0,
     seed: None,
 });

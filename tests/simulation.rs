@@ -1,6 +1,11 @@
 //! Simulated sensors: each reading that was asked for, at its rate, with values that a seed repeats.
 
 mod support;
+use std::time::{Duration, Instant};
+
+use seawall::source::sim::Sim;
+use seawall::source::spec::{SimRate, SimSpec};
+
 use support::recording::*;
 use support::stop::*;
 use support::*;
@@ -92,4 +97,40 @@ fn the_greatest_rate_drops_nothing() {
         let last = record_all(&db, options);
         assert_eq!((last.dropped, last.committed), (0, readings), "{options}");
     }
+}
+
+fn spec(rate: SimRate, count: u64) -> SimSpec {
+    SimSpec {
+        sensors: 3,
+        rate,
+        count,
+        seed: None,
+    }
+}
+
+fn collect(sim: &mut Sim, now: Instant, now_ns: i64) -> Vec<(i64, String, f64)> {
+    let mut out = Vec::new();
+    sim.sample(now, now_ns, &mut |t, s, v| out.push((t, s.to_owned(), v)));
+    out
+}
+
+#[test]
+fn samples_that_are_caught_up_keep_the_time_of_their_schedule() {
+    let start = Instant::now();
+    let mut sim = Sim::new(&spec(SimRate::PerSecond(1000.0), 0), 1, start);
+    let late = Duration::from_millis(5);
+    let taken = collect(&mut sim, start + late, 1_000_000_000);
+    let times: Vec<i64> = taken.iter().step_by(3).map(|r| r.0).collect();
+    let expected: Vec<i64> = (0..=5).map(|ms| 995_000_000 + ms * 1_000_000).collect();
+    assert_eq!(times, expected);
+    assert_eq!(sim.next(), Some(start + Duration::from_millis(6)));
+}
+
+#[test]
+fn a_long_pause_is_skipped_and_counted() {
+    let start = Instant::now();
+    let mut sim = Sim::new(&spec(SimRate::PerSecond(10.0), 0), 1, start);
+    assert_eq!(sim.skip_missed(start + Duration::from_millis(900)), 0);
+    assert_eq!(sim.skip_missed(start + Duration::from_secs(60)), 600 * 3);
+    assert_eq!(sim.next(), Some(start + Duration::from_secs(60)));
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use seawall::reading::line::Precision;
-use seawall::source::spec::{Choice, Door, Port, Rate, SimSpec, SourceSpec, UNIX_PATH_BYTES_MAX};
+use seawall::source::spec::{
+    Choice, Door, Port, SimRate, SimSpec, SourceSpec, UNIX_PATH_BYTES_MAX,
+};
 use seawall::units;
 
 fn source(spec: &str) -> SourceSpec {
@@ -28,9 +30,12 @@ fn sources_read_as_documented() {
         choice: Choice::default(),
     };
     let second = Duration::from_secs(1);
-    let slow = Rate::PerSecond(0.1);
-    assert_eq!(source("sim"), sim(8, Rate::PerSecond(10.0), 0, None));
-    assert_eq!(source("sim:rate=max,count=5"), sim(8, Rate::Max, 5, None));
+    let slow = SimRate::PerSecond(0.1);
+    assert_eq!(source("sim"), sim(8, SimRate::PerSecond(10.0), 0, None));
+    assert_eq!(
+        source("sim:rate=max,count=5"),
+        sim(8, SimRate::Max, 5, None)
+    );
     assert_eq!(
         source("sim:seed=18446744073709551615,rate=0.1,sensors=4096"),
         sim(4096, slow, 0, Some(u64::MAX))

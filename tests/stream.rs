@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use seawall::reading::line::{Line, Precision};
+use seawall::reading::line::{LINE_BYTES_MAX, Line, Precision};
 use seawall::reading::series::Interner;
 use seawall::reading::stream::Room;
 use seawall::reading::stream::{Full, Intake, Stream, Taken};
 use seawall::reading::{Batch, Client, Mark};
+use seawall::source::opening::{NAME_BYTES_MAX, Opening, opening};
 
 const ROWS_MAX: usize = 1000;
 
@@ -337,4 +338,46 @@ fn only_a_reading_with_a_time_of_its_own_may_be_one_that_was_sent_before() {
         let own_time = [true, true, false, false, true];
         assert_eq!(marked, own_time.map(|own| own && may_repeat));
     }
+}
+
+#[test]
+fn a_connection_is_known_by_its_first_line() {
+    let client = |name, used| Opening::Client { name, used };
+    assert_eq!(opening(b"# client a-1\nm v=1\n"), client("a-1", 13));
+    assert_eq!(opening(b"# client a-1\r\n"), client("a-1", 14));
+    assert_eq!(opening(b"# client gr\xc3\xbcn\n"), client("grün", 15));
+    assert_eq!(opening(b"# client"), Opening::More);
+    assert_eq!(opening(b"# clients are many\n"), Opening::Line);
+    assert_eq!(opening(b"# comment\n"), Opening::Line);
+    assert_eq!(opening(b"\n# client a\n"), Opening::Line);
+    assert_eq!(opening(b"m v=1\n"), Opening::Line);
+    // Readings, and lines to reject as any other, that look like a request.
+    for line in [
+        &b"GET v=\"to HTTP/1.1\nand on\"\n"[..],
+        b"GET /v=\"HTTP/1.1\n\"\n",
+        b"Alarm v=1 HTTP/1.1\n",
+        b"POST v=1 HTTP/1.1x\n",
+        b"POST  HTTP/1.1\n",
+        b"GET / at HTTP/1.1\n",
+        b"GET /\n",
+        b"\x16\x03x v=1\n",
+    ] {
+        assert_eq!(opening(line), Opening::Line, "{line:?}");
+    }
+    for wrong in [
+        &b"# client \n"[..],
+        b"# client a b\n",
+        b"# client \xff\n",
+        b"GET /ping HTTP/1.1\r\n",
+        b"PRI * HTTP/2.0\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ] {
+        assert!(matches!(opening(wrong), Opening::Wrong(_)), "{wrong:?}");
+    }
+    assert!(matches!(
+        opening(format!("# client {}\n", "n".repeat(NAME_BYTES_MAX + 1)).as_bytes()),
+        Opening::Wrong(_)
+    ));
+    assert_eq!(opening(&vec![b'm'; LINE_BYTES_MAX]), Opening::More);
+    assert_eq!(opening(&vec![b'm'; LINE_BYTES_MAX + 1]), Opening::Line);
 }

@@ -215,7 +215,7 @@ fn the_sys_of_this_machine_can_be_read() {
     let mut sysfs = Sysfs::new("/sys".into(), Default::default());
     let mut found = BTreeSet::new();
     sysfs.rescan(&mut |notice| {
-        if let Notice::Found { sensor, field, .. } = notice {
+        if let Notice::Channel { sensor, field, .. } = notice {
             assert!(
                 found.insert(format!("{sensor} {field}")),
                 "{notice:?} twice"

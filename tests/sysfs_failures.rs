@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use proptest::prelude::*;
-use seawall::source::sysfs::{Reason, parse_number};
+use seawall::source::sysfs::{Failure, parse_number};
 
 use support::sysfs::*;
 
@@ -82,10 +82,10 @@ fn a_read_error_is_told_once_and_its_end_once_and_costs_nobody_else_a_reading() 
     for _ in 0..3 {
         assert_eq!(watched.values(), [45.125, 3.0]);
     }
-    let expected = format!("failing temp2_input: {:?}", Reason::Errno(21));
+    let expected = format!("failing temp2_input: {:?}", Failure::Errno(21));
     assert_eq!(watched.said(), [expected]);
     assert_eq!(
-        Reason::Errno(21).to_string(),
+        Failure::Errno(21).to_string(),
         "Is a directory (os error 21)"
     );
     tree.remove(&format!("{node}/temp2_input"));

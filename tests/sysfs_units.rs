@@ -412,3 +412,62 @@ fn below_absolute_zero_there_is_no_reading() {
         watched.notices
     );
 }
+
+#[test]
+fn alarms_limits_and_calibrations_are_neither_channels_nor_parts_of_one() {
+    let tree = Tree::new();
+    tree.device("platform/x", "platform");
+    let files = [
+        ("alarms", "1\n"),
+        ("fan1_alarm", "1\n"),
+        ("fan1_input", "1000\n"),
+        ("in0_input", "1000\n"),
+        ("in0_max_alarm", "1\n"),
+        ("in_input", "1\n"),
+        ("intrusion0_alarm", "1\n"),
+        ("power1_average", "1000000\n"),
+        ("power1_average_interval", "1\n"),
+        ("power1_cap_alarm", "1\n"),
+        ("power1_input_highest", "1\n"),
+        ("temp1_crit_alarm", "1\n"),
+        ("temp1_input", "1000\n"),
+        ("temp1_max", "1\n"),
+        ("temp1_offset", "500\n"),
+        ("tempx_input", "1\n"),
+    ];
+    tree.hwmon(0, "platform/x", &files);
+    let name = |channel| format!("hwmon,channel={channel},device=platform/x");
+    let expected = [
+        (name("fan1") + " fan_rpm", 1000.0),
+        (name("in0") + " voltage_v", 1.0),
+        (name("power1") + " power_average_w", 1.0),
+        (name("temp1") + " temperature_c", 1.0),
+    ];
+    assert_eq!(Watched::of(&tree).sample(), BTreeMap::from(expected));
+    let files = [
+        ("in_accel_x_calibbias", "1\n"),
+        ("in_accel_x_calibscale", "1\n"),
+        ("in_accel_x_raw", "3\n"),
+        ("in_illuminance0_target_input", "1\n"),
+        ("in_temperature_raw", "1\n"),
+        ("in_voltage0_mean_raw", "1\n"),
+        ("out_voltage0_raw", "1\n"),
+        ("sampling_frequency", "1\n"),
+    ];
+    assert_eq!(iio_values(&files), [3.0]);
+}
+
+#[test]
+fn the_nearest_scale_counts() {
+    let all = [
+        ("in_voltage0_vdd_scale", "1\n"),
+        ("in_voltage0_scale", "2\n"),
+        ("in_voltage_scale", "3\n"),
+        ("in_scale", "4\n"),
+        ("scale", "5\n"),
+    ];
+    for (nearest, scale) in [1.0, 2.0, 3.0, 4.0, 5.0].into_iter().enumerate() {
+        let files = [&all[nearest..], &[("in_voltage0_vdd_raw", "1000\n")]].concat();
+        assert_eq!(iio_values(&files), [scale]);
+    }
+}

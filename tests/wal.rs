@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use seawall::place::mark::{self, Mark, Progress};
+use seawall::place::mark::{self, Mark, Reached};
 
 use support::loss::{
     Recorder, aside, assert_lost, assert_unclean, beside, check, killed, next, next_with,
@@ -369,25 +369,25 @@ fn a_wal_that_a_power_cut_brings_back_after_a_stop_is_taken_for_its_own() {
 /// Only the mark of the run with which the file ended says that a -wal is its own.
 #[test]
 fn a_wal_beside_a_stopped_database_and_the_mark_of_another_run_is_kept() {
-    type Change = fn(Progress) -> Progress;
+    type Change = fn(Reached) -> Reached;
     let changes: [Change; 5] = [
-        |mark| Progress {
+        |mark| Reached {
             device: "0123456789abcdef0123456789abcdef".into(),
             ..mark
         },
-        |mark| Progress {
+        |mark| Reached {
             run: mark.run - 1,
             ..mark
         },
-        |mark| Progress {
+        |mark| Reached {
             run: mark.run + 1,
             ..mark
         },
-        |mark| Progress {
+        |mark| Reached {
             started_ns: mark.started_ns + 1,
             ..mark
         },
-        |mark| Progress {
+        |mark| Reached {
             committed: mark.committed + 1,
             ..mark
         },

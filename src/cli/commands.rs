@@ -19,7 +19,7 @@ use crate::record::settings::{Settings as Record, Synchronous};
 use crate::source::spec::{self, SourceSpec};
 use crate::store::Position;
 use crate::values::{
-    Reader, duration, or_none, path, rows, size, size_from, switch, text, time, whole, word,
+    ValueReader, duration, or_none, path, rows, size, size_from, switch, text, time, whole, word,
 };
 
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(3_600);
@@ -465,9 +465,9 @@ fn checkpoint(o: &mut Options) -> Result<Invocation, Usage> {
 }
 
 /// `ID`, `RUN:ID` or `DEVICE:RUN:ID`.
-fn position() -> Reader<After> {
+fn position() -> ValueReader<After> {
     let expected = "an id, or a device, a run and an id such as DEVICE:3:4711";
-    Reader::new(expected, |text| {
+    ValueReader::new(expected, |text| {
         let number = |text: &str| text.parse().ok().filter(|n: &i64| *n >= 0);
         let mut parts = text.rsplitn(3, ':');
         let id = number(parts.next()?)?;

@@ -1,7 +1,7 @@
 //! The help texts, made from the tables of options, sources and exit statuses.
 
 use super::commands::{COMMANDS, Command};
-use super::options::Row;
+use super::options::OptionRow;
 use crate::exit::{self, Status};
 use crate::reading::line::LINE_BYTES_MAX;
 use crate::source::answers::ANSWERS_BYTES_MAX;
@@ -42,7 +42,7 @@ pub(super) fn overview() -> String {
 }
 
 /// `seawall COMMAND --help`.
-pub(super) fn of(command: &Command, rows: &[Row]) -> String {
+pub(super) fn of(command: &Command, rows: &[OptionRow]) -> String {
     let mut out = format!("Usage: {}\n\n", command.usage);
     paragraph(&mut out, "", 0, command.about);
     out.push('\n');

@@ -15,7 +15,7 @@ use crate::order;
 pub use commands::Invocation;
 use commands::{COMMANDS, Command};
 use options::Options;
-pub use options::{Row, Usage, Variables};
+pub use options::{OptionRow, Usage, Variables};
 
 /// Reads the arguments after the program's name, and the variables of the command's options.
 pub fn parse(
@@ -64,7 +64,7 @@ fn named(name: &OsStr) -> Result<&'static Command, Usage> {
 }
 
 /// Every command's name with the rows of its options, for the tests of the table.
-pub fn table() -> Result<Vec<(&'static str, Vec<Row>)>, Usage> {
+pub fn table() -> Result<Vec<(&'static str, Vec<OptionRow>)>, Usage> {
     let rows = |command: &Command| Ok((command.name, command.list()?.rows));
     COMMANDS.iter().map(rows).collect()
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::values::{self, Reader};
+use crate::values::{self, ValueReader};
 
 /// A wrong command line or variable, reported in one line. Exit status 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// An option as `--help` and the errors describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct OptionRow {
     /// `--commit-rows`.
     pub flag: &'static str,
     /// The value's name in the help; empty for a switch.
@@ -39,10 +39,10 @@ pub struct Row {
     pub help: &'static str,
 }
 
-impl Row {
+impl OptionRow {
     fn new(spelt: &'static str, default: &'static str, help: &'static str) -> Self {
         let (flag, value) = spelt.split_once(' ').unwrap_or((spelt, ""));
-        Row {
+        OptionRow {
             flag,
             value,
             variable: variable_of(flag),
@@ -56,7 +56,7 @@ impl Row {
 
 pub struct Options<'a> {
     command: &'static str,
-    pub rows: Vec<Row>,
+    pub rows: Vec<OptionRow>,
     flags: Vec<(&'static str, OsString)>,
     /// The flag for which an argument that is no option stands; empty where it has none.
     operand: Option<&'static str>,
@@ -135,10 +135,10 @@ impl<'a> Options<'a> {
         &mut self,
         spelt: &'static str,
         default: &'static str,
-        reader: Reader<T>,
+        reader: ValueReader<T>,
         help: &'static str,
     ) -> Result<T, Usage> {
-        self.read_row(Row::new(spelt, default, help), reader)
+        self.read_row(OptionRow::new(spelt, default, help), reader)
     }
 
     /// An option that has another meaning or default in another command: its variable names the command.
@@ -146,15 +146,19 @@ impl<'a> Options<'a> {
         &mut self,
         spelt: &'static str,
         default: &'static str,
-        reader: Reader<T>,
+        reader: ValueReader<T>,
         help: &'static str,
     ) -> Result<T, Usage> {
-        let mut row = Row::new(spelt, default, help);
+        let mut row = OptionRow::new(spelt, default, help);
         row.variable = variable_of(&format!("{}{}", self.command, &row.flag[1..]));
         self.read_row(row, reader)
     }
 
-    fn read_row<T: 'static>(&mut self, mut row: Row, reader: Reader<T>) -> Result<T, Usage> {
+    fn read_row<T: 'static>(
+        &mut self,
+        mut row: OptionRow,
+        reader: ValueReader<T>,
+    ) -> Result<T, Usage> {
         row.expected = reader.expected.clone();
         row.limits = reader.limits.clone();
         // An empty variable, as a compose file writes it, is not set.
@@ -173,7 +177,7 @@ impl<'a> Options<'a> {
         parse: impl Fn(&str) -> Result<T, String>,
         help: &'static str,
     ) -> Result<(String, Vec<T>), Usage> {
-        let mut row = Row::new(spelt, default, help);
+        let mut row = OptionRow::new(spelt, default, help);
         row.expected = expected.clone();
         let variable = row.variable.clone();
         // An empty variable is wrong: the default would take the place of what it was meant to name.
@@ -216,7 +220,7 @@ impl<'a> Options<'a> {
     }
 
     /// Adds the option's row. Returns its values, and the name of where they come from.
-    fn values(&mut self, row: Row, takes_empty: bool) -> (String, Vec<OsString>) {
+    fn values(&mut self, row: OptionRow, takes_empty: bool) -> (String, Vec<OsString>) {
         let flags = self.flags.iter().filter(|(name, _)| *name == row.flag);
         let values: Vec<_> = flags.map(|(_, value)| value.clone()).collect();
         let set = self
@@ -240,7 +244,7 @@ fn variable_of(flag: &str) -> String {
 }
 
 /// A value that is an argument of its own. `--db --ack` is a forgotten value, not a file named --ack.
-fn value_of(row: &Row, next: Option<OsString>) -> Result<OsString, Usage> {
+fn value_of(row: &OptionRow, next: Option<OsString>) -> Result<OsString, Usage> {
     let (flag, expected) = (row.flag, &row.expected);
     match next {
         Some(value) if value.as_bytes().starts_with(b"--") => Err(Usage(format!(

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::answer::{complain, print, warn_of_missing};
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use crate::exit::Status;
 use crate::place;
+use crate::place::identity::inode;
 use crate::place::paths::{folder_of, follow_links, refuse_link, wal_of, with_end};
 use crate::store::{self, Reader, Snapshot};
 use crate::sys::{self, signals};
@@ -64,7 +65,7 @@ fn to_stdout(db: &Path, settings: &Settings) -> Status {
         Ok(snapshot) => snapshot,
         Err(e) => return complain(e),
     };
-    let mut progress = Progress::of_copy(snapshot.bytes());
+    let mut progress = ProgressLine::of_copy(snapshot.bytes());
     let stdout = &mut io::stdout().lock();
     // Even if nobody reads on: what was written is no database.
     let failed = |e: &_| format!("cannot write all of the copy to stdout: {e}");
@@ -79,7 +80,7 @@ fn to_stdout(db: &Path, settings: &Settings) -> Status {
 /// Writes the copy; false after a signal.
 fn pour(
     snapshot: &mut Snapshot,
-    progress: &mut Progress,
+    progress: &mut ProgressLine,
     to: &mut dyn Write,
     failed: &dyn Fn(&io::Error) -> String,
 ) -> Result<bool, String> {
@@ -125,7 +126,7 @@ fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String
         ));
     }
 
-    let mut progress = Progress::of_copy(bytes);
+    let mut progress = ProgressLine::of_copy(bytes);
     let failed = |e: &_| cannot("write", &temporary.path, e);
     if !pour(&mut snapshot, &mut progress, &mut &temporary.file, &failed)? {
         return Err(interrupted(dest));
@@ -206,17 +207,15 @@ fn refuse_dest(dest: &Path, db: &Path) -> Result<(), String> {
     if !there.is_file() {
         return refuse("it is not a file");
     }
-    let is_itself = [db.to_owned(), wal_of(db)].iter().any(|own| {
-        fs::metadata(own).is_ok_and(|own| (own.dev(), own.ino()) == (there.dev(), there.ino()))
-    });
-    if is_itself {
+    let is_same = |own: &PathBuf| inode(own).is_ok_and(|own| own == (there.dev(), there.ino()));
+    if [db.to_owned(), wal_of(db)].iter().any(is_same) {
         return refuse("it is the database itself");
     }
     if there.len() == 0 {
         return Ok(());
     }
     let mut file = File::open(dest).map_err(|e| cannot("open", dest, &e))?;
-    let mut header = [0; store::HEADER_BYTES];
+    let mut header = [0; place::header::HEADER_BYTES];
     let is_ours = file.read_exact(&mut header).is_ok() && store::is_seawall(&header);
     if !is_ours {
         return refuse("it is there already, and no seawall database");
@@ -269,8 +268,7 @@ fn take_away(path: &Path) -> Result<(), String> {
 }
 
 fn is_same_folder(one: &Path, other: &Path) -> bool {
-    let of = |folder: &Path| fs::metadata(folder).map(|f| (f.dev(), f.ino())).ok();
-    of(one).is_some() && of(one) == of(other)
+    inode(one).is_ok_and(|one| inode(other).is_ok_and(|other| one == other))
 }
 
 /// The file that becomes DEST; removed unless it does.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::answer::{complain, print};
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use crate::exit::Status;
 use crate::place::{follow_links, set_aside};
 use crate::store;
@@ -19,7 +19,7 @@ pub struct Settings {
 
 pub fn run(settings: &Settings) -> Status {
     let db = follow_links(&settings.db);
-    let mut progress = Progress::of_copy(0);
+    let mut progress = ProgressLine::of_copy(0);
     let mut tell = |readings| progress.checked(readings);
     let audit = store::audit(&db, settings.full, settings.busy_timeout, &mut tell);
     drop(progress);

@@ -10,7 +10,7 @@ use crate::units;
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Removed from the terminal with the value.
-pub struct Progress {
+pub struct ProgressLine {
     /// Bytes to copy.
     all: u64,
     began: Instant,
@@ -19,11 +19,11 @@ pub struct Progress {
     columns: Option<usize>,
 }
 
-impl Progress {
+impl ProgressLine {
     pub fn of_copy(all: u64) -> Self {
         let columns =
             sys::is_terminal(sys::STDERR).then(|| sys::terminal_columns(sys::STDERR).unwrap_or(80));
-        Progress {
+        ProgressLine {
             all,
             began: Instant::now(),
             drawn: None,
@@ -70,7 +70,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         if self.drawn.is_some() {
             self.show("");

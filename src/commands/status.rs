@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use super::answer::print;
 use crate::exit::Status;
 use crate::place;
-use crate::record::status::name;
 use crate::record::status::report::Report;
+use crate::record::status::server::socket_name;
 use crate::sys;
 use crate::words::words;
 
@@ -60,7 +60,7 @@ fn absolute(path: &Path) -> PathBuf {
 fn ask(db: &Path, deadline: Instant) -> Result<Report, String> {
     let nobody = || format!("nobody records {}", absolute(db).display());
     let file = fs::metadata(db).map_err(|e| format!("{}: {e}", nobody()))?;
-    let name = name::socket_name((file.dev(), file.ino()));
+    let name = socket_name((file.dev(), file.ino()));
     let answer = match read_answer(&name, file.uid(), deadline) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && place::is_recorded(db) => {
             if let Some(other) = place::lock::holder(&file).filter(|by| !by.is_recorder()) {

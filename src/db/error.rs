@@ -105,11 +105,6 @@ impl Error {
         Self::new(operation, path, Cause::ForeignWal, message)
     }
 
-    /// Another process has it open, though nobody should know of it.
-    pub fn busy(operation: &'static str, path: &Path) -> Self {
-        Self::new(operation, path, ffi::SQLITE_BUSY, "it is in use")
-    }
-
     /// There is nothing in it, not even tables.
     pub fn empty(operation: &'static str, path: &Path) -> Self {
         Self::new(operation, path, Cause::Empty, "it is empty")

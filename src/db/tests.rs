@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::checkpoint::{self, CheckpointMode};
 use super::raw::{Access, Connection};
-use super::{Value, files, pragma};
+use super::{Cause, Value, files, pragma};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAGES: u32 = 1000;
@@ -215,4 +215,36 @@ fn an_empty_result_is_no_row() {
     let mut raw = Connection::in_memory().unwrap();
     let statement = raw.prepare(c"SELECT 1 WHERE 0").unwrap();
     assert_eq!(raw.query("read", statement, &[]).unwrap(), None);
+}
+
+#[test]
+fn every_pragma_is_as_the_table_says() {
+    let dir = Dir::new();
+    let mut raw = open(&dir.db());
+    for (pragma, expected) in [
+        (c"PRAGMA journal_mode", "wal"),
+        (c"PRAGMA synchronous", "2"),
+        (c"PRAGMA busy_timeout", "5000"),
+        (c"PRAGMA temp_store", "2"),
+        (c"PRAGMA journal_size_limit", "8388608"),
+        (c"PRAGMA cell_size_check", "1"),
+        (c"PRAGMA trusted_schema", "0"),
+        (c"PRAGMA cache_size", "-1024"),
+        // SQLite reports 0 because our hook replaced its own; see `Threshold`.
+        (c"PRAGMA wal_autocheckpoint", "0"),
+    ] {
+        assert_eq!(raw.answer("read", pragma).unwrap(), expected, "{pragma:?}");
+    }
+}
+
+#[test]
+fn a_pragma_that_is_not_taken_is_an_error_with_its_name() {
+    let dir = Dir::new();
+    let mut raw = open(&dir.db());
+    // SQLite ignores a pragma that it does not know or cannot apply now.
+    let error = pragma::set(&mut raw, &pragma::pragma("no_such", "ON", 1)).unwrap_err();
+    assert_eq!(error.cause, Cause::PragmaRefused);
+    raw.execute("begin", c"BEGIN").unwrap();
+    let error = pragma::leave_wal(&mut raw).unwrap_err();
+    assert!(error.to_string().contains("cannot change"), "{error}");
 }

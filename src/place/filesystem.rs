@@ -24,38 +24,15 @@ const FAT: &str =
     "this is FAT, where a file ends at 4 GiB: give --max-size 3GiB, or record to ext4";
 
 /// With those of disks that several machines write to.
+#[rustfmt::skip]
 const NETWORK: [&str; 19] = [
-    "nfs",
-    "cifs",
-    "smb",
-    "9p",
-    "ceph",
-    "afs",
-    "coda",
-    "ncp",
-    "sshfs",
-    "s3fs",
-    "rclone",
-    "glusterfs",
-    "gcsfuse",
-    "davfs",
-    "curlftpfs",
-    "juicefs",
-    "lustre",
-    "ocfs2",
-    "gfs2",
+    "nfs", "cifs", "smb", "9p", "ceph", "afs", "coda", "ncp", "sshfs", "s3fs", "rclone", "glusterfs", "gcsfuse", "davfs",
+    "curlftpfs", "juicefs", "lustre", "ocfs2", "gfs2",
 ];
 /// Folders of a host in its virtual machine: Docker Desktop, OrbStack, Podman machine, Lima, VirtualBox, Parallels,
 /// VMware.
-const SHARED: [&str; 7] = [
-    "virtiofs",
-    "grpcfuse",
-    "osxfs",
-    "fakeowner",
-    "vboxsf",
-    "prl_fs",
-    "vmhgfs",
-];
+#[rustfmt::skip]
+const SHARED: [&str; 7] = ["virtiofs", "grpcfuse", "osxfs", "fakeowner", "vboxsf", "prl_fs", "vmhgfs"];
 
 fn network(name: &str) -> Verdict {
     Verdict::Refused(format!(

@@ -15,16 +15,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::mark::{self, Progress};
+use super::header::{HEADER_BYTES, MODE_BYTES, NOT_WAL};
+use super::mark::{self, Reached};
 use super::paths::{wal_of, with_end};
 
 /// A `-wal` that is no longer than its header holds no frame.
 const WAL_HEADER_BYTES: u64 = 32;
-/// Where the file's header says whether it is in WAL mode.
-const MODE_BYTES: std::ops::Range<usize> = 18..20;
-const NOT_WAL: [u8; 2] = [1, 1];
-/// As much of the file's header as is looked at.
-pub const HEAD_BYTES: usize = 72;
 
 /// What to do with the `-wal` before SQLite sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +44,8 @@ pub fn has_frames(db: &Path) -> bool {
 /// the run of a mark, ended, and holds all that the mark says.
 pub fn look(
     db: &Path,
-    is_ours: impl FnOnce(&[u8; HEAD_BYTES]) -> bool,
-    has_all_of: impl FnOnce(&Progress) -> bool,
+    is_ours: impl FnOnce(&[u8; HEADER_BYTES]) -> bool,
+    has_all_of: impl FnOnce(&Reached) -> bool,
 ) -> io::Result<Treatment> {
     let wal_bytes = match fs::metadata(wal_of(db)) {
         Ok(file) => file.len(),
@@ -63,12 +59,12 @@ pub fn look(
     // After the -wal: a file that leaves WAL mode loses its -wal first.
     let mut head = Vec::new();
     File::open(db)?
-        .take(HEAD_BYTES as u64)
+        .take(HEADER_BYTES as u64)
         .read_to_end(&mut head)?;
     if head.is_empty() && wal_bytes > 0 {
         return Ok(Treatment::SetAside);
     }
-    let Ok(head) = <[u8; HEAD_BYTES]>::try_from(head) else {
+    let Ok(head) = <[u8; HEADER_BYTES]>::try_from(head) else {
         return Ok(Treatment::Leave);
     };
     if head[MODE_BYTES] != NOT_WAL || !is_ours(&head) {

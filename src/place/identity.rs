@@ -8,10 +8,8 @@ use std::mem::ManuallyDrop;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::header::{HEADER_BYTES, WAL_MAGIC};
 use super::paths::{wal_of, with_end};
-
-/// First bytes of a `-wal`, in either byte order of its checksums.
-const WAL_MAGIC: [[u8; 4]; 2] = [[0x37, 0x7f, 0x06, 0x82], [0x37, 0x7f, 0x06, 0x83]];
 
 /// What SQLite says of its files.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +28,6 @@ pub enum Look<'a> {
     ShortWal,
 }
 
-/// As much of the header of the database as is looked at.
-const HEAD_BYTES: usize = 72;
-
 /// Inodes of database, `-wal` and `-shm`, length and header of the database.
 #[derive(Debug)]
 pub struct Identity {
@@ -42,7 +37,7 @@ pub struct Identity {
     /// Never closed, which would drop SQLite's locks.
     db: ManuallyDrop<File>,
     db_bytes: u64,
-    head: [u8; HEAD_BYTES],
+    head: [u8; HEADER_BYTES],
 }
 
 impl Identity {
@@ -54,7 +49,7 @@ impl Identity {
         };
         let wal = wal_of(db);
         let open = ManuallyDrop::new(File::open(db)?);
-        let mut head = [0; HEAD_BYTES];
+        let mut head = [0; HEADER_BYTES];
         open.read_exact_at(&mut head, 0)?;
         Ok(Identity {
             db: open,
@@ -88,7 +83,7 @@ impl Identity {
                 return Look::Lost(&db.0);
             }
         }
-        let mut head = [0; HEAD_BYTES];
+        let mut head = [0; HEADER_BYTES];
         // SQLite's own calls report an error better.
         if self.db.read_exact_at(&mut head, 0).is_ok() {
             if !is_head_sound(&self.head, &head) {
@@ -128,8 +123,8 @@ fn is_length_sound(before: u64, now: u64, pages: u64, page_bytes: u64) -> bool {
 
 /// Magic, page size and WAL mode stay, and so does the application's id once the file has it. The change counter only
 /// grows. A database that is not being recorded is not in WAL mode, a copy of this one has an older counter.
-fn is_head_sound(before: &[u8; HEAD_BYTES], now: &[u8; HEAD_BYTES]) -> bool {
-    let id = |head: &[u8; HEAD_BYTES]| head[68..] != [0; 4];
+fn is_head_sound(before: &[u8; HEADER_BYTES], now: &[u8; HEADER_BYTES]) -> bool {
+    let id = |head: &[u8; HEADER_BYTES]| head[68..] != [0; 4];
     // The bytes of the counter are in the order in which they compare.
     now[..24] == before[..24]
         && now[24..28] >= before[24..28]
@@ -147,9 +142,9 @@ mod tests {
 
     #[test]
     fn the_header_of_a_database_keeps_its_mode_and_its_counter_grows() {
-        let mut made = [0; HEAD_BYTES];
+        let mut made = [0; HEADER_BYTES];
         made[..20].copy_from_slice(b"SQLite format 3\0\x10\0\x02\x02");
-        let with = |head: &[u8; HEAD_BYTES], at: usize, byte| {
+        let with = |head: &[u8; HEADER_BYTES], at: usize, byte| {
             let mut head = *head;
             head[at] = byte;
             head
@@ -161,7 +156,7 @@ mod tests {
         // An older copy; one that ended cleanly; another's; none.
         assert!(!is_head_sound(&later, &first) && !is_head_sound(&first, &with(&later, 18, 1)));
         assert!(!is_head_sound(&first, &with(&later, 71, 0)));
-        assert!(!is_head_sound(&first, &[0; HEAD_BYTES]));
+        assert!(!is_head_sound(&first, &[0; HEADER_BYTES]));
     }
 
     #[test]

@@ -26,7 +26,7 @@ const ID_MAX: i64 = i64::MAX / 4;
 
 /// Contents of the mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct Reached {
     /// The database's own id.
     pub device: String,
     pub run: i64,
@@ -40,10 +40,10 @@ pub struct Progress {
     pub synced: i64,
 }
 
-impl Progress {
+impl Reached {
     /// Text of the file, made without allocating, since it is written after each commit.
     fn record(&self) -> [u8; MARK_BYTES] {
-        let Progress {
+        let Reached {
             device,
             run,
             started_ns,
@@ -72,7 +72,7 @@ impl Progress {
         // The boot id comes last: it may be any text.
         let mut words = words.strip_prefix("seawall ")?.splitn(6, ' ');
         let mut value = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=');
-        let progress = Progress {
+        let reached = Reached {
             device: value("device")?.to_owned(),
             run: value("run")?.parse().ok()?,
             started_ns: value("started")?.parse().ok()?,
@@ -80,7 +80,7 @@ impl Progress {
             synced: value("synced")?.parse().ok()?,
             boot_id: value("boot")?.to_owned(),
         };
-        (progress.committed.max(progress.synced) <= ID_MAX).then_some(progress)
+        (reached.committed.max(reached.synced) <= ID_MAX).then_some(reached)
     }
 
     /// Whether it is of this run. If not, it is of another database, or of a run that this file, a backup perhaps,
@@ -115,7 +115,7 @@ pub fn path_of(db: &Path) -> PathBuf {
 }
 
 /// Reads the mark beside a database; `None` without a valid one.
-pub fn read(db: &Path) -> Option<Progress> {
+pub fn read(db: &Path) -> Option<Reached> {
     let file = File::options()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -128,20 +128,20 @@ pub fn read(db: &Path) -> Option<Progress> {
     file.take(MARK_BYTES as u64)
         .read_to_string(&mut text)
         .ok()?;
-    Progress::parse(&text)
+    Reached::parse(&text)
 }
 
 /// The mark of the run that is recording.
 #[derive(Debug)]
 pub struct Mark {
     file: File,
-    progress: Progress,
+    reached: Reached,
 }
 
 impl Mark {
     /// Replaces the mark of the run before. All of the file is on the disk when this returns, so that to write
     /// it again takes no room.
-    pub fn create(db: &Path, progress: Progress) -> io::Result<Self> {
+    pub fn create(db: &Path, reached: Reached) -> io::Result<Self> {
         let path = path_of(db);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -160,7 +160,7 @@ impl Mark {
             let _ = fchown(&file, Some(database.uid()), Some(database.gid()));
         }
         file.set_permissions(Permissions::from_mode(database.mode() & 0o666))?;
-        let mark = Mark { file, progress };
+        let mark = Mark { file, reached };
         mark.write()?;
         mark.file.sync_all()?;
         Ok(mark)
@@ -168,16 +168,16 @@ impl Mark {
 
     /// Writes the newest ids that are committed and synced, where they are others than before.
     pub fn advance(&mut self, committed: i64, synced: i64) -> io::Result<()> {
-        if (self.progress.committed, self.progress.synced) == (committed, synced) {
+        if (self.reached.committed, self.reached.synced) == (committed, synced) {
             return Ok(());
         }
-        self.progress.committed = committed;
-        self.progress.synced = synced;
+        self.reached.committed = committed;
+        self.reached.synced = synced;
         self.write()
     }
 
     fn write(&self) -> io::Result<()> {
-        self.file.write_all_at(&self.progress.record(), 0)
+        self.file.write_all_at(&self.reached.record(), 0)
     }
 }
 
@@ -196,8 +196,8 @@ pub fn remove(db: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn progress() -> Progress {
-        Progress {
+    fn reached() -> Reached {
+        Reached {
             device: "0123456789abcdef0123456789abcdef".into(),
             run: 3,
             started_ns: 1_795_000_000_000_000_000,
@@ -209,45 +209,27 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_back_and_a_torn_one_is_not() {
-        let longest = Progress {
+        let longest = Reached {
             run: i64::MAX,
             started_ns: i64::MIN,
             committed: ID_MAX,
             synced: i64::MIN,
-            ..progress()
+            ..reached()
         };
-        for progress in [progress(), longest] {
-            let text = String::from_utf8(progress.record().to_vec()).unwrap();
+        for reached in [reached(), longest] {
+            let text = String::from_utf8(reached.record().to_vec()).unwrap();
             let text = text.trim_end().to_owned();
             assert!(text.len() <= MARK_BYTES, "{}", text.len());
-            assert_eq!(Progress::parse(&text), Some(progress.clone()));
+            assert_eq!(Reached::parse(&text), Some(reached.clone()));
             for end in 0..text.len() {
-                assert_eq!(Progress::parse(&text[..end]), None, "{end}");
+                assert_eq!(Reached::parse(&text[..end]), None, "{end}");
             }
             for at in 0..text.len() {
                 let mut torn = text.clone().into_bytes();
                 torn[at] ^= 1;
                 let torn = String::from_utf8(torn).unwrap();
-                assert_ne!(Progress::parse(&torn), Some(progress.clone()), "{at}");
+                assert_ne!(Reached::parse(&torn), Some(reached.clone()), "{at}");
             }
         }
-    }
-
-    #[test]
-    fn only_what_is_certain_is_reported_as_missing() {
-        let mark = progress();
-        let boot = Some(&*mark.boot_id);
-        // Within one boot every commit survives.
-        assert_eq!(mark.missing(201, boot), None);
-        assert_eq!(mark.missing(151, boot), Some(151..=200));
-        // A power cut may take what was not synced.
-        assert_eq!(mark.missing(151, Some("another")), None);
-        assert_eq!(mark.missing(121, None), None);
-        assert_eq!(mark.missing(101, None), Some(101..=120));
-        // A backup, a copy that was recorded onto, or another database.
-        let (device, started_ns) = (&*mark.device, mark.started_ns);
-        assert!(mark.is_of(device, 3, started_ns));
-        assert!(!mark.is_of(device, 2, started_ns) && !mark.is_of(device, 4, started_ns));
-        assert!(!mark.is_of(device, 3, 7) && !mark.is_of("another", 3, started_ns));
     }
 }

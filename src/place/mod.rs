@@ -3,6 +3,7 @@
 
 pub mod filesystem;
 pub mod foreign_wal;
+pub mod header;
 pub mod identity;
 pub mod lock;
 pub mod machine;
@@ -15,10 +16,8 @@ pub mod side_files;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use filesystem::free_bytes;
-pub use identity::inode;
 pub use lock::{Lock, is_recorded, lock};
-pub use paths::{folder_of, follow_links, wal_of, with_end};
+pub use paths::{folder_of, follow_links, wal_of};
 
 use crate::sys;
 use crate::words::words;
@@ -57,6 +56,7 @@ pub fn prepare(given: &Path, create: Create, on_damage: OnDamage) -> Result<Plac
 
 fn prepare_real(db: &Path, create: Create, on_damage: OnDamage) -> Result<Place, String> {
     let folder = folder_of(db);
+    let cannot = |reason: String| format!("cannot record to {}: {reason}", db.display());
     if create == Create::Never && !db.exists() {
         return Err(format!(
             "there is no database at {}, and --create never: if it is on a disk of its own, is that mounted?",
@@ -75,9 +75,7 @@ fn prepare_real(db: &Path, create: Create, on_damage: OnDamage) -> Result<Place,
     match verdict {
         Verdict::Good => {}
         Verdict::Warning(warning) => warnings.push(warning),
-        Verdict::Refused(reason) => {
-            return Err(format!("cannot record to {}: {reason}", db.display()));
-        }
+        Verdict::Refused(reason) => return Err(cannot(reason)),
     }
     if filesystem::is_mounted_alone(db) {
         warnings.push(
@@ -86,12 +84,9 @@ fn prepare_real(db: &Path, create: Create, on_damage: OnDamage) -> Result<Place,
     }
     // SQLite makes its -wal and -shm beside the file.
     sys::may_write(&folder).map_err(|e| refused("write in", &folder, &e))?;
-    side_files::refuse_strange(db)
-        .map_err(|reason| format!("cannot record to {}: {reason}", db.display()))?;
+    side_files::refuse_strange(db).map_err(cannot)?;
     side_files::may_write(db)?;
-    let names = side_files::look_at_names(db);
-    warnings
-        .extend(names.map_err(|reason| format!("cannot record to {}: {reason}", db.display()))?);
+    warnings.extend(side_files::look_at_names(db).map_err(cannot)?);
     save_orphan(db, on_damage)?;
     Ok(Place {
         path: db.to_owned(),

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::header::{MODE_BYTES, NOT_WAL};
 use super::paths::{follow_links, refuse_link, wal_of, with_end};
 use super::refusal::refused;
 use crate::sys;
@@ -67,12 +68,12 @@ pub fn look_at_names(db: &Path) -> Result<Option<String>, String> {
 
 /// Whether the header says so; what is no file does not.
 pub fn is_in_wal_mode(db: &Path) -> bool {
-    let mut head = [0; 20];
+    let mut head = [0; MODE_BYTES.end];
     if !db.is_file() {
         return false;
     }
     let read = File::open(db).and_then(|mut file| file.read_exact(&mut head));
-    read.is_ok() && head[18..] != [1, 1]
+    read.is_ok() && head[MODE_BYTES] != NOT_WAL
 }
 
 /// Refuses side files that this user may not write: SQLite's own error for them names the database.

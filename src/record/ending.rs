@@ -8,7 +8,7 @@ use crate::db::checkpoint::CheckpointMode;
 use crate::log;
 use crate::place::mark;
 use crate::record::retry::Retry;
-use crate::record::stop::{Reason, Step};
+use crate::record::stop::{Step, StopReason};
 use crate::record::writer::{Writer, tell};
 use crate::store::{Checkpoint, Class, Db, Error};
 use crate::sys::{self, Clock};
@@ -26,7 +26,7 @@ impl Writer {
         let reason = self
             .queue
             .stopping()
-            .map_or(Reason::Error, |stop| stop.reason);
+            .map_or(StopReason::Error, |stop| stop.reason);
         while let Err(e) = db.end_run(sys::clock_ns(Clock::Real), reason.name()) {
             if e.class() != Class::Retry {
                 return Err(e);

@@ -107,21 +107,21 @@ fn full_queue(rows: usize, page_bytes: u64) -> u64 {
     pages_of(rows, TEXT_BYTES_MAX, page_bytes)
 }
 
-/// How the commit in hand got past the cap.
+/// What was done about the cap, so that the commit in hand gets past it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
+enum Cap {
     /// It did not meet the cap.
-    Untried,
+    Unmet,
     /// The oldest spans were dropped.
-    Made,
+    Dropped,
     /// The cap was lifted: if the commit fails again, the disk is full.
     Lifted,
 }
 
 pub struct Retention {
     limit: Option<SizeLimit>,
-    /// How the commit in hand came past the cap.
-    room: Room,
+    /// For the commit in hand.
+    cap: Cap,
     retain: Option<Duration>,
     span_time: Duration,
     /// When to look again for readings that are too old.
@@ -150,7 +150,7 @@ impl Retention {
         let part = retain.map(|retain| (retain.max(DAY) / SPAN_PART).min(SPAN_TIME_MAX));
         Retention {
             limit,
-            room: Room::Untried,
+            cap: Cap::Unmet,
             retain,
             span_time: part.unwrap_or(SPAN_TIME_MAX),
             next_age: None,
@@ -187,17 +187,17 @@ impl Retention {
         let Some(limit) = self.limit else {
             return Ok(false);
         };
-        if self.room == Room::Untried {
-            self.room = Room::Made;
+        if self.cap == Cap::Unmet {
+            self.cap = Cap::Dropped;
             if self.drop_for(db, limit, growth(batch, limit.page_bytes))? {
                 return Ok(true);
             }
         }
-        if self.room == Room::Lifted {
+        if self.cap == Cap::Lifted {
             return Ok(false);
         }
         db.set_pages_max(u64::MAX)?;
-        self.room = Room::Lifted;
+        self.cap = Cap::Lifted;
         Ok(true)
     }
 
@@ -219,10 +219,10 @@ impl Retention {
 
     /// After a commit: restores the cap, or the length of the file if that is more.
     pub fn committed(&mut self, db: &mut Db) -> Result<(), Error> {
-        if self.room == Room::Lifted {
+        if self.cap == Cap::Lifted {
             self.set_cap(db)?;
         }
-        self.room = Room::Untried;
+        self.cap = Cap::Unmet;
         Ok(())
     }
 
@@ -324,57 +324,7 @@ impl Retention {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-    use crate::reading::{Kind, Series, Value};
-    use crate::store::{Durability, Start};
-
-    /// Commits that come faster than the steps between them drop readings.
-    #[test]
-    fn commits_that_may_not_fit_into_an_empty_file_do_not_make_it_grow_for_ever() {
-        let name = format!("seawall-retention-{}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
-        fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("x.db");
-        fs::write(&path, "").unwrap();
-        let start = Start {
-            now_ns: 1,
-            boot_id: None,
-            boot_ns: 2,
-            machine: Default::default(),
-            may_repeat: false,
-        };
-        let mut db = Db::open(&path, Duration::ZERO, 1000, &start, None).unwrap();
-        let limit = SizeLimit::share(MAX_SIZE_BYTES_MIN, 65_536, PAGE_BYTES);
-        let mut retention = Retention::new(None, Some(limit));
-        retention.begin(&mut db).unwrap();
-        // More than half a page.
-        let text = "x".repeat(520);
-        for _ in 0..4 {
-            let mut batch = Batch::default();
-            let series = Series {
-                sensor: "m".into(),
-                field: "f".into(),
-                kind: Kind::String,
-            };
-            batch.define(0, series);
-            for n in 0..60_000 {
-                let is_text = n % 30 == 0;
-                let number = Value::Integer(n);
-                batch.push(n, 0, if is_text { Value::Text(&text) } else { number });
-            }
-            assert!(growth(&batch, PAGE_BYTES) > limit.pages_max);
-            while let Err(e) = db.commit(&batch, Durability::Normal) {
-                assert!(e.is_full(), "{e}");
-                assert!(retention.make_room(&mut db, &batch).unwrap());
-            }
-            retention.committed(&mut db).unwrap();
-            assert!(db.pages().unwrap().all <= limit.pages_max);
-        }
-        drop(db);
-        fs::remove_dir_all(&dir).unwrap();
-    }
 
     #[test]
     fn the_least_size_has_room_for_a_full_queue() {

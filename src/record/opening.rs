@@ -167,7 +167,7 @@ impl Writer {
     /// Creates the mark, by which the next start sees how far this run came.
     pub(super) fn start_mark(&self, db: &Db) -> Option<Mark> {
         let newest_id = db.newest_id();
-        let progress = mark::Progress {
+        let reached = mark::Reached {
             device: db.device().to_owned(),
             run: db.run(),
             started_ns: self.start.now_ns,
@@ -175,7 +175,7 @@ impl Writer {
             committed: newest_id,
             synced: newest_id,
         };
-        let mark = Mark::create(&self.path, progress);
+        let mark = Mark::create(&self.path, reached);
         mark.inspect_err(warn_of_mark).ok()
     }
 

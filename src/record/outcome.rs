@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use crate::exit::Status;
 use crate::log::{self, Level};
 use crate::reading::Counts;
-use crate::record::stop::{Reason, Step};
+use crate::record::stop::{Step, StopReason};
 
 /// What is known when the process leaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    pub reason: Reason,
+    pub reason: StopReason,
     /// When the stop began.
     pub began: Instant,
     /// How far the writer is.
@@ -27,7 +27,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Nothing was recorded.
-    pub fn not_begun(reason: Reason, began: Instant) -> Self {
+    pub fn not_begun(reason: StopReason, began: Instant) -> Self {
         Outcome {
             reason,
             began,
@@ -44,11 +44,12 @@ impl Outcome {
     pub fn status(self) -> Status {
         if self.uncommitted > 0 || self.files_gone {
             Status::Uncommitted
-        } else if self.reason == Reason::Error || self.step == Step::Open {
+        } else if self.reason == StopReason::Error || self.step == Step::Open {
             Status::Failed
         } else if self.step < Step::Closed || self.wal_frames > 0 || self.kept_wal {
             Status::FramesRemain
-        } else if self.reason == Reason::Eof && self.committed == 0 && self.counts.rejected > 0 {
+        } else if self.reason == StopReason::Eof && self.committed == 0 && self.counts.rejected > 0
+        {
             Status::Rejected
         } else {
             Status::Done
@@ -87,20 +88,20 @@ mod tests {
     fn the_status_says_what_a_supervisor_must_know() {
         let done = Outcome {
             step: Step::Closed,
-            ..Outcome::not_begun(Reason::Eof, Instant::now())
+            ..Outcome::not_begun(StopReason::Eof, Instant::now())
         };
         let cut = Outcome {
             step: Step::Checkpoint,
             ..done
         };
-        let reason = Reason::Error;
+        let reason = StopReason::Error;
         let (uncommitted, wal_frames) = (1, 3);
         let counts = Counts {
             rejected: 2,
             ..done.counts
         };
         let rejected = Outcome { counts, ..done };
-        let signal = Reason::Signal(Signal::Term);
+        let signal = StopReason::Signal(Signal::Term);
         #[rustfmt::skip]
         let cases = [
             (done, Status::Done),

@@ -291,7 +291,7 @@ const RETRY_WHILE_STOPPING: Duration = Duration::from_millis(20);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::{Hello, Mark, Value};
+    use crate::reading::{Hello, Value};
 
     const POLICY: Policy = Policy {
         interval: Duration::from_secs(1),
@@ -304,18 +304,6 @@ mod tests {
             batch.push(i as i64, 0, Value::Real(0.0));
         }
         batch
-    }
-
-    #[test]
-    fn a_batch_is_due_when_it_is_full_or_old() {
-        let start = Instant::now();
-        let later = start + Duration::from_millis(400);
-        assert_eq!(due(later, None, 0, POLICY), None);
-        assert_eq!(
-            due(later, Some(start), 9, POLICY),
-            Some(start + POLICY.interval)
-        );
-        assert_eq!(due(later, Some(start), 10, POLICY), Some(later));
     }
 
     #[test]
@@ -332,18 +320,6 @@ mod tests {
         queue.want_room();
         queue.done();
         assert_eq!((queue.room().rows, queue.held()), (20, 0));
-    }
-
-    #[test]
-    fn a_stop_comes_after_everything_that_waits() {
-        let queue = Queue::new(20, POLICY);
-        queue.push(&mut rows(1), Instant::now());
-        queue.stop(Stop::now_for_tests());
-        queue.close();
-        let mut batch = Batch::default();
-        assert!(matches!(queue.next(&mut batch, None), Order::Commit));
-        batch.clear();
-        assert!(matches!(queue.next(&mut batch, None), Order::Finish));
     }
 
     #[test]
@@ -399,24 +375,5 @@ mod tests {
         assert!(!is_committed());
         queue.lock().hurry_again = Some(again - HURRY_PERIOD);
         assert!(is_committed());
-    }
-
-    #[test]
-    fn marks_without_readings_are_handed_on_too() {
-        let queue = Queue::new(
-            20,
-            Policy {
-                interval: Duration::ZERO,
-                ..POLICY
-            },
-        );
-        let mut batch = Batch::default();
-        batch.mark(Mark {
-            stream: 0,
-            lines: 3,
-        });
-        queue.push(&mut batch, Instant::now());
-        assert!(matches!(queue.next(&mut batch, None), Order::Commit));
-        assert_eq!(batch.marks().len(), 1);
     }
 }

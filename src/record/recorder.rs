@@ -23,7 +23,7 @@ use crate::record::staging::Staging;
 use crate::record::status::facts::{self, Facts};
 use crate::record::status::report::Report;
 use crate::record::status::server::Server;
-use crate::record::stop::{Reason, Step, Stop};
+use crate::record::stop::{Step, Stop, StopReason};
 use crate::record::terminal::StatusLine;
 use crate::source::sockets::Sockets;
 use crate::source::spec::SourceSpec;
@@ -46,7 +46,7 @@ pub fn record(settings: Settings) -> Status {
             let signal = Signal::STOPPING
                 .into_iter()
                 .find(|s| signals::take_signal(*s));
-            let reason = signal.map_or(Reason::Error, Reason::Signal);
+            let reason = signal.map_or(StopReason::Error, StopReason::Signal);
             let outcome = Outcome::not_begun(reason, began);
             outcome.log(LAST_WAIT);
             return outcome.status();
@@ -132,7 +132,7 @@ impl Recorder {
                 continue;
             }
             log::info("stopping", &[("reason", &signal.name())]);
-            self.begin_stop(Reason::Signal(signal));
+            self.begin_stop(StopReason::Signal(signal));
             if let Some(stdin) = &mut self.stdin {
                 stdin.close();
             }
@@ -140,7 +140,7 @@ impl Recorder {
         }
     }
 
-    fn begin_stop(&mut self, reason: Reason) {
+    fn begin_stop(&mut self, reason: StopReason) {
         let now = Instant::now();
         self.queue
             .stop(Stop::new(reason, now, self.settings.stop_timeout));
@@ -254,8 +254,8 @@ impl Recorder {
         let is_stdin_done = self.stdin.as_ref().is_none_or(Stdin::is_done);
         if self.sockets.is_empty() && is_stdin_done && self.sampler.is_over() {
             self.begin_stop(match self.source_failed {
-                true => Reason::Error,
-                false => Reason::Eof,
+                true => StopReason::Error,
+                false => StopReason::Eof,
             });
         }
     }
@@ -420,12 +420,12 @@ impl Recorder {
     /// Writes the last acks and the last line. Returns the exit status, whatever the writer is still doing.
     fn leave(&mut self, step: Step, failure: Option<&store::Error>) -> Status {
         let stop = self.queue.stopping();
-        let mut reason = stop.map_or(Reason::Error, |stop| stop.reason);
+        let mut reason = stop.map_or(StopReason::Error, |stop| stop.reason);
         let began = stop.map_or_else(Instant::now, |stop| stop.began);
         let last_wait = stop.map_or(LAST_WAIT, |stop| stop.last_wait());
         // Stopped before the file could be opened, it has failed at nothing that was accepted.
-        if failure.is_some() && !(step == Step::Open && matches!(reason, Reason::Signal(_))) {
-            reason = Reason::Error;
+        if failure.is_some() && !(step == Step::Open && matches!(reason, StopReason::Signal(_))) {
+            reason = StopReason::Error;
         }
         self.close_sockets();
         // Lines that were read and found no room count as accepted.

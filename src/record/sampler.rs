@@ -14,7 +14,7 @@ use crate::reading::stream::{Intake, Room};
 use crate::record::progress::Exchange;
 use crate::source::sim::{self, Sim};
 use crate::source::spec::{Choice, SourceSpec};
-use crate::source::sysfs::{self, Notice, Sysfs};
+use crate::source::sysfs::{self, Change, Notice, Sysfs};
 use crate::sys::{self, signals};
 
 const SYSFS_RESCAN_PERIOD: Duration = Duration::from_secs(60);
@@ -48,12 +48,12 @@ struct Shared {
     /// It has no sensor that can be read.
     is_blind: AtomicBool,
     is_over: AtomicBool,
-    turn: Mutex<Turn>,
+    duty: Mutex<Duty>,
 }
 
-/// Whose turn it is to read the sensors of a source.
+/// Whose duty it is to read the sensors of a source.
 #[derive(Default)]
-struct Turn {
+struct Duty {
     /// Number of the thread; those before it hang, or end when they return.
     thread: usize,
     /// Device that is being read, and since when.
@@ -130,7 +130,7 @@ impl Sampler {
         // Also where no read is under way yet: nothing else may wake this thread.
         let looks = self.scans.iter().map(|scan| {
             let later = || Instant::now() + scan.interval.max(HANG_MIN);
-            scan.shared.turn().hangs_at().unwrap_or_else(later)
+            scan.shared.duty().hangs_at().unwrap_or_else(later)
         });
         sims.chain(looks).min()
     }
@@ -188,12 +188,12 @@ impl Shared {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn turn(&self) -> std::sync::MutexGuard<'_, Turn> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn duty(&self) -> std::sync::MutexGuard<'_, Duty> {
+        self.duty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Turn {
+impl Duty {
     /// When the read under way has taken too long; none where no more threads may be left behind.
     fn hangs_at(&self) -> Option<Instant> {
         let (_, since) = self.reading.as_ref()?;
@@ -219,7 +219,7 @@ impl Source {
             next: now,
             next_rescan: now,
             shared: self.shared.clone(),
-            thread: self.shared.turn().thread,
+            thread: self.shared.duty().thread,
         };
         let exchange = self.exchange.clone();
         let run = move || {
@@ -238,19 +238,19 @@ impl Source {
 
     /// Leaves a thread that hangs in a driver to itself, and goes on in another, without that device.
     fn leave_hanging(&self, now: Instant) {
-        let mut turn = self.shared.turn();
-        let hangs = turn.hangs_at().filter(|at| *at <= now);
-        let Some((place, _)) = hangs.and_then(|_| turn.reading.take()) else {
+        let mut duty = self.shared.duty();
+        let hangs = duty.hangs_at().filter(|at| *at <= now);
+        let Some((place, _)) = hangs.and_then(|_| duty.reading.take()) else {
             return;
         };
         let reason = "a read of this device does not return; the others go on without it";
         let path = place.display();
         let fields: [log::Field; 3] = [("source", &"sysfs"), ("path", &path), ("reason", &reason)];
         log::warn("sensor-hanging", &fields);
-        let thread = turn.thread;
-        turn.hanging.push((thread, place));
-        turn.thread += 1;
-        drop(turn);
+        let thread = duty.thread;
+        duty.hanging.push((thread, place));
+        duty.thread += 1;
+        drop(duty);
         self.start_thread(now);
     }
 }
@@ -274,7 +274,15 @@ impl Scan {
         let is_known = self.thread > 0 && self.sysfs.channels() == 0;
         let mut tell = |notice: sysfs::Notice<'_>| {
             // The thread before this one has said so.
-            if !(is_known && matches!(notice, Notice::Found { .. } | Notice::Unknown { .. })) {
+            if !(is_known
+                && matches!(
+                    notice,
+                    Notice::Channel {
+                        change: Change::Found,
+                        ..
+                    } | Notice::Unknown { .. }
+                ))
+            {
                 let errors = sysfs::tell(&notice);
                 shared.pending().errors += errors;
             }
@@ -294,13 +302,13 @@ impl Scan {
         let thread = self.thread;
         let is_over = || shared.is_over.load(Ordering::SeqCst) || signals::stop_pending();
         let halt = |place: &Path| {
-            let mut turn = shared.turn();
-            let is_left = turn.hanging.iter().any(|(_, of)| of == place);
-            if is_over() || turn.thread != thread || is_left {
+            let mut duty = shared.duty();
+            let is_left = duty.hanging.iter().any(|(_, of)| of == place);
+            if is_over() || duty.thread != thread || is_left {
                 return true;
             }
             let since = Instant::now();
-            match &mut turn.reading {
+            match &mut duty.reading {
                 Some((of, began)) if of == place => *began = since,
                 reading => *reading = Some((place.to_owned(), since)),
             }
@@ -321,14 +329,14 @@ impl Scan {
         };
         self.sysfs
             .sample(self.interval / 2, &mut emit, &halt, &mut tell);
-        let mut turn = shared.turn();
-        if turn.thread != thread {
+        let mut duty = shared.duty();
+        if duty.thread != thread {
             // The driver came back, and its device is read again.
-            turn.hanging.retain(|(of, _)| *of != thread);
+            duty.hanging.retain(|(of, _)| *of != thread);
             return false;
         }
-        turn.reading = None;
-        drop(turn);
+        duty.reading = None;
+        drop(duty);
         let is_blind = self.sysfs.readable() == 0;
         shared.is_blind.store(is_blind, Ordering::SeqCst);
         // Ticks for which the sensors themselves were too slow are left out.

@@ -16,26 +16,26 @@ const RESERVE: Duration = Duration::from_millis(100);
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum StopReason {
     Signal(Signal),
     /// Every source has ended.
     Eof,
     Error,
 }
 
-impl Reason {
+impl StopReason {
     pub fn name(self) -> &'static str {
         match self {
-            Reason::Signal(signal) => signal.name(),
-            Reason::Eof => "eof",
-            Reason::Error => "error",
+            StopReason::Signal(signal) => signal.name(),
+            StopReason::Eof => "eof",
+            StopReason::Error => "error",
         }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Stop {
-    pub reason: Reason,
+    pub reason: StopReason,
     pub began: Instant,
     timeout: Duration,
     /// When the process exits at the latest. `None` at the end of input: no supervisor is about to kill it, so
@@ -46,7 +46,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    pub fn new(reason: Reason, began: Instant, timeout: Duration) -> Self {
+    pub fn new(reason: StopReason, began: Instant, timeout: Duration) -> Self {
         let mut stop = Stop {
             reason,
             began,
@@ -55,7 +55,7 @@ impl Stop {
             first_signal: None,
             hurried_end: None,
         };
-        if let Reason::Signal(_) = reason {
+        if let StopReason::Signal(_) = reason {
             stop.signal(began);
         }
         stop
@@ -106,11 +106,6 @@ impl Stop {
             (a, b) => a.or(b),
         }
     }
-
-    #[cfg(test)]
-    pub fn now_for_tests() -> Self {
-        Self::new(Reason::Eof, Instant::now(), Duration::from_secs(5))
-    }
 }
 
 /// Progress of the writer, in order.
@@ -135,7 +130,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(5);
 
     fn signalled(start: Instant, timeout: Duration) -> Stop {
-        Stop::new(Reason::Signal(Signal::Term), start, timeout)
+        Stop::new(StopReason::Signal(Signal::Term), start, timeout)
     }
 
     #[test]
@@ -156,7 +151,7 @@ mod tests {
     #[test]
     fn the_end_of_input_waits_for_the_commit_until_a_signal_comes() {
         let start = Instant::now();
-        let mut stop = Stop::new(Reason::Eof, start, TIMEOUT);
+        let mut stop = Stop::new(StopReason::Eof, start, TIMEOUT);
         let later = start + Duration::from_secs(3600);
         assert!(!stop.is_over(Step::Record, later));
         assert_eq!(stop.next_look(later), None);
@@ -187,7 +182,7 @@ mod tests {
         assert_eq!(stop.next_look(start), Some(start + SAME_SIGNAL));
         // Also where the input has ended long before.
         let later = start + Duration::from_secs(60);
-        let mut stop = Stop::new(Reason::Eof, start, TIMEOUT);
+        let mut stop = Stop::new(StopReason::Eof, start, TIMEOUT);
         stop.signal(later);
         stop.signal(later);
         assert!(!stop.is_over(Step::Checkpoint, later));

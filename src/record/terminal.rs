@@ -54,52 +54,37 @@ impl StatusLine {
 
     pub fn show(&mut self, now: Instant, progress: &Progress, held: usize, dropped: u64) {
         self.next = Some(now + PERIOD);
-        let status = Status {
-            readings: progress.committed,
-            waiting: held as u64,
-            dropped,
-            rate: self.rate.at(now, progress.committed + held as u64),
-            wal_bytes: store::wal_bytes(progress.wal_frames, progress.page_bytes),
-            checkpoint_age: progress.last_checkpoint.map(|at| now - at),
-        };
+        let rate = self.rate.at(now, progress.committed + held as u64);
         let columns = sys::terminal_columns(sys::STDERR).unwrap_or(80);
-        log::status(&status.line(columns));
+        log::status(&line(now, progress, held, dropped, rate, columns));
     }
 }
 
-/// What the line shows.
-#[derive(Debug)]
-struct Status {
-    readings: u64,
-    waiting: u64,
+/// The line, cut to the terminal's width: a wrapped line could not be overwritten.
+fn line(
+    now: Instant,
+    progress: &Progress,
+    held: usize,
     dropped: u64,
-    /// Readings a second.
     rate: f64,
-    wal_bytes: u64,
-    checkpoint_age: Option<Duration>,
-}
-
-impl Status {
-    /// The line, cut to the terminal's width: a wrapped line could not be overwritten.
-    fn line(&self, columns: usize) -> String {
-        let checkpoint = match self.checkpoint_age {
-            Some(age) => format!("{} s ago", age.as_secs()),
-            None => "none yet".to_owned(),
-        };
-        let dropped = match self.dropped {
-            0 => String::new(),
-            dropped => format!("  {} dropped", units::grouped(dropped)),
-        };
-        let mut line = format!(
-            "{} readings{dropped}  {:.0}/s  {} waiting  WAL {}  checkpoint {checkpoint}",
-            units::grouped(self.readings),
-            self.rate,
-            self.waiting,
-            units::bytes_human(self.wal_bytes),
-        );
-        fit(&mut line, columns);
-        line
-    }
+    columns: usize,
+) -> String {
+    let readings = units::grouped(progress.committed);
+    let dropped = match dropped {
+        0 => String::new(),
+        dropped => format!("  {} dropped", units::grouped(dropped)),
+    };
+    let wal_bytes = store::wal_bytes(progress.wal_frames, progress.page_bytes);
+    let wal = units::bytes_human(wal_bytes);
+    let checkpoint = match progress.last_checkpoint {
+        Some(at) => format!("{} s ago", (now - at).as_secs()),
+        None => "none yet".to_owned(),
+    };
+    let mut line = format!(
+        "{readings} readings{dropped}  {rate:.0}/s  {held} waiting  WAL {wal}  checkpoint {checkpoint}"
+    );
+    fit(&mut line, columns);
+    line
 }
 
 /// Cuts what does not fit off behind a part: a number that lacks digits is another number. All characters are one byte
@@ -166,23 +151,19 @@ mod tests {
 
     #[test]
     fn the_line_shows_what_matters_and_fits() {
-        let mut status = Status {
-            readings: 1_234_567,
-            waiting: 12,
-            dropped: 0,
-            rate: 79.6,
-            wal_bytes: 4 * 1024 * 1024,
-            checkpoint_age: Some(Duration::from_secs(17)),
+        let start = Instant::now();
+        let progress = Progress {
+            committed: 1_234_567,
+            last_checkpoint: Some(start),
+            ..Progress::default()
         };
-        let line = status.line(200);
-        assert_eq!(
-            line,
-            "1,234,567 readings  80/s  12 waiting  WAL 4.0 MiB  checkpoint 17 s ago"
-        );
-        assert_eq!(status.line(20), "1,234,567 readings");
-        assert_eq!(status.line(10), "1,234,567");
-        status.dropped = 7;
-        assert_eq!(status.line(40), "1,234,567 readings  7 dropped  80/s");
+        let now = start + Duration::from_secs(17);
+        let line = |dropped, columns| line(now, &progress, 12, dropped, 79.6, columns);
+        let whole = "1,234,567 readings  80/s  12 waiting  WAL 32 B  checkpoint 17 s ago";
+        assert_eq!(line(0, 200), whole);
+        assert_eq!(line(0, 20), "1,234,567 readings");
+        assert_eq!(line(0, 10), "1,234,567");
+        assert_eq!(line(7, 40), "1,234,567 readings  7 dropped  80/s");
     }
 
     #[test]

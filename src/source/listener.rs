@@ -89,16 +89,10 @@ impl Listener {
     pub fn unix(kind: &str, path: &Path, mode: u32, precision: Precision) -> Result<Self, String> {
         let bound = bind_unix(path, mode).map_err(|reason| cannot(kind, path, &reason));
         let (listener, file) = bound?;
-        Ok(Listener {
-            name: format!("{kind}:{}", path.display()),
-            address: path.display().to_string(),
-            precision,
-            rules: None,
-            is_ready: false,
-            is_old_told: false,
-            socket: Socket::Unix(listener),
-            file: Some(file),
-        })
+        let address = path.display().to_string();
+        let name = format!("{kind}:{address}");
+        let socket = Socket::Unix(listener);
+        Ok(Self::new(name, address, precision, socket, Some(file)))
     }
 
     pub fn tcp(kind: &str, port: &Port, precision: Precision) -> Result<Self, String> {
@@ -108,16 +102,28 @@ impl Listener {
             Ok((listener.local_addr()?, listener))
         });
         let (address, listener) = bound.map_err(|e| cannot_port(kind, port, &e))?;
-        Ok(Listener {
-            name: format!("{kind}:{port}"),
-            address: address.to_string(),
+        let (name, address) = (format!("{kind}:{port}"), address.to_string());
+        let socket = Socket::Tcp(listener);
+        Ok(Self::new(name, address, precision, socket, None))
+    }
+
+    fn new(
+        name: String,
+        address: String,
+        precision: Precision,
+        socket: Socket,
+        file: Option<SocketFile>,
+    ) -> Self {
+        Listener {
+            name,
+            address,
             precision,
             rules: None,
             is_ready: false,
             is_old_told: false,
-            socket: Socket::Tcp(listener),
-            file: None,
-        })
+            socket,
+            file,
+        }
     }
 
     /// Its clients speak HTTP.

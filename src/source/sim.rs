@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::reading::series;
-use crate::source::spec::{Rate, SimSpec};
+use crate::source::spec::{SimRate, SimSpec};
 
 pub const FIELD: &str = "temperature_c";
 /// After a pause longer than this (a paused container, a suspended machine) the sampler continues
@@ -37,8 +37,8 @@ impl Sim {
             values: vec![20.0; spec.sensors as usize],
             rng: fastrand::Rng::with_seed(seed),
             period_ns: match spec.rate {
-                Rate::Max => None,
-                Rate::PerSecond(rate) => Some(NS_PER_S / rate),
+                SimRate::Max => None,
+                SimRate::PerSecond(rate) => Some(NS_PER_S / rate),
             },
             began: now,
             round: 0,
@@ -121,46 +121,5 @@ impl Sim {
         if let Some(left) = &mut self.left {
             *left -= 1;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(rate: Rate, count: u64) -> SimSpec {
-        SimSpec {
-            sensors: 3,
-            rate,
-            count,
-            seed: None,
-        }
-    }
-
-    fn collect(sim: &mut Sim, now: Instant, now_ns: i64) -> Vec<(i64, String, f64)> {
-        let mut out = Vec::new();
-        sim.sample(now, now_ns, &mut |t, s, v| out.push((t, s.to_owned(), v)));
-        out
-    }
-
-    #[test]
-    fn samples_that_are_caught_up_keep_the_time_of_their_schedule() {
-        let start = Instant::now();
-        let mut sim = Sim::new(&spec(Rate::PerSecond(1000.0), 0), 1, start);
-        let late = Duration::from_millis(5);
-        let taken = collect(&mut sim, start + late, 1_000_000_000);
-        let times: Vec<i64> = taken.iter().step_by(3).map(|r| r.0).collect();
-        let expected: Vec<i64> = (0..=5).map(|ms| 995_000_000 + ms * 1_000_000).collect();
-        assert_eq!(times, expected);
-        assert_eq!(sim.next(), Some(start + Duration::from_millis(6)));
-    }
-
-    #[test]
-    fn a_long_pause_is_skipped_and_counted() {
-        let start = Instant::now();
-        let mut sim = Sim::new(&spec(Rate::PerSecond(10.0), 0), 1, start);
-        assert_eq!(sim.skip_missed(start + Duration::from_millis(900)), 0);
-        assert_eq!(sim.skip_missed(start + Duration::from_secs(60)), 600 * 3);
-        assert_eq!(sim.next(), Some(start + Duration::from_secs(60)));
     }
 }

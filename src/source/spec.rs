@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::reading::glob;
 use crate::reading::line::Precision;
-use crate::values::{Reader, duration, path, whole};
+use crate::values::{ValueReader, duration, path, whole};
 
 /// Sensors of one simulated source.
 pub const SIM_SENSORS: RangeInclusive<u32> = 1..=4096;
@@ -119,21 +119,21 @@ impl Choice {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimSpec {
     pub sensors: u32,
-    pub rate: Rate,
+    pub rate: SimRate,
     /// Readings in all, then the source ends; 0 never ends.
     pub count: u64,
     pub seed: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Rate {
+pub enum SimRate {
     /// As fast as the writer commits.
     Max,
     /// Readings a second of each sensor.
     PerSecond(f64),
 }
 
-struct Kind {
+struct SourceKind {
     name: &'static str,
     /// Form of the place before the keys, or empty. A place may hold any character.
     place: &'static str,
@@ -141,8 +141,8 @@ struct Kind {
     read: fn(&mut Keys) -> Result<SourceSpec, String>,
 }
 
-const KINDS: &[Kind] = &[
-    Kind {
+const KINDS: &[SourceKind] = &[
+    SourceKind {
         name: "sim",
         place: "",
         help: "simulated sensors; rate in readings a second for each sensor, or max for as fast \
@@ -150,7 +150,7 @@ const KINDS: &[Kind] = &[
                seed gives the same values",
         read: sim,
     },
-    Kind {
+    SourceKind {
         name: "sysfs",
         place: "",
         help: "the kernel's own sensors: hwmon, thermal, iio, power_supply; a sensor that fails \
@@ -158,34 +158,34 @@ const KINDS: &[Kind] = &[
                be repeated, choose by class, chip, device or supply before any sensor is opened",
         read: sysfs,
     },
-    Kind {
+    SourceKind {
         name: "stdin",
         place: "",
         help: "line protocol; ends at end of file; precision of its timestamps is ns, us, ms or s",
         read: stdin,
     },
-    Kind {
+    SourceKind {
         name: "unix",
         place: "PATH",
         help: "line protocol over a unix socket that is made at PATH with these permissions; a \
                stale one is replaced, one on which somebody listens is not",
         read: unix,
     },
-    Kind {
+    SourceKind {
         name: "tcp",
         place: "[HOST:]PORT",
         help: "line protocol over TCP; without a host, of this machine only (127.0.0.1); port 0 is \
                one that is free, which the log names",
         read: tcp,
     },
-    Kind {
+    SourceKind {
         name: "udp",
         place: "[HOST:]PORT",
         help: "line protocol in datagrams of whole lines; cannot wait, so that a reading that finds \
                no room is counted as dropped; a datagram that the kernel dropped counts as one",
         read: udp,
     },
-    Kind {
+    SourceKind {
         name: "http",
         place: "[HOST:]PORT or unix:PATH",
         help: "line protocol as clients of InfluxDB send it; 204 means committed and synced; the file holds \
@@ -195,7 +195,7 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-impl Kind {
+impl SourceKind {
     /// The keys with their defaults.
     fn keys(&self) -> Vec<(&'static str, &'static str)> {
         let mut keys = Keys::default();
@@ -325,27 +325,27 @@ fn http(keys: &mut Keys) -> Result<SourceSpec, String> {
     })
 }
 
-fn rate() -> Reader<Rate> {
+fn rate() -> ValueReader<SimRate> {
     let (least, most) = SIM_RATE_PER_S.into_inner();
     let expected = format!("max, nor a number from {least} to {most}");
-    Reader::new(expected, |text| match text {
-        "max" => Some(Rate::Max),
+    ValueReader::new(expected, |text| match text {
+        "max" => Some(SimRate::Max),
         text => {
             let rate = text.parse().ok();
             rate.filter(|rate| SIM_RATE_PER_S.contains(rate))
-                .map(Rate::PerSecond)
+                .map(SimRate::PerSecond)
         }
     })
 }
 
 fn precision(keys: &mut Keys) -> Result<Precision, String> {
-    let reader = Reader::new("one of ns, us, ms, s", Precision::parse);
+    let reader = ValueReader::new("one of ns, us, ms, s", Precision::parse);
     keys.read("precision", "ns", reader)
 }
 
 /// Permissions, in octal.
-fn mode() -> Reader<u32> {
-    Reader::new("a number from 0000 to 0777, such as 0660", |text| {
+fn mode() -> ValueReader<u32> {
+    ValueReader::new("a number from 0000 to 0777, such as 0660", |text| {
         let mode = u32::from_str_radix(text, 8).ok();
         mode.filter(|mode| *mode <= 0o777 && !text.starts_with('+'))
     })
@@ -374,7 +374,7 @@ fn port(text: &str) -> Result<Port, String> {
             "{text:?} is not [HOST:]PORT, such as 8094, 0.0.0.0:8094 or [::]:8094"
         ));
     }
-    let reader = Reader::new("a port from 0 to 65535", |text| {
+    let reader = ValueReader::new("a port from 0 to 65535", |text| {
         whole(0..=u16::MAX).read(text).ok()
     });
     Ok(Port {
@@ -435,7 +435,7 @@ impl Keys {
         &mut self,
         key: &'static str,
         default: &'static str,
-        reader: Reader<T>,
+        reader: ValueReader<T>,
     ) -> Result<T, String> {
         let given = self.read_if_given(key, default, &reader)?;
         given.map_or_else(|| reader.read(default), Ok)
@@ -453,7 +453,7 @@ impl Keys {
         &mut self,
         key: &'static str,
         form: &'static str,
-        reader: &Reader<T>,
+        reader: &ValueReader<T>,
     ) -> Result<Option<T>, String> {
         self.known.push((key, form));
         let given = self.given.iter().find(|(name, _)| name == key);

@@ -52,7 +52,7 @@ pub(super) struct RunTimes {
 
 /// Whether readings may go by their age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum AgeVerdict {
     Young,
     /// Too old by a clock that was set less than a day of running time ago.
     Held,
@@ -120,15 +120,15 @@ impl Age {
     }
 
     /// Judges readings that were recorded at this running time, with times up to `newest_ns`.
-    pub fn judge(&self, recorded_s: i64, newest_ns: i64, retain: Duration) -> Verdict {
+    pub fn judge(&self, recorded_s: i64, newest_ns: i64, retain: Duration) -> AgeVerdict {
         let ago_s = self.times.running_s.saturating_sub(recorded_s);
         let is_old_by_clock = newest_ns < self.cutoff_ns(retain);
         match (is_old_by_clock, self.is_steady()) {
-            _ if ago_s < DAY_S => Verdict::Young,
-            _ if ago_s >= seconds(retain) => Verdict::Old,
-            (true, true) => Verdict::Old,
-            (true, false) => Verdict::Held,
-            (false, _) => Verdict::Young,
+            _ if ago_s < DAY_S => AgeVerdict::Young,
+            _ if ago_s >= seconds(retain) => AgeVerdict::Old,
+            (true, true) => AgeVerdict::Old,
+            (true, false) => AgeVerdict::Held,
+            (false, _) => AgeVerdict::Young,
         }
     }
 
@@ -176,20 +176,20 @@ mod tests {
         let (mut age, began) = (steady(), Instant::now());
         tick(&mut age, began, 10, 0);
         assert!(age.is_steady());
-        assert_eq!(age.judge(99 * DAY_S, S, MONTH), Verdict::Old);
-        assert_eq!(age.judge(99 * DAY_S + 11, S, MONTH), Verdict::Young);
+        assert_eq!(age.judge(99 * DAY_S, S, MONTH), AgeVerdict::Old);
+        assert_eq!(age.judge(99 * DAY_S + 11, S, MONTH), AgeVerdict::Young);
         assert_eq!(
             age.judge(90 * DAY_S, (NOW_S - 29 * DAY_S) * S, MONTH),
-            Verdict::Young
+            AgeVerdict::Young
         );
         assert_eq!(
             age.judge(90 * DAY_S, (NOW_S - 31 * DAY_S) * S, MONTH),
-            Verdict::Old
+            AgeVerdict::Old
         );
         // Even where less is to be kept.
         assert_eq!(
             age.judge(100 * DAY_S, S, Duration::from_secs(1)),
-            Verdict::Young
+            AgeVerdict::Young
         );
     }
 
@@ -200,17 +200,17 @@ mod tests {
             tick(&mut age, began, 10, 0);
             tick(&mut age, began, 20, step_s);
             let old = (90 * DAY_S, S, MONTH);
-            assert_eq!(age.judge(old.0, old.1, old.2), Verdict::Held);
+            assert_eq!(age.judge(old.0, old.1, old.2), AgeVerdict::Held);
             // Too old by running time alone.
-            assert_eq!(age.judge(70 * DAY_S, NOW_S * S, MONTH), Verdict::Old);
+            assert_eq!(age.judge(70 * DAY_S, NOW_S * S, MONTH), AgeVerdict::Old);
             tick(&mut age, began, DAY_S, step_s);
-            assert_eq!(age.judge(old.0, old.1, old.2), Verdict::Held);
+            assert_eq!(age.judge(old.0, old.1, old.2), AgeVerdict::Held);
             // Set back to what is right: a day begins anew.
             tick(&mut age, began, DAY_S + 5, 0);
             tick(&mut age, began, 2 * DAY_S, 0);
             assert!(!age.is_steady());
             tick(&mut age, began, 2 * DAY_S + 5, 0);
-            assert_eq!(age.judge(old.0, old.1, old.2), Verdict::Old);
+            assert_eq!(age.judge(old.0, old.1, old.2), AgeVerdict::Old);
         }
         let (mut age, began) = (steady(), Instant::now());
         tick(&mut age, began, 10, 0);
@@ -242,7 +242,7 @@ mod tests {
         let (mut age, began) = (steady(), Instant::now());
         tick(&mut age, began, 0, 0);
         let in_2106 = 4_294_967_296 * S;
-        assert_eq!(age.judge(71 * DAY_S, in_2106, MONTH), Verdict::Young);
-        assert_eq!(age.judge(70 * DAY_S, in_2106, MONTH), Verdict::Old);
+        assert_eq!(age.judge(71 * DAY_S, in_2106, MONTH), AgeVerdict::Young);
+        assert_eq!(age.judge(70 * DAY_S, in_2106, MONTH), AgeVerdict::Old);
     }
 }

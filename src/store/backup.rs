@@ -14,15 +14,12 @@ use super::start::COPY;
 use crate::db::Error;
 use crate::db::raw::Connection;
 use crate::db::transaction;
+use crate::place::header::{MODE_BYTES, NOT_WAL};
 
 const PAGE_SIZE: &CStr = c"PRAGMA page_size";
 /// The table has one row, and so one page.
 const DEVICE_PAGE: &CStr = c"SELECT rootpage FROM sqlite_master WHERE name = 'device'";
 const PAGES: &CStr = c"SELECT data FROM sqlite_dbpage";
-
-/// Offsets of the two bytes of the first page that say whether the file is in WAL mode.
-const MODE_BYTES: std::ops::Range<usize> = 18..20;
-const NOT_WAL: [u8; 2] = [1, 1];
 
 /// Puts the word for a copy in the place of the machine's names, in the page that holds them. Of the same length, as
 /// the page is handed out as it is otherwise.

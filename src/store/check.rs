@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::identify::{code_in, identify};
+use super::names;
 use super::objects::{self, Wrong};
 use super::open::{self, Beside, lost};
 use super::schema;
 use super::spans::Examiner;
 use super::start::{LOST, UNCLEAN, last_run};
-use crate::db::Cause;
 use crate::db::raw::{Access, Connection, Statement};
 use crate::db::{Class, Error, pragma, transaction};
 use crate::place::paths::follow_links;
@@ -73,7 +73,7 @@ impl SeriesCache {
         if place.is_none_or(|series| series.id != id) {
             raw.begin_rows("check", self.find, &[id])?;
             *place = raw.step("check", self.find)?.map(|row| {
-                let (sensor, field, kind) = (row.text(0), row.text(1), kind_of(&row.text(2)));
+                let (sensor, field, kind) = (row.text(0), row.text(1), names::kind(&row.text(2)));
                 Series {
                     id,
                     fingerprint: kind.map_or(0, |kind| fingerprint::series(&sensor, &field, kind)),
@@ -84,10 +84,6 @@ impl SeriesCache {
         }
         Ok(*place)
     }
-}
-
-fn kind_of(name: &str) -> Option<Kind> {
-    Kind::ALL.into_iter().find(|kind| kind.name() == name)
 }
 
 impl Audit {
@@ -119,29 +115,16 @@ pub fn audit(
     tell: &mut dyn FnMut(i64),
 ) -> Result<Audit, Error> {
     let path = &follow_links(path);
-    let mut audit = Audit::default();
     let beside = open::look_before_reading(path)?;
-    let mut result = examine(
-        path,
-        full,
-        busy_timeout,
-        Access::ReadOnly,
-        &beside,
-        &mut audit,
-        tell,
-    );
+    let mut examine = |access| {
+        let mut audit = Audit::default();
+        let result = examine(path, full, busy_timeout, access, &beside, &mut audit, tell);
+        (audit, result)
+    };
+    let (mut audit, mut result) = examine(Access::ReadOnly);
     if result.as_ref().is_err_and(Error::is_read_only) {
         // A kill may leave a journal that has to be rolled back before anybody can read.
-        audit = Audit::default();
-        result = examine(
-            path,
-            full,
-            busy_timeout,
-            Access::ReadWrite,
-            &beside,
-            &mut audit,
-            tell,
-        );
+        (audit, result) = examine(Access::ReadWrite);
     }
     match result {
         Err(e) if e.class() == Class::Damaged => audit.damage(e.to_string()),
@@ -166,7 +149,7 @@ fn examine(
     // One snapshot, so that a recorder that goes on cannot look like damage.
     raw.execute(operation, transaction::BEGIN_READ)?;
     if identify(&mut raw)? {
-        return Err(Error::new("check", path, Cause::NotSeawall, "it is empty"));
+        return Err(Error::empty(operation, path));
     }
     pragma::set_for_reading(&mut raw, open::CACHE_KIB)?;
 
@@ -228,7 +211,7 @@ fn examine(
 
     raw.rows(operation, schema::LIST_SERIES, |row| {
         let name = row.text(3);
-        if kind_of(&name).is_none() {
+        if names::kind(&name).is_none() {
             audit.damage(format!(
                 "series {} has the unknown type {name:?}",
                 row.integer(0)

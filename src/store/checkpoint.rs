@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::identify::identify;
 use super::open;
 use super::start::run_of;
+use crate::db::Error;
 use crate::db::checkpoint::{Checkpoint, CheckpointMode, checkpoint};
 use crate::db::pragma::{self, Durability};
 use crate::db::raw::{Access, Connection};
-use crate::db::{Cause, Error};
 use crate::place::{self, mark};
 
 /// One checkpoint of a file that others may be recording into. A file that nobody else has open is left
@@ -27,14 +27,7 @@ pub fn checkpoint_file(
     raw.set_busy_timeout(busy_timeout);
     match identify(&mut raw) {
         Ok(false) => {}
-        Ok(true) => {
-            return Err(Error::new(
-                "checkpoint",
-                path,
-                Cause::NotSeawall,
-                "it is empty",
-            ));
-        }
+        Ok(true) => return Err(Error::empty("checkpoint", path)),
         Err(e) => return Err(raw.leave_as_found(e)),
     }
     pragma::set_synchronous(&mut raw, Durability::Full)?;
@@ -53,10 +46,10 @@ pub fn checkpoint_file(
 /// that has no end stays: the next start may find by it that readings are lost.
 fn remove_mark_of_ended_run(raw: &mut Connection) -> Result<(), Error> {
     let path = raw.path().to_owned();
-    let Some(progress) = mark::read(&path) else {
+    let Some(reached) = mark::read(&path) else {
         return Ok(());
     };
-    if run_of(raw, &progress)?.is_some_and(|last| !last.is_open) {
+    if run_of(raw, &reached)?.is_some_and(|last| !last.is_open) {
         // Nothing depends on it: the file has all that the mark says.
         let _ = mark::remove(&path);
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::age::Verdict;
+use super::age::AgeVerdict;
 use super::ledger::Db;
 use super::schema;
 use super::spans::Tail;
@@ -142,13 +142,13 @@ impl Db {
         };
         let age = self.age;
         let verdict = match surplus {
-            Surplus::Oldest => Verdict::Old,
+            Surplus::Oldest => AgeVerdict::Old,
             Surplus::OlderThan(retain) => age.judge(span.running_s, span.newest_ns, retain),
         };
         match verdict {
-            Verdict::Old => {}
-            Verdict::Held => return Ok(Expired::Held),
-            Verdict::Young => return Ok(Expired::Nothing),
+            AgeVerdict::Old => {}
+            AgeVerdict::Held => return Ok(Expired::Held),
+            AgeVerdict::Young => return Ok(Expired::Nothing),
         }
         self.sync_as_known()?;
         self.transaction(|db| {

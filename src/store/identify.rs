@@ -10,6 +10,7 @@ use libsqlite3_sys as ffi;
 use super::{objects, schema};
 use crate::db::raw::Connection;
 use crate::db::{Cause, Error, error};
+use crate::place::header::{HEADER_BYTES, MAGIC, WAL_MAGIC};
 use crate::place::mark;
 use crate::place::paths::wal_of;
 
@@ -19,10 +20,6 @@ const SCHEMA_BYTES: u64 = 64 * 1024;
 const SQLITE_BYTES_MIN: u64 = 512;
 /// A number that no later version will reach shows a damaged header.
 const LAYOUT_MAX: i64 = 1 << 20;
-/// Bytes of a file that `is_seawall` needs.
-pub const HEADER_BYTES: usize = 72;
-
-const MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// Whether a file that begins so is a seawall database, of whichever layout.
 pub fn is_seawall(header: &[u8; HEADER_BYTES]) -> bool {
@@ -78,7 +75,7 @@ pub(super) fn look_at_header(path: &Path) -> Result<(), Error> {
 fn is_wal(path: &Path) -> bool {
     let mut magic = [0; 4];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    read.is_ok() && matches!(u32::from_be_bytes(magic), 0x377f_0682 | 0x377f_0683)
+    read.is_ok() && WAL_MAGIC.contains(&magic)
 }
 
 /// Whether the file is new; an error if it is not seawall's, or of a layout that this version cannot know.

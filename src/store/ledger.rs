@@ -143,7 +143,7 @@ impl Db {
         busy_timeout: Duration,
         wal_autocheckpoint: u32,
         start: &Start,
-        mark: Option<&mark::Progress>,
+        mark: Option<&mark::Reached>,
     ) -> Result<Self, Error> {
         look_for_room(path, 0)?;
         look_for_inodes(path)?;

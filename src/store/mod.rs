@@ -25,8 +25,6 @@ mod salvage;
 mod schema;
 mod spans;
 mod start;
-#[cfg(test)]
-mod tests;
 mod values;
 
 pub use crate::db::checkpoint::{Checkpoint, wal_bytes, wal_frames_of};
@@ -38,7 +36,7 @@ pub use backup::Snapshot;
 pub use check::{Audit, audit};
 pub use checkpoint::checkpoint_file;
 pub use expiry::{Expired, OldestSpan, Pages, Surplus};
-pub use identify::{HEADER_BYTES, is_seawall, was_seawall};
+pub use identify::{is_seawall, was_seawall};
 pub use ledger::{Committed, Db};
 pub use names::Names;
 pub use open::{Beside, look_before_reading};

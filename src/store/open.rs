@@ -52,7 +52,7 @@ pub struct Beside {
     is_recorded: bool,
     has_frames: bool,
     is_in_wal_mode: bool,
-    mark: Option<mark::Progress>,
+    mark: Option<mark::Reached>,
 }
 
 impl Beside {

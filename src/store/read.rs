@@ -162,13 +162,13 @@ impl Reader {
         std::mem::take(&mut self.gone)
     }
 
-    /// Whether this is the database in which the run had this device, and so the position is one of its own.
-    pub fn has_run(&mut self, run: i64, device: &str) -> Result<bool, Error> {
+    /// Device of a run; `None` where the database has no such run.
+    pub fn device_of(&mut self, run: i64) -> Result<Option<&str>, Error> {
         self.learn_runs()?;
-        Ok(self.runs.device_of(run) == Some(device))
+        Ok(self.runs.device_of(run))
     }
 
-    /// Device of the run of a position.
+    /// Device of the run of a position behind what was read.
     pub fn device_at(&self, at: Position) -> Option<&str> {
         self.runs.device_of(at.run?)
     }

@@ -13,9 +13,9 @@ use crate::db::raw::{Connection, Row, Statement};
 use crate::reading::{self, Batch, Value, fingerprint};
 
 /// Readings that are compared with. A power of two, so that the low bits of an id are its place.
-pub const WINDOW: usize = 65_536;
+const WINDOW: usize = 65_536;
 /// Text that is read when the window is filled: more would hold up a start. Readings before it are not compared with.
-pub const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 const OPERATION: &str = "look for a repeated reading in";
 

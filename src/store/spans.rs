@@ -14,9 +14,9 @@ use crate::db::raw::{Connection, Statement};
 
 /// Readings in a span. Fewer make the index finer, and touch its page in more commits: at batches of 1000, 1024
 /// would cost 3 % more bytes written to the -wal, this costs less than 1 %.
-pub const SPAN_READINGS: i64 = 4096;
+const SPAN_READINGS: i64 = 4096;
 /// Text in a span, so that one step of retention takes no more of the file where values are long.
-pub const SPAN_TEXT_BYTES: u64 = 128 * 1024;
+const SPAN_TEXT_BYTES: u64 = 128 * 1024;
 
 /// Readings after the last span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ const RANGES_MAX: usize = 64 * 1024;
 /// Ranges of ids that hold all readings from `since_ns` to `until_ns`, and perhaps
 /// others. In order; the last is open if readings may still come. Not more than `RANGES_MAX`, of which the last then
 /// holds the rest.
-pub fn ranges(
+pub(super) fn ranges(
     raw: &mut Connection,
     since_ns: i64,
     until_ns: i64,
@@ -290,5 +290,24 @@ impl Examiner {
                 next_id - 1
             ));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ranges_of_a_time_hold_its_readings_and_little_else() {
+        let mut raw = Connection::in_memory().unwrap();
+        raw.execute("make", schema::CREATE).unwrap();
+        let spans = c"INSERT INTO spans VALUES(1, 10, 0, 9, 0, 0), (11, 20, 10, 19, 0, 0)";
+        raw.execute("fill", spans).unwrap();
+        let mut ranges = |since, until| ranges(&mut raw, since, until).unwrap();
+        let tail = 21..=i64::MAX;
+        assert_eq!(ranges(0, 9), [1..=10, tail.clone()]);
+        assert_eq!(ranges(10, 10), [11..=i64::MAX]);
+        assert_eq!(ranges(9, 10), [1..=i64::MAX]);
+        assert_eq!(ranges(20, i64::MAX), [tail]);
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn begin_run(
     raw: &mut Connection,
     is_new: bool,
     start: &Start,
-    mark: Option<&mark::Progress>,
+    mark: Option<&mark::Reached>,
 ) -> Result<Begun, Error> {
     let operation = "begin a run in";
     // Of two starts on a new file, the write lock decides which creates the tables.
@@ -136,23 +136,20 @@ fn next_id(raw: &mut Connection, operation: &'static str) -> Result<i64, Error> 
 
 /// Looks at the -wal beside a database that nobody has open here, before SQLite does.
 pub fn look_at_wal(path: &Path) -> Treatment {
-    let has_all_of = |mark: &mark::Progress| has_all_of(path, mark).unwrap_or(false);
+    let has_all_of = |mark: &mark::Reached| has_all_of(path, mark).unwrap_or(false);
     // If this look fails, SQLite's own calls report the cause better.
     foreign_wal::look(path, is_seawall, has_all_of).unwrap_or(Treatment::Leave)
 }
 
 /// Whether the file by itself ends with the run of the mark, ended, and knows of all ids that the mark does.
-fn has_all_of(path: &Path, mark: &mark::Progress) -> Result<bool, Error> {
+fn has_all_of(path: &Path, mark: &mark::Reached) -> Result<bool, Error> {
     let mut raw = Connection::open(path, Access::WithoutWal)?;
     let is_over = run_of(&mut raw, mark)?.is_some_and(|last| !last.is_open);
     Ok(is_over && mark.committed < next_id(&mut raw, "read")?)
 }
 
 /// The last run, if it is the one of the mark.
-pub(super) fn run_of(
-    raw: &mut Connection,
-    mark: &mark::Progress,
-) -> Result<Option<LastRun>, Error> {
+pub(super) fn run_of(raw: &mut Connection, mark: &mark::Reached) -> Result<Option<LastRun>, Error> {
     let device = raw.answer("read", schema::GET_DEVICE)?;
     let last = last_run(raw)?;
     Ok(last.filter(|last| mark.is_of(&device, last.run, last.started_ns)))
@@ -161,7 +158,7 @@ pub(super) fn run_of(
 /// The ids that the last run lacks by the mark.
 pub(super) fn missing(
     raw: &mut Connection,
-    mark: &mark::Progress,
+    mark: &mark::Reached,
     boot_id: Option<&str>,
 ) -> Result<Option<RangeInclusive<i64>>, Error> {
     let next_id = next_id(raw, "read")?;
@@ -190,7 +187,7 @@ pub(super) fn last_run(raw: &mut Connection) -> Result<Option<LastRun>, Error> {
 fn close_runs(
     raw: &mut Connection,
     start: &Start,
-    mark: Option<&mark::Progress>,
+    mark: Option<&mark::Reached>,
 ) -> Result<Vec<Unclean>, Error> {
     let operation = "end the last run in";
     let mut lost = None;

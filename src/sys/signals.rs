@@ -37,16 +37,10 @@ const SIGNALS: [(Signal, libc::c_int, &str); 9] = [
 ];
 
 impl Signal {
-    pub const STOPPING: [Signal; 8] = [
-        Signal::Term,
-        Signal::Int,
-        Signal::Hup,
-        Signal::Quit,
-        Signal::Pwr,
-        Signal::Xcpu,
-        Signal::Alrm,
-        Signal::Usr2,
-    ];
+    pub const STOPPING: [Signal; 8] = {
+        use Signal::*;
+        [Term, Int, Hup, Quit, Pwr, Xcpu, Alrm, Usr2]
+    };
 
     pub fn name(self) -> &'static str {
         SIGNALS[self as usize].2

@@ -23,7 +23,7 @@ use seawall::source::http::reply::State;
 use seawall::source::http::{Http, Rules};
 use seawall::source::inflate::Inflate;
 use seawall::source::protocol::{Now, Protocol, Turn};
-use seawall::source::spec::{Door, Port, Rate, SourceSpec};
+use seawall::source::spec::{Door, Port, SimRate, SourceSpec};
 use seawall::source::sysfs::parse_number;
 use seawall::units;
 
@@ -289,8 +289,8 @@ fn written_source(source: &SourceSpec) -> Option<String> {
     Some(match source {
         SourceSpec::Sim(sim) => {
             let rate = match sim.rate {
-                Rate::Max => "max".into(),
-                Rate::PerSecond(rate) => rate.to_string(),
+                SimRate::Max => "max".into(),
+                SimRate::PerSecond(rate) => rate.to_string(),
             };
             let seed = sim
                 .seed

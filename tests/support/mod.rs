@@ -14,6 +14,7 @@ pub mod mounts;
 pub mod recording;
 pub mod shim;
 pub mod stop;
+pub mod store;
 pub mod sysfs;
 pub mod terminal;
 

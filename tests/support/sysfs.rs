@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use seawall::source::spec::Choice;
-use seawall::source::sysfs::{Notice, Sysfs};
+use seawall::source::sysfs::{Change, Notice, Sysfs};
 
 /// A root like `/sys`; taken away at the end of the test.
 pub struct Tree {
@@ -157,10 +157,12 @@ impl Watched {
 pub fn told(notice: Notice<'_>) -> String {
     let file = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
     match notice {
-        Notice::Found { path, .. } => format!("found {}", file(path)),
-        Notice::Gone { path, .. } => format!("gone {}", file(path)),
-        Notice::Failing { path, reason, .. } => format!("failing {}: {reason:?}", file(path)),
-        Notice::Recovered { path, .. } => format!("recovered {}", file(path)),
+        Notice::Channel { change, path, .. } => match change {
+            Change::Found => format!("found {}", file(path)),
+            Change::Gone => format!("gone {}", file(path)),
+            Change::Failing(failure, _) => format!("failing {}: {failure:?}", file(path)),
+            Change::Recovered => format!("recovered {}", file(path)),
+        },
         Notice::Unknown { names, .. } => format!("unknown {names}"),
         Notice::None { root } => format!("none in {}", root.display()),
     }

@@ -18,7 +18,7 @@ use seawall::record::outcome::Outcome;
 use seawall::record::progress::{Exchange, Mail, Progress};
 use seawall::record::queue::{Policy, Queue};
 use seawall::record::settings::Settings as Record;
-use seawall::record::stop::{Reason, Step, Stop};
+use seawall::record::stop::{Step, Stop, StopReason};
 use seawall::record::writer::Writer;
 use seawall::source::answers::Answers;
 use seawall::store::ack::Ack;
@@ -421,10 +421,10 @@ impl Recording {
 
     /// Nothing more will come, and nobody is in a hurry.
     pub fn stop(&self) {
-        self.stop_within(Reason::Eof, PATIENCE);
+        self.stop_within(StopReason::Eof, PATIENCE);
     }
 
-    pub fn stop_within(&self, reason: Reason, timeout: Duration) {
+    pub fn stop_within(&self, reason: StopReason, timeout: Duration) {
         self.queue.stop(Stop::new(reason, Instant::now(), timeout));
         self.queue.close();
     }
@@ -443,8 +443,8 @@ impl Recording {
         let news = self.exchange.progress();
         let failure = self.exchange.mail().failure.take();
         let reason = match (&failure, self.queue.stopping()) {
-            (Some(_), _) => Reason::Error,
-            (None, stop) => stop.map_or(Reason::Eof, |stop| stop.reason),
+            (Some(_), _) => StopReason::Error,
+            (None, stop) => stop.map_or(StopReason::Eof, |stop| stop.reason),
         };
         let outcome = Outcome {
             step: news.step,
@@ -478,7 +478,7 @@ impl Recording {
     fn die(&mut self) {
         self.volume.kill();
         // So that the writer's thread comes to an end: whatever it does now fails.
-        self.stop_within(Reason::Signal(Signal::Term), Duration::ZERO);
+        self.stop_within(StopReason::Signal(Signal::Term), Duration::ZERO);
         self.join();
     }
 

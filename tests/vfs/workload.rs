@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use seawall::record::stop::Reason;
+use seawall::record::stop::StopReason;
 use seawall::sys::signals::Signal;
 
 use super::disk::Image;
@@ -118,7 +118,7 @@ pub fn drive(
             other => return other != Waited::Stuck,
         }
     }
-    recording.stop_within(Reason::Eof, STOP_TIMEOUT);
+    recording.stop_within(StopReason::Eof, STOP_TIMEOUT);
     go(recording, Recording::until_over) != Waited::Stuck
 }
 
@@ -152,7 +152,7 @@ fn wait(
         let Some(faults_before) = faults_before else {
             faults_before = Some(faults);
             if lasting == Lasting::TooLong {
-                recording.stop_within(Reason::Signal(Signal::Term), STOP_TIMEOUT);
+                recording.stop_within(StopReason::Signal(Signal::Term), STOP_TIMEOUT);
             }
             continue;
         };

@@ -170,27 +170,27 @@ impl<'a> Exporter<'a> {
             false => Reader::open,
         };
         let mut reader = open(&self.db, self.settings.busy_timeout)?;
-        if !std::mem::replace(&mut self.has_looked, true) {
+        let is_first = !std::mem::replace(&mut self.has_looked, true);
+        if is_first {
             warn_of_missing(&self.db, reader.missing(&beside));
-            if let (Some(run), None) = (self.at.run, &self.device)
-                && !reader.has_run(run, "")?
-                && reader.device_at(self.at).is_none()
-            {
-                let (db, id) = (self.settings.db.display(), self.at.id);
+        }
+        let Some(run) = self.at.run else {
+            return Ok(reader);
+        };
+        let (db, id) = (self.settings.db.display(), self.at.id);
+        match (reader.device_of(run)?, &self.device) {
+            (found, Some(device)) if found != Some(device) => {
+                complain(format_args!(
+                    "{db} is not the database of the position {device}:{run}:{id}; going on with its first reading"
+                ));
+                (self.at, self.device) = (Position::default(), None);
+            }
+            (None, None) if is_first => {
                 complain(format_args!(
                     "{db} has no run {run}; going on after reading {id}"
                 ));
             }
-        }
-        if let (Some(run), Some(device)) = (self.at.run, &self.device)
-            && !reader.has_run(run, device)?
-        {
-            complain(format_args!(
-                "{} is not the database of the position {device}:{run}:{}; going on with its first reading",
-                self.settings.db.display(),
-                self.at.id
-            ));
-            (self.at, self.device) = (Position::default(), None);
+            _ => {}
         }
         Ok(reader)
     }

@@ -24,6 +24,7 @@ use crate::source::spec::SourceSpec;
 use crate::store::{Moment, Start};
 use crate::sys::{self, Clock, signals};
 use crate::time::ClockWatch;
+
 impl Recorder {
     pub(super) fn start(mut settings: Settings) -> Result<Self, String> {
         let mut status = Server::default();

@@ -1,6 +1,5 @@
 //! What the recorder reports of itself: the facts, the report made of them, and the socket that it is read from.
 
 pub mod facts;
-pub mod name;
 pub mod report;
 pub mod server;

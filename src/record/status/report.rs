@@ -1,6 +1,6 @@
 //! The status report of a recorder: values by name, and whether it is healthy. Pure.
 //!
-//! `KEYS` is the one table: the order of the lines, what each means, and what Prometheus calls it.
+//! `KEYS` is the one table: the order of the lines, and what Prometheus calls each.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,127 +8,47 @@ use std::time::Duration;
 
 use crate::source::http::reply::State;
 
-/// Type of a value for Prometheus.
-#[derive(Clone, Copy, PartialEq)]
+/// What Prometheus gets of a value: type, name and help of a metric.
+#[derive(Clone, Copy)]
 enum Metric {
     /// Not a number.
     None,
-    Gauge(&'static str),
+    Gauge(&'static str, &'static str),
     /// Milliseconds here, seconds there.
-    GaugeOfMs(&'static str),
-    Counter(&'static str),
+    GaugeOfMs(&'static str, &'static str),
+    Counter(&'static str, &'static str),
 }
 
 use Metric::{Counter, Gauge, GaugeOfMs};
 
-/// Key, metric, and its help.
-const KEYS: &[(&str, Metric, &str)] = &[
-    (
-        "state",
-        Metric::None,
-        "starting, recording, waiting, stopping, or none",
-    ),
-    (
-        "healthy",
-        Gauge("seawall_healthy"),
-        "Whether readings are taken and committed, 1 or 0",
-    ),
-    ("reason", Metric::None, "why it is not"),
-    ("db", Metric::None, "the database"),
-    ("device", Metric::None, "its id"),
-    ("version", Metric::None, "of the recorder"),
-    ("pid", Metric::None, "its process"),
-    (
-        "uptime_s",
-        Gauge("seawall_uptime_seconds"),
-        "Time since the recorder was started",
-    ),
-    (
-        "run",
-        Gauge("seawall_run"),
-        "Number of this start of the recorder in the database",
-    ),
-    (
-        "sources",
-        Gauge("seawall_sources"),
-        "Sources that are recorded",
-    ),
-    (
-        "committed",
-        Counter("seawall_committed_readings_total"),
-        "Readings committed since the start",
-    ),
-    (
-        "queued",
-        Gauge("seawall_queued_readings"),
-        "Readings accepted and not committed yet",
-    ),
-    (
-        "queue_max",
-        Gauge("seawall_queue_limit_readings"),
-        "Readings that can be held in memory",
-    ),
-    (
-        "dropped",
-        Counter("seawall_dropped_readings_total"),
-        "Readings that found no room in the queue",
-    ),
-    (
-        "rejected",
-        Counter("seawall_rejected_lines_total"),
-        "Lines that did not parse",
-    ),
-    (
-        "repeated",
-        Counter("seawall_repeated_readings_total"),
-        "Readings that were sent again and not stored again",
-    ),
-    (
-        "errors",
-        Counter("seawall_errors_total"),
-        "Failures of sources, commits and checkpoints",
-    ),
-    (
-        "expired",
-        Counter("seawall_expired_readings_total"),
-        "Readings that retention dropped since the start",
-    ),
-    (
-        "set_aside",
-        Gauge("seawall_set_aside_databases"),
-        "Damaged databases that wait for somebody to look",
-    ),
-    (
-        "wal_bytes",
-        Gauge("seawall_wal_bytes"),
-        "Bytes in the -wal that are still needed there",
-    ),
-    (
-        "free_bytes",
-        Gauge("seawall_free_bytes"),
-        "Bytes free on the filesystem of the database",
-    ),
-    (
-        "written_bytes",
-        Counter("seawall_written_bytes_total"),
-        "Bytes written to storage since the start, as the kernel counts them for the process",
-    ),
-    (
-        "last_commit_ms",
-        GaugeOfMs("seawall_last_commit_age_seconds"),
-        "Time since the last commit",
-    ),
-    (
-        "last_checkpoint_ms",
-        GaugeOfMs("seawall_last_checkpoint_age_seconds"),
-        "Time since the last checkpoint",
-    ),
-    (
-        "waiting_s",
-        Gauge("seawall_waiting_seconds"),
-        "How long commits have been failing or blocked",
-    ),
-    ("waiting_for", Metric::None, "what the last one failed for"),
+#[rustfmt::skip]
+const KEYS: &[(&str, Metric)] = &[
+    ("state", Metric::None),
+    ("healthy", Gauge("seawall_healthy", "Whether readings are taken and committed, 1 or 0")),
+    ("reason", Metric::None),
+    ("db", Metric::None),
+    ("device", Metric::None),
+    ("version", Metric::None),
+    ("pid", Metric::None),
+    ("uptime_s", Gauge("seawall_uptime_seconds", "Time since the recorder was started")),
+    ("run", Gauge("seawall_run", "Number of this start of the recorder in the database")),
+    ("sources", Gauge("seawall_sources", "Sources that are recorded")),
+    ("committed", Counter("seawall_committed_readings_total", "Readings committed since the start")),
+    ("queued", Gauge("seawall_queued_readings", "Readings accepted and not committed yet")),
+    ("queue_max", Gauge("seawall_queue_limit_readings", "Readings that can be held in memory")),
+    ("dropped", Counter("seawall_dropped_readings_total", "Readings that found no room in the queue")),
+    ("rejected", Counter("seawall_rejected_lines_total", "Lines that did not parse")),
+    ("repeated", Counter("seawall_repeated_readings_total", "Readings that were sent again and not stored again")),
+    ("errors", Counter("seawall_errors_total", "Failures of sources, commits and checkpoints")),
+    ("expired", Counter("seawall_expired_readings_total", "Readings that retention dropped since the start")),
+    ("set_aside", Gauge("seawall_set_aside_databases", "Damaged databases that wait for somebody to look")),
+    ("wal_bytes", Gauge("seawall_wal_bytes", "Bytes in the -wal that are still needed there")),
+    ("free_bytes", Gauge("seawall_free_bytes", "Bytes free on the filesystem of the database")),
+    ("written_bytes", Counter("seawall_written_bytes_total", "Bytes written to storage, as the kernel counts them")),
+    ("last_commit_ms", GaugeOfMs("seawall_last_commit_age_seconds", "Time since the last commit")),
+    ("last_checkpoint_ms", GaugeOfMs("seawall_last_checkpoint_age_seconds", "Time since the last checkpoint")),
+    ("waiting_s", Gauge("seawall_waiting_seconds", "How long commits have been failing or blocked")),
+    ("waiting_for", Metric::None),
 ];
 
 /// Value of an event that has not happened yet.
@@ -149,9 +69,9 @@ impl Report {
     }
 
     pub fn put(&mut self, key: &str, value: impl std::fmt::Display) {
-        let known = KEYS.iter().find(|(known, ..)| *known == key);
+        let known = KEYS.iter().find(|(known, _)| *known == key);
         debug_assert!(known.is_some(), "{key} is not in the table");
-        if let Some((key, ..)) = known {
+        if let Some((key, _)) = known {
             // A line is a line, whatever a path is made of.
             let value = value.to_string().replace(char::is_control, "?");
             self.0.push((key, value));
@@ -199,7 +119,7 @@ impl Report {
     /// A line each, in the order of the table.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for (key, ..) in KEYS {
+        for (key, _) in KEYS {
             for value in self.all(key) {
                 let _ = writeln!(text, "{key}={value}");
             }
@@ -212,7 +132,7 @@ impl Report {
         let mut report = Report::default();
         for line in text.lines() {
             let (key, value) = line.split_once('=')?;
-            if KEYS.iter().any(|(known, ..)| *known == key) {
+            if KEYS.iter().any(|(known, _)| *known == key) {
                 report.put(key, value);
             }
         }
@@ -232,12 +152,12 @@ impl Report {
             "# HELP seawall_info The recorder\n# TYPE seawall_info gauge\nseawall_info{{{}}} 1",
             labels.join(",")
         );
-        for (key, metric, help) in KEYS {
-            let (name, kind, per) = match metric {
+        for (key, metric) in KEYS {
+            let (name, help, kind, per) = match metric {
                 Metric::None => continue,
-                Gauge(name) => (name, "gauge", 1.0),
-                GaugeOfMs(name) => (name, "gauge", 1000.0),
-                Counter(name) => (name, "counter", 1.0),
+                Gauge(name, help) => (name, help, "gauge", 1.0),
+                GaugeOfMs(name, help) => (name, help, "gauge", 1000.0),
+                Counter(name, help) => (name, help, "counter", 1.0),
             };
             let value = match self.all(key).next() {
                 Some("yes") => "1".to_owned(),

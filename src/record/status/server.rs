@@ -11,7 +11,6 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-use super::name::socket_name;
 use crate::log;
 use crate::sys::{self, Watch};
 
@@ -84,6 +83,12 @@ impl Server {
                 .and_then(|()| stream.write_all(text.as_bytes()));
         }
     }
+}
+
+/// Name of a recorder's socket, in Linux's abstract namespace: device and inode of the database, so that every path to
+/// the file leads to it. Begins with NUL, as the kernel writes abstract names.
+pub fn socket_name((device, inode): (u64, u64)) -> Vec<u8> {
+    format!("\0seawall-{device:x}-{inode:x}").into_bytes()
 }
 
 fn bind(file: (u64, u64)) -> io::Result<UnixListener> {

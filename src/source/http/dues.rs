@@ -33,15 +33,6 @@ pub struct Due {
     pub answer: Answer,
 }
 
-/// Result of writing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    Nothing,
-    Something,
-    /// The connection is broken.
-    Failed,
-}
-
 #[derive(Debug, Default)]
 pub struct Dues {
     queue: VecDeque<Due>,
@@ -127,9 +118,9 @@ impl Dues {
         !self.out.is_empty() || (self.first().is_some() && !self.asks())
     }
 
-    /// Writes as much as `write` takes.
-    pub fn flush(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> Written {
-        let mut written = Written::Nothing;
+    /// Writes as much as `write` takes. Returns whether it took anything; an error where the connection is broken.
+    pub fn flush(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<bool> {
+        let mut has_written = false;
         while self.is_ready() {
             if !self.asks()
                 && let Some(due) = self.take_first()
@@ -145,14 +136,14 @@ impl Dues {
             match write(&self.out) {
                 Ok(n) => {
                     self.out.drain(..n);
-                    written = Written::Something;
+                    has_written = true;
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return written,
-                Err(_) => return Written::Failed,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(has_written),
+                Err(e) => return Err(e),
             }
         }
         self.out = Vec::new();
-        written
+        Ok(has_written)
     }
 }

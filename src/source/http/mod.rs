@@ -21,7 +21,7 @@ use crate::reading::line::Precision;
 use crate::reading::stream::{Intake, Reject, Stream, Taken};
 use crate::source::protocol::{Memory, Now, Protocol, Read, Turn, Write};
 use crate::store::ack::Ack;
-use dues::{Answer, Due, Dues, Written};
+use dues::{Answer, Due, Dues};
 use head::{HEAD_BYTES_MAX, Refusal};
 use reply::{Form, Reply, State};
 use request::{Decoded, Held, Request};
@@ -387,9 +387,9 @@ impl Protocol for Http {
 
     fn flush(&mut self, now: Instant, write: Write<'_>) {
         match self.dues.flush(write) {
-            Written::Nothing => {}
-            Written::Something => self.active = now,
-            Written::Failed => self.break_off(),
+            Ok(false) => {}
+            Ok(true) => self.active = now,
+            Err(_) => self.break_off(),
         }
     }
 
@@ -405,8 +405,5 @@ impl Protocol for Http {
         self.stream.forget();
     }
 }
-
-#[cfg(test)]
-mod tests;
 
 const _: () = assert!(HEAD_READ_BYTES <= HEAD_BYTES_MAX);

@@ -27,8 +27,6 @@ pub struct Reply {
     pub allow: &'static str,
 }
 
-pub const JSON: &str = "application/json";
-
 /// How a request wants to be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Form {
@@ -50,7 +48,7 @@ impl Reply {
     pub fn json(status: u16, body: String) -> Self {
         Reply {
             status,
-            content_type: JSON,
+            content_type: "application/json",
             body,
             ..Reply::default()
         }
@@ -176,44 +174,4 @@ pub fn quoted(text: &str) -> String {
     }
     quoted.push('"');
     quoted
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(reply: &Reply, form: Form) -> String {
-        let mut out = Vec::new();
-        reply.render(form, &mut out);
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn a_reply_without_content_has_no_length_and_head_has_no_body() {
-        let form = Form {
-            keeps_alive: true,
-            ..Form::default()
-        };
-        let empty = text(&Reply::empty(204), form);
-        assert!(empty.starts_with("HTTP/1.1 204 No Content\r\nX-Influxdb-Version: "));
-        assert!(empty.ends_with("\r\n\r\n") && !empty.contains("Content-Length"));
-        let error = Reply::error(404, "no \"x\"\n");
-        let is_old = Form {
-            is_old: true,
-            ..form
-        };
-        assert!(text(&error, is_old).contains("\r\nConnection: keep-alive\r\n"));
-        let head = Form {
-            is_head: true,
-            ..Form::default()
-        };
-        let head = text(&error, head);
-        let length = format!("Content-Length: {}\r\n", error.body.len());
-        assert!(
-            head.contains(&length) && head.ends_with("Connection: close\r\n\r\n"),
-            "{head}"
-        );
-        let expected = "{\"code\":\"not found\",\"message\":\"no \\\"x\\\"\\u000a\",\"error\":\"no \\\"x\\\"\\u000a\"}\n";
-        assert_eq!(error.body, expected);
-    }
 }

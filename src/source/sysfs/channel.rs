@@ -86,48 +86,17 @@ const POWER_SUPPLY: [(&str, Unit); 8] = [
 ];
 
 /// Files that hold a word, and the number of each word, which stays: the kernel adds to its own in the middle.
+#[rustfmt::skip]
 const WORDS: [(&str, &[&str]); 3] = [
-    (
-        "health",
-        &[
-            "Unknown",
-            "Good",
-            "Overheat",
-            "Dead",
-            "Over voltage",
-            "Unspecified failure",
-            "Cold",
-            "Watchdog timer expire",
-            "Safety timer expire",
-            "Over current",
-            "Calibration required",
-            "Warm",
-            "Cool",
-            "Hot",
-            "No battery",
-            "Blown fuse",
-            "Cell imbalance",
-            "Under voltage",
-        ],
-    ),
-    (
-        "status",
-        &["Unknown", "Charging", "Discharging", "Not charging", "Full"],
-    ),
-    (
-        "charge_type",
-        &[
-            "Unknown",
-            "N/A",
-            "Trickle",
-            "Fast",
-            "Standard",
-            "Adaptive",
-            "Custom",
-            "Long Life",
-            "Bypass",
-        ],
-    ),
+    ("health", &[
+        "Unknown", "Good", "Overheat", "Dead", "Over voltage", "Unspecified failure", "Cold", "Watchdog timer expire",
+        "Safety timer expire", "Over current", "Calibration required", "Warm", "Cool", "Hot", "No battery", "Blown fuse",
+        "Cell imbalance", "Under voltage",
+    ]),
+    ("status", &["Unknown", "Charging", "Discharging", "Not charging", "Full"]),
+    ("charge_type", &[
+        "Unknown", "N/A", "Trickle", "Fast", "Standard", "Adaptive", "Custom", "Long Life", "Bypass",
+    ]),
 ];
 
 /// `in_TYPE…_raw` and `in_TYPE…_input`.
@@ -339,85 +308,4 @@ pub fn parse_number(text: &[u8]) -> Option<f64> {
         return None;
     }
     text.parse().ok().filter(|number: &f64| number.is_finite())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(list: &[&str]) -> Vec<String> {
-        list.iter().map(|name| (*name).to_owned()).collect()
-    }
-
-    #[test]
-    fn no_alarm_limit_or_calibration_is_ever_named() {
-        let hwmon = names(&[
-            "alarms",
-            "fan1_alarm",
-            "fan1_input",
-            "in0_input",
-            "in0_max_alarm",
-            "in_input",
-            "intrusion0_alarm",
-            "power1_average",
-            "power1_average_interval",
-            "power1_cap_alarm",
-            "power1_input_highest",
-            "temp1_crit_alarm",
-            "temp1_input",
-            "temp1_max",
-            "temp1_offset",
-            "tempx_input",
-        ]);
-        let inputs: Vec<_> = channels(Class::Hwmon, &hwmon)
-            .into_iter()
-            .map(|spec| {
-                let opened = [spec.label, spec.enable, spec.fault, spec.offset, spec.scale];
-                assert_eq!(opened, [const { None }; 5]);
-                spec.input
-            })
-            .collect();
-        assert_eq!(
-            inputs,
-            ["fan1_input", "in0_input", "power1_average", "temp1_input"]
-        );
-
-        let iio = names(&[
-            "in_accel_x_calibbias",
-            "in_accel_x_calibscale",
-            "in_accel_x_raw",
-            "in_illuminance0_target_input",
-            "in_temperature_raw",
-            "in_voltage0_mean_raw",
-            "out_voltage0_raw",
-            "sampling_frequency",
-        ]);
-        let specs = channels(Class::Iio, &iio);
-        assert_eq!(
-            specs,
-            [Spec::plain(
-                "accel_x",
-                ("acceleration_m_s2", 1.0),
-                "in_accel_x_raw"
-            )]
-        );
-    }
-
-    #[test]
-    fn the_nearest_scale_wins() {
-        let all = [
-            "in_voltage0_vdd_scale",
-            "in_voltage0_scale",
-            "in_voltage_scale",
-            "in_scale",
-            "scale",
-        ];
-        for from in 0..all.len() {
-            let found = lookup(&names(&all[from..]), "voltage0_vdd", "voltage", "scale");
-            assert_eq!(found.as_deref(), Some(all[from]));
-        }
-        let pair = names(&["in_voltage0_scale", "in_voltage-voltage_scale"]);
-        let found = lookup(&pair, "voltage0-voltage1", "voltage", "scale");
-        assert_eq!(found.as_deref(), Some("in_voltage-voltage_scale"));
-    }
 }

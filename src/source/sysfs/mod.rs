@@ -17,39 +17,32 @@ use crate::log::{self, Limit};
 use crate::order;
 use crate::reading::series;
 use crate::source::spec::Choice;
-use attribute::{Files, Miss};
+use attribute::Miss;
 use channel::{Class, Spec};
 use scan::{Seen, Tags};
 
-pub use attribute::Reason;
+pub use attribute::Failure;
 pub use channel::parse_number;
+
+/// What became of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is there and will be read.
+    Found,
+    /// It is no longer there.
+    Gone,
+    /// It has no readings from now on: why, and how often since it was last told, this time included.
+    Failing(Failure, u64),
+    /// Its failing was told, and it has readings again.
+    Recovered,
+}
 
 /// An event to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice<'a> {
-    /// A channel is there and will be read.
-    Found {
-        sensor: &'a str,
-        field: &'a str,
-        path: &'a Path,
-    },
-    /// A channel is no longer there.
-    Gone {
-        sensor: &'a str,
-        field: &'a str,
-        path: &'a Path,
-    },
-    /// A channel has no readings from now on; `path` is the file that failed.
-    Failing {
-        sensor: &'a str,
-        field: &'a str,
-        path: &'a Path,
-        reason: Reason,
-        /// Since it was last told, this one included.
-        failed: u64,
-    },
-    /// A channel whose failing was told has readings again.
-    Recovered {
+    /// `path` is the file that holds the value, or the one that failed.
+    Channel {
+        change: Change,
         sensor: &'a str,
         field: &'a str,
         path: &'a Path,
@@ -67,11 +60,9 @@ const FAILING_TOLD_MAX: u32 = 10;
 
 #[derive(Debug)]
 struct Channel {
-    /// Name within its node; with the field it identifies the channel.
-    name: String,
+    /// Its channel is its name within the node; with the field it identifies it.
+    spec: Spec,
     sensor: String,
-    field: &'static str,
-    files: Files,
     failing: bool,
     /// Failing has been told and recovering has not.
     is_told: bool,
@@ -80,47 +71,36 @@ struct Channel {
 }
 
 impl Channel {
-    fn found(&self) -> Notice<'_> {
-        Notice::Found {
+    fn tell(&self, change: Change, path: &Path, tell: &mut dyn FnMut(Notice<'_>)) {
+        tell(Notice::Channel {
+            change,
             sensor: &self.sensor,
-            field: self.field,
-            path: self.files.path(),
-        }
+            field: self.spec.field,
+            path,
+        });
     }
 
-    fn gone(&self) -> Notice<'_> {
-        Notice::Gone {
-            sensor: &self.sensor,
-            field: self.field,
-            path: self.files.path(),
-        }
-    }
-
-    fn sample(&mut self, emit: &mut dyn FnMut(&str, &str, f64), tell: &mut dyn FnMut(Notice<'_>)) {
-        match self.files.read() {
+    /// `dir` holds its files.
+    fn sample(
+        &mut self,
+        dir: &Path,
+        emit: &mut dyn FnMut(&str, &str, f64),
+        tell: &mut dyn FnMut(Notice<'_>),
+    ) {
+        match attribute::read(dir, &self.spec) {
             Ok(value) => {
                 self.failing = false;
                 if std::mem::take(&mut self.is_told) {
-                    tell(Notice::Recovered {
-                        sensor: &self.sensor,
-                        field: self.field,
-                        path: self.files.path(),
-                    });
+                    self.tell(Change::Recovered, &dir.join(&self.spec.input), tell);
                 }
-                emit(&self.sensor, self.field, value);
+                emit(&self.sensor, self.spec.field, value);
             }
             Err((Miss::Because(reason), path)) => {
                 if !std::mem::replace(&mut self.failing, true)
                     && let Some(before) = self.limit.pass(Instant::now())
                 {
                     self.is_told = true;
-                    tell(Notice::Failing {
-                        sensor: &self.sensor,
-                        field: self.field,
-                        path,
-                        reason,
-                        failed: before + 1,
-                    });
+                    self.tell(Change::Failing(reason, before + 1), &path, tell);
                 }
             }
             Err((Miss::Absent | Miss::Interrupted, _)) => {}
@@ -207,8 +187,8 @@ impl Sysfs {
                 }
             }
         }
-        for channel in old.iter().flat_map(|node| &node.channels) {
-            tell(channel.gone());
+        for node in &old {
+            node.tell_gone(&node.channels, tell);
         }
         // Order by which nodes with equal tags and labels are numbered: what they are decides
         // where it can, the kernel's numbering only where nothing else differs.
@@ -266,23 +246,23 @@ impl Sysfs {
                     copy,
                 );
                 let mut channels = self.nodes.iter().flat_map(|node| &node.channels);
-                let is_same =
-                    |channel: &Channel| channel.sensor == sensor && channel.field == spec.field;
+                let is_same = |channel: &Channel| {
+                    channel.sensor == sensor && channel.spec.field == spec.field
+                };
                 if !channels.any(is_same) {
                     break sensor;
                 }
                 copy += 1;
             };
             let channel = Channel {
-                files: Files::new(&node.dir, &spec),
-                name: spec.channel,
+                spec,
                 sensor,
-                field: spec.field,
                 failing: false,
                 is_told: false,
                 limit: Limit::of(FAILING_TOLD_MAX),
             };
-            tell(channel.found());
+            let path = node.dir.join(&channel.spec.input);
+            channel.tell(Change::Found, &path, tell);
             self.nodes[index].channels.push(channel);
         }
     }
@@ -336,34 +316,37 @@ impl Node {
                 }
                 self.folder = now;
             }
-            channel.sample(emit, tell);
+            channel.sample(&self.dir, emit, tell);
         }
         self.took = began.elapsed();
     }
 
     /// Updates the channels to those seen. Returns the new ones.
     fn renew(&mut self, seen: Seen, tell: &mut dyn FnMut(Notice<'_>)) -> Vec<Spec> {
-        self.dir = seen.dir;
         let mut old = std::mem::take(&mut self.channels);
         let mut new = Vec::new();
         for spec in seen.specs {
-            let same =
-                |channel: &Channel| channel.name == spec.channel && channel.field == spec.field;
+            let same = |channel: &Channel| {
+                channel.spec.channel == spec.channel && channel.spec.field == spec.field
+            };
             match old.iter().position(same) {
                 Some(at) => {
                     let channel = old.swap_remove(at);
-                    self.channels.push(Channel {
-                        files: Files::new(&self.dir, &spec),
-                        ..channel
-                    });
+                    self.channels.push(Channel { spec, ..channel });
                 }
                 None => new.push(spec),
             }
         }
-        for channel in &old {
-            tell(channel.gone());
-        }
+        self.tell_gone(&old, tell);
+        self.dir = seen.dir;
         new
+    }
+
+    fn tell_gone(&self, channels: &[Channel], tell: &mut dyn FnMut(Notice<'_>)) {
+        for channel in channels {
+            let path = self.dir.join(&channel.spec.input);
+            channel.tell(Change::Gone, &path, tell);
+        }
     }
 }
 
@@ -392,62 +375,32 @@ fn sensor(class: Class, tags: &Tags, channel: &str, label: Option<&str>, copy: u
 
 /// Logs an event of a sensor. Returns the errors to count.
 pub fn tell(notice: &Notice<'_>) -> u64 {
-    let source = ("source", &"sysfs" as &dyn std::fmt::Display);
-    let place = |event: &str,
-                 warn: bool,
-                 sensor: &str,
-                 field: &str,
-                 path: &Path,
-                 reason: &dyn std::fmt::Display,
-                 failed: u64| {
-        let fields: [log::Field; 6] = [
-            source,
-            ("sensor", &sensor),
-            ("field", &field),
-            ("path", &path.display()),
-            ("reason", reason),
-            ("failed", &failed),
-        ];
-        if warn {
-            log::warn(event, &fields);
-        } else {
-            log::info(event, &fields[..4]);
-        }
-    };
+    let source: log::Field = ("source", &"sysfs");
     match *notice {
-        Notice::Found {
-            sensor,
-            field,
-            path,
-        } => place("sensor-found", false, sensor, field, path, &"", 0),
-        Notice::Gone {
-            sensor,
-            field,
-            path,
-        } => place("sensor-gone", false, sensor, field, path, &"", 0),
-        Notice::Recovered {
+        Notice::Channel {
+            change,
             sensor,
             field,
             path,
         } => {
-            place("sensor-recovered", false, sensor, field, path, &"", 0);
-        }
-        Notice::Failing {
-            sensor,
-            field,
-            path,
-            reason,
-            failed,
-        } => {
-            place("sensor-failing", true, sensor, field, path, &reason, failed);
-            return 1;
+            let path = path.display();
+            let of: log::Field = ("sensor", &sensor);
+            let fields: [log::Field; 4] = [source, of, ("field", &field), ("path", &path)];
+            match change {
+                Change::Found => log::info("sensor-found", &fields),
+                Change::Gone => log::info("sensor-gone", &fields),
+                Change::Recovered => log::info("sensor-recovered", &fields),
+                Change::Failing(reason, failed) => {
+                    let why: [log::Field; 2] = [("reason", &reason), ("failed", &failed)];
+                    log::warn("sensor-failing", &[&fields[..], &why].concat());
+                    return 1;
+                }
+            }
         }
         Notice::Unknown { path, names } => {
             let path = path.display();
-            log::info(
-                "sensor-unknown",
-                &[source, ("path", &path), ("channels", &names)],
-            );
+            let fields: [log::Field; 3] = [source, ("path", &path), ("channels", &names)];
+            log::info("sensor-unknown", &fields);
         }
         Notice::None { root } => log::warn("no-sensors", &[source, ("root", &root.display())]),
     }
