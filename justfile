@@ -22,15 +22,27 @@ build:
     cargo build --release --locked
 
 # Run every test; those in containers are skipped where there is no Docker, but never on CI
-test: setup fmt-check clippy
+test: setup fmt-check
     #!/bin/sh
     set -eu
-    if [ "${CI:-}" = true ] || docker version >/dev/null 2>&1; then
-        '{{ just_executable() }}' image
-    fi
-    '{{ just_executable() }}' --no-deps binary amd64
-    '{{ just_executable() }}' --no-deps binary arm64
+    mkdir -p target
+    # The static programs and what is tested are compiled in folders of their own: side by side.
+    log=target/static.log
+    {
+        if [ "${CI:-}" = true ] || docker version >/dev/null 2>&1; then
+            '{{ just_executable() }}' --no-deps image || exit
+        fi
+        '{{ just_executable() }}' --no-deps binary amd64 && '{{ just_executable() }}' --no-deps binary arm64
+    } >"$log" 2>&1 &
+    static=$!
+    trap 'kill $static 2>/dev/null || true' EXIT
+    '{{ just_executable() }}' clippy
     cargo test --locked --no-run
+    status=0
+    wait "$static" || status=1
+    trap - EXIT
+    cat "$log"
+    [ "$status" = 0 ] || exit 1
     # What simulates faults is bound by the processor, the rest mostly waits: the two go side by side.
     rest=$(ls tests/*.rs | sed -E 's#tests/(.*)\.rs#--test \1#' | grep -vE ' (crashes|faults|memory)$')
     log=target/simulated.log
@@ -40,7 +52,6 @@ test: setup fmt-check clippy
     } >"$log" 2>&1 &
     simulated=$!
     trap 'kill $simulated 2>/dev/null || true' EXIT
-    status=0
     cargo test --locked --no-fail-fast --bins $rest || status=1
     cargo test --locked --doc || status=1
     wait "$simulated" || status=1
