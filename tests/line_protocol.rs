@@ -33,7 +33,7 @@ fn feed(pieces: &[&[u8]], precision: Precision) -> Vec<String> {
                 (at, consumed, discarding) = (at + used, consumed + used, newline.is_none());
                 continue;
             }
-            let (used, more_lines) = match line::parse(input, end, precision, &mut line) {
+            let (used, more_lines) = match line::parse(input, end, precision, None, &mut line) {
                 Outcome::Incomplete => {
                     assert!(!end, "the last line is a line");
                     assert!(input.len() < LINE_BYTES_MAX + 2, "a full buffer gets on");

@@ -93,6 +93,36 @@ fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
 const MIXED: &str = "m,b=1,a=2 x=1,y=2i 5\n# comment\n\n  \nbad line\nm,a=2,b=1 x=3\nn s=\"one\ntwo\" 6\r\nq=\nm v=\"open\nm,a=2,b=1 x=4 7\nlast v=true 8";
 
 #[test]
+fn a_line_that_begins_as_another_did_says_the_same_as_alone() {
+    let lines = [
+        "m,b=1,a=2 x=1,y=2i 5",
+        "m,b=1,a=2 x=2,new=3 6",
+        "m,b=1,a=2 x=3i 7",
+        "m,b=1,a=2 x=\"t\" 8",
+        "m,b=1,a=2 x=4",
+        "m,b=1,a=2 x= 9",
+        "m,b=1,a=2 x=5 9x",
+        "m,b=1,a=2 xy=6 9",
+        "m,b=1,a=2  x=7 9",
+        "m,b=1,a=2,c=3 x=8 9",
+        "#m x=1",
+    ];
+    for one in lines {
+        for other in lines {
+            let text = format!("{one}\n{other}\n{one}\n{other}\n");
+            let mut alone = Heard::default();
+            for (n, line) in (1..).zip(text.split_inclusive('\n')) {
+                let heard = hear(line.as_bytes(), &[100], 100);
+                alone.readings.extend(heard.readings);
+                alone.rejected.extend(heard.rejected.iter().map(|_| n));
+                alone.lines = n;
+            }
+            assert_eq!(hear(text.as_bytes(), &[100], 100), alone, "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_byte_order_mark_and_nuls_between_lines_are_no_part_of_them() {
     let input = b"\xef\xbb\xbfm x=1 1\n\0m x=2 2\n\0\0bad\n\0# comment\n\0";
     for size in 1..=input.len() {

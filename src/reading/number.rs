@@ -43,21 +43,21 @@ const POWERS: [f64; 23] = [
 /// Reads the number at `at` and moves `at` behind it. The caller checks what follows.
 pub fn take(bytes: &[u8], at: &mut usize) -> Result<Number, Wrong> {
     let start = *at;
-    let negative = skip(bytes, at, b"-");
+    let negative = skip(bytes, at, b'-');
     let whole_at = *at;
     let mut mantissa = digits(bytes, at, 0);
     let whole = *at - whole_at;
-    if whole > 0 && skip(bytes, at, b"i") {
+    if whole > 0 && skip(bytes, at, b'i') {
         let magnitude = exact(bytes, whole_at, whole, mantissa);
         let signed = magnitude.and_then(|m| with_sign(m, negative));
         return signed.map(Number::Integer).ok_or(Wrong::IntegerRange);
     }
-    if whole > 0 && !negative && skip(bytes, at, b"u") {
+    if whole > 0 && !negative && skip(bytes, at, b'u') {
         let magnitude = exact(bytes, whole_at, whole, mantissa);
         return magnitude.map(Number::Unsigned).ok_or(Wrong::UnsignedRange);
     }
     let mut fraction = 0;
-    if skip(bytes, at, b".") {
+    if skip(bytes, at, b'.') {
         let fraction_at = *at;
         mantissa = digits(bytes, at, mantissa);
         fraction = *at - fraction_at;
@@ -66,10 +66,10 @@ pub fn take(bytes: &[u8], at: &mut usize) -> Result<Number, Wrong> {
         return Err(Wrong::Form);
     }
     let mut power = Some(0);
-    if skip(bytes, at, b"eE") {
-        let shrinks = skip(bytes, at, b"-");
+    if skip(bytes, at, b'e') || skip(bytes, at, b'E') {
+        let shrinks = skip(bytes, at, b'-');
         if !shrinks {
-            skip(bytes, at, b"+");
+            skip(bytes, at, b'+');
         }
         let power_at = *at;
         let magnitude = digits(bytes, at, 0);
@@ -99,7 +99,7 @@ pub fn take(bytes: &[u8], at: &mut usize) -> Result<Number, Wrong> {
 
 /// Reads the whole number at `at` and moves `at` behind it.
 pub fn take_integer(bytes: &[u8], at: &mut usize) -> Result<i64, Wrong> {
-    let negative = skip(bytes, at, b"-");
+    let negative = skip(bytes, at, b'-');
     let start = *at;
     let magnitude = digits(bytes, at, 0);
     let count = *at - start;
@@ -122,8 +122,8 @@ fn take_any_float(literal: &[u8]) -> Result<Number, Wrong> {
 }
 
 #[inline(always)]
-fn skip(bytes: &[u8], at: &mut usize, any_of: &[u8]) -> bool {
-    let found = bytes.get(*at).is_some_and(|b| any_of.contains(b));
+fn skip(bytes: &[u8], at: &mut usize, byte: u8) -> bool {
+    let found = bytes.get(*at) == Some(&byte);
     *at += usize::from(found);
     found
 }

@@ -356,7 +356,8 @@ impl Stream {
                 return Taken::All;
             }
             let number = self.lines + 1;
-            match line::parse(input, self.last, self.precision, to.line) {
+            let expected = to.interner.beginning();
+            match line::parse(input, self.last, self.precision, expected, to.line) {
                 Outcome::Incomplete if self.ended && !self.last => self.cut_off(),
                 Outcome::Incomplete => return Taken::All,
                 Outcome::Nothing { used } => self.advance(used, 1),
@@ -443,11 +444,17 @@ impl Stream {
             let sensor = line.canonical_sensor(input);
             to.old = Some(OldTime { sensor, time_ns });
         }
-        for field in line.fields() {
-            let key = line.field_key(input, field);
-            let slot = interner.slot(batch, sensor, key, field.kind, || {
-                let name = line.field_name(input, field);
-                (line.canonical_sensor(input).into(), name.into())
+        for (n, field) in line.fields().iter().enumerate() {
+            let expected = match n {
+                0 if line.is_expected => interner.expected(field.kind),
+                _ => None,
+            };
+            let slot = expected.unwrap_or_else(|| {
+                let key = line.field_key(input, field);
+                interner.slot(batch, sensor, key, field.kind, || {
+                    let name = line.field_name(input, field);
+                    (line.canonical_sensor(input).into(), name.into())
+                })
             });
             batch.push_sent(time_ns, slot, line.value(field), may_repeat);
         }

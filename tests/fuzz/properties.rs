@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use seawall::cli::{self, Invocation};
 use seawall::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision};
 use seawall::reading::number::{self, Number};
-use seawall::reading::series::Interner;
+use seawall::reading::series::{Beginning, Interner};
 use seawall::reading::stream::Room;
 use seawall::reading::stream::{Excerpt, Full, Intake, Stream, Taken};
 use seawall::reading::{Batch, Value};
@@ -40,9 +40,24 @@ pub fn line(data: &[u8]) {
     };
     let mut line = Line::default();
     let mut at = 0;
+    let mut began = None;
     while at < input.len() {
         let rest = &input[at..];
-        let used = match line::parse(rest, true, precision(first), &mut line) {
+        let outcome = line::parse(rest, true, precision(first), None, &mut line);
+        // As an earlier record began, and as this one does.
+        let own = beginning(&line, rest).or(began.clone());
+        for (bytes, sensor_bytes) in began.iter().chain(&own) {
+            let expected = Beginning {
+                bytes,
+                sensor_bytes: *sensor_bytes,
+            };
+            let mut again = Line::default();
+            let same = line::parse(rest, true, precision(first), Some(expected), &mut again);
+            assert_eq!(same, outcome);
+            assert_eq!(parts(&again, rest), parts(&line, rest));
+        }
+        began = own;
+        let used = match outcome {
             Outcome::Incomplete => panic!("the last line is a line"),
             Outcome::Nothing { used } => used,
             Outcome::Rejected { used, reason } => {
@@ -69,6 +84,25 @@ pub fn line(data: &[u8]) {
     assert_eq!(at, input.len(), "every byte is taken once");
 }
 
+/// What is before the value of the first field, where a sender writes no more spaces than it has to.
+fn beginning(line: &Line, input: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let field = line.fields().first()?;
+    let sensor = line.sensor(input);
+    let bytes = [sensor, b" ", line.field_key(input, field), b"="].concat();
+    Some((bytes, sensor.len()))
+}
+
+fn parts(line: &Line, input: &[u8]) -> String {
+    let fields = line.fields().iter();
+    let fields = fields.map(|f| (line.field_key(input, f), f.kind, line.value(f)));
+    let fields: Vec<_> = fields.collect();
+    if fields.is_empty() {
+        return String::new();
+    }
+    let (sensor, time_ns) = (line.canonical_sensor(input), line.time_ns());
+    format!("{sensor} {fields:?} {time_ns:?}")
+}
+
 fn written_out_it_is_the_same(line: &Line, input: &[u8]) {
     let sensor = line.canonical_sensor(input);
     let time_ns = line.time_ns().unwrap_or(ARRIVAL_NS);
@@ -81,7 +115,7 @@ fn written_out_it_is_the_same(line: &Line, input: &[u8]) {
             continue;
         }
         let mut again = Line::default();
-        let outcome = line::parse(out.as_bytes(), false, Precision::Ns, &mut again);
+        let outcome = line::parse(out.as_bytes(), false, Precision::Ns, None, &mut again);
         assert!(
             matches!(outcome, Outcome::Record { used, .. } if used == out.len()),
             "{out:?}"

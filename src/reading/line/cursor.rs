@@ -106,6 +106,16 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    pub(super) fn new(bytes: &'a [u8], last: bool) -> Self {
+        Cursor {
+            bytes,
+            at: 0,
+            last,
+            lines: 1,
+            runs_over: None,
+        }
+    }
+
     #[inline(always)]
     pub(super) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()

@@ -10,7 +10,7 @@ use super::cursor::{
 use super::reason::{Cause, Fault, LINE_BYTES_MAX, Reason};
 use crate::reading::batch::{Kind, Value};
 use crate::reading::number::{self, Number};
-use crate::reading::series;
+use crate::reading::series::{self, Beginning};
 
 /// Up to this many tags are compared each with each; more are sorted.
 const TAGS_PAIRWISE_MAX: usize = 8;
@@ -93,6 +93,8 @@ enum Stored {
 /// `input` want the same bytes that `parse` was given.
 #[derive(Debug, Default)]
 pub struct Line {
+    /// It begins as the caller expected. Measurement and tags were not taken apart then.
+    pub is_expected: bool,
     measurement: Span,
     sensor: Span,
     tags: Vec<Tag>,
@@ -109,9 +111,13 @@ impl Line {
 
     /// Measurement and tags under the name that the database knows.
     pub fn canonical_sensor(&self, input: &[u8]) -> String {
-        let name = |key: Span| unescape(key.of(input), KEY_SPECIAL);
-        let measurement = unescape(self.measurement.of(input), MEASUREMENT_SPECIAL);
-        let tags = self.tags.iter().map(|t| (name(t.key), name(t.value)));
+        let sensor = self.sensor.of(input);
+        let mut line = Line::default();
+        // Only new names get here: the parts of an expected line were not looked at. There is no fault in them.
+        let _ = line.read_sensor(&mut Cursor::new(sensor, true));
+        let name = |key: Span| unescape(key.of(sensor), KEY_SPECIAL);
+        let measurement = unescape(line.measurement.of(sensor), MEASUREMENT_SPECIAL);
+        let tags = line.tags.iter().map(|t| (name(t.key), name(t.value)));
         series::canonical(&measurement, &tags.collect::<Vec<_>>())
     }
 
@@ -143,35 +149,67 @@ impl Line {
     }
 
     fn clear(&mut self) {
+        self.is_expected = false;
         self.tags.clear();
         self.fields.clear();
         self.text.clear();
         self.time_ns = None;
     }
 
-    /// Reads up to the line ending and leaves the cursor there. A record has a field, nothing has none.
-    fn read(&mut self, c: &mut Cursor<'_>, precision: Precision) -> Result<(), Fault> {
+    /// The key of the first field, where the line begins as expected.
+    fn skip_beginning(
+        &mut self,
+        c: &mut Cursor<'_>,
+        expected: Option<Beginning<'_>>,
+    ) -> Option<Span> {
+        let expected = expected.filter(|expected| starts_with(c.bytes, expected.bytes))?;
+        self.is_expected = true;
+        self.sensor = Span::new(0, expected.sensor_bytes);
+        c.at = expected.bytes.len();
+        Some(Span::new(expected.sensor_bytes + 1, c.at - 1))
+    }
+
+    /// Reads as far as the first field's value, whose key it returns. None before the ending of a line without a field.
+    fn read_beginning(&mut self, c: &mut Cursor<'_>) -> Result<Option<Span>, Fault> {
         c.skip_spaces();
         if c.line_ending().is_some() {
-            return Ok(());
+            return Ok(None);
         }
         if c.peek() == Some(b'#') {
             c.skip_until(CONTROL);
             if c.line_ending().is_none() {
                 return Err(c.fault(Cause::ControlByte));
             }
-            return c.so_far_as_text().map(|_| ());
+            return c.so_far_as_text().map(|_| None);
         }
         self.read_sensor(c)?;
         if !c.skip_spaces() || c.line_ending().is_some() {
             return Err(c.fault(Cause::NoField));
         }
+        read_key(c).map(Some)
+    }
+
+    /// Reads up to the line ending and leaves the cursor there. A record has a field, nothing has none.
+    fn read(
+        &mut self,
+        c: &mut Cursor<'_>,
+        precision: Precision,
+        expected: Option<Beginning<'_>>,
+    ) -> Result<(), Fault> {
+        let mut key = match self.skip_beginning(c, expected) {
+            Some(key) => key,
+            None => match self.read_beginning(c)? {
+                Some(key) => key,
+                None => return Ok(()),
+            },
+        };
         loop {
-            let field = self.read_field(c)?;
+            let field = self.read_value(c, key)?;
             self.fields.push(field);
             if !c.skip(b',') {
                 break;
             }
+            key = read_key(c)?;
         }
         let apart = c.skip_spaces();
         if c.line_ending().is_none() {
@@ -232,14 +270,7 @@ impl Line {
         twice.map(|key| key.start as usize).min()
     }
 
-    fn read_field(&mut self, c: &mut Cursor<'_>) -> Result<Field, Fault> {
-        let key = c.name(KEY_END, KEY_SPECIAL);
-        if key.is_empty() {
-            return Err(c.fault(Cause::NoFieldKey));
-        }
-        if !c.skip(b'=') {
-            return Err(c.fault(Cause::NoFieldEquals));
-        }
+    fn read_value(&mut self, c: &mut Cursor<'_>, key: Span) -> Result<Field, Fault> {
         let at = c.at;
         let (kind, stored) = match c.peek() {
             Some(b'0'..=b'9' | b'-' | b'.') => {
@@ -299,6 +330,28 @@ impl Line {
     }
 }
 
+/// Eight bytes at once: musl compares single ones.
+fn starts_with(bytes: &[u8], start: &[u8]) -> bool {
+    let Some(bytes) = bytes.get(..start.len()) else {
+        return false;
+    };
+    let (bytes, rest) = bytes.as_chunks::<8>();
+    let (start, rest_of_start) = start.as_chunks();
+    bytes.iter().zip(start).all(|(a, b)| a == b) && rest == rest_of_start
+}
+
+/// The key of a field and the "=" behind it.
+fn read_key(c: &mut Cursor<'_>) -> Result<Span, Fault> {
+    let key = c.name(KEY_END, KEY_SPECIAL);
+    if key.is_empty() {
+        return Err(c.fault(Cause::NoFieldKey));
+    }
+    if !c.skip(b'=') {
+        return Err(c.fault(Cause::NoFieldEquals));
+    }
+    Ok(key)
+}
+
 fn read_timestamp(c: &mut Cursor<'_>, precision: Precision) -> Result<i64, Fault> {
     let at = c.at;
     let count = number::take_integer(c.bytes, &mut c.at);
@@ -314,21 +367,21 @@ fn read_timestamp(c: &mut Cursor<'_>, precision: Precision) -> Result<i64, Fault
 }
 
 /// Takes one record, comment or empty line off the front of `input`. `end` says that nothing comes after
-/// `input`, so that a last line needs no newline.
-pub fn parse(input: &[u8], end: bool, precision: Precision, line: &mut Line) -> Outcome {
+/// `input`, so that a last line needs no newline. `expected` is what an earlier record began with.
+pub fn parse(
+    input: &[u8],
+    end: bool,
+    precision: Precision,
+    expected: Option<Beginning<'_>>,
+    line: &mut Line,
+) -> Outcome {
     line.clear();
     if input.is_empty() {
         return Outcome::Incomplete;
     }
     let window = input.get(..LINE_BYTES_MAX + 2).unwrap_or(input);
-    let mut cursor = Cursor {
-        bytes: window,
-        at: 0,
-        last: end && window.len() == input.len(),
-        lines: 1,
-        runs_over: None,
-    };
-    let read = line.read(&mut cursor, precision);
+    let mut cursor = Cursor::new(window, end && window.len() == input.len());
+    let read = line.read(&mut cursor, precision, expected);
     let used = cursor.at + cursor.line_ending().unwrap_or_default();
     match read {
         _ if cursor.at > LINE_BYTES_MAX => refuse(input, &cursor, Cause::TooLong.at(cursor.at)),
@@ -376,14 +429,14 @@ mod tests {
 
     fn parse_all(input: &[u8]) -> (Outcome, Line) {
         let mut line = Line::default();
-        let outcome = parse(input, true, Precision::Ns, &mut line);
+        let outcome = parse(input, true, Precision::Ns, None, &mut line);
         (outcome, line)
     }
 
     #[test]
     fn nothing_is_left_of_the_record_before() {
         let (_, mut line) = parse_all(b"m,a=b f=\"c\",g=18446744073709551615u 7");
-        let outcome = parse(b"n h=1\n", false, Precision::Ns, &mut line);
+        let outcome = parse(b"n h=1\n", false, Precision::Ns, None, &mut line);
         let (used, lines) = (6, 1);
         assert_eq!(outcome, Outcome::Record { used, lines });
         assert_eq!((line.tags.len(), line.fields.len()), (0, 1));
