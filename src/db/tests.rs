@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::checkpoint::{self, CheckpointMode};
-use super::raw::{Access, Connection};
+use super::raw::{Access, Connection, NewRow};
 use super::{Cause, Value, files, pragma};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -158,9 +158,12 @@ fn a_connection_that_moves_keeps_what_sqlite_points_to() {
         let mut raw = *moved;
         let texts = ["one", "two", "three"];
         let mut rows = texts.iter().zip(1..);
-        let mut next = || {
-            let (text, n) = rows.next()?;
-            Some([Value::Integer(n), Value::Real(0.5), Value::Text(text)])
+        let mut next = |row: &mut NewRow<'_>| {
+            let Some((text, n)) = rows.next() else {
+                return false;
+            };
+            *row = [Value::Integer(n), Value::Real(0.5), Value::Text(text)];
+            true
         };
         let last = raw.insert_all("insert into", statement, &mut next).unwrap();
         assert_eq!(last, 3);

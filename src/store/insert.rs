@@ -11,6 +11,7 @@ use super::values::{self, KnownSeries};
 use crate::db::Error;
 use crate::db::Value;
 use crate::db::error;
+use crate::db::raw::{BULK_COLUMNS, NewRow};
 use crate::reading::fingerprint;
 use crate::reading::{self, Batch, Definition};
 
@@ -111,9 +112,9 @@ impl Db {
 
     /// Inserts rows. The first gets its id from us, as the table may be empty or
     /// lack its end; the others the one after the last.
-    fn insert_rows(
+    fn insert_rows<'a>(
         &mut self,
-        batch: &Batch,
+        batch: &'a Batch,
         range: Range<usize>,
         inserted: &mut Inserted,
     ) -> Result<(), Error> {
@@ -123,20 +124,25 @@ impl Db {
         let mut ids = first_id..=last_id;
         let mut rows = batch.rows()[range].iter();
         let series = &self.series;
-        let mut next = || {
-            let (row, id) = (rows.next()?, ids.next()?);
+        let mut next = |new: &mut NewRow<'a>| {
+            let (Some(row), Some(id)) = (rows.next(), ids.next()) else {
+                return false;
+            };
             let series = series[row.slot as usize];
             let value = batch.value(row);
             inserted.add(id, row.time_ns, series.fingerprint, value);
-            Some([
+            *new = [
                 Value::Integer(row.time_ns),
                 Value::Integer(series.id),
                 values::to_db(value),
-            ])
+            ];
+            true
         };
-        let Some([time_ns, series, value]) = next() else {
+        let mut first = [Value::Integer(0); BULK_COLUMNS];
+        if !next(&mut first) {
             return Ok(());
-        };
+        }
+        let [time_ns, series, value] = first;
         let first = [Value::Integer(first_id), time_ns, series, value].map(Some);
         let statement = self.statements.insert_reading;
         let operation = "insert a reading into";

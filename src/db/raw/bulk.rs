@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 
 use libsqlite3_sys as ffi;
 
-use super::callbacks::{Callbacks, NewRow, Source};
+use super::callbacks::{BULK_COLUMNS, Callbacks, NewRow, Source};
 use super::connection::Connection;
 use super::statement::Statement;
 use crate::db::error::Error;
@@ -28,7 +28,8 @@ struct Table {
 #[repr(C)]
 struct Cursor {
     base: ffi::sqlite3_vtab_cursor,
-    row: Option<NewRow<'static>>,
+    row: NewRow<'static>,
+    is_at_end: bool,
 }
 
 static MODULE: ffi::sqlite3_module = ffi::sqlite3_module {
@@ -72,17 +73,20 @@ impl Connection {
         self.check("open", code)
     }
 
-    /// Runs a statement that inserts all rows that the source returns. Returns the id of the last one.
-    pub fn insert_all<'a>(
+    /// Runs a statement that inserts all rows of the source. Returns the id of the last one.
+    pub fn insert_all<'a, 'b>(
         &mut self,
         operation: &'static str,
         statement: Statement,
-        source: &mut (dyn FnMut() -> Option<NewRow<'a>> + 'a),
+        source: &mut (dyn FnMut(&mut NewRow<'a>) -> bool + 'b),
     ) -> Result<i64, Error> {
-        let source: NonNull<Source<'a>> = NonNull::from(source);
-        // SAFETY: only the lifetime changes; the pointer is taken away below, before what it leads to ends.
-        let source =
-            unsafe { std::mem::transmute::<NonNull<Source<'a>>, NonNull<Source<'static>>>(source) };
+        let source: NonNull<Source<'a, 'b>> = NonNull::from(source);
+        // SAFETY: only the lifetimes change; the pointer is taken away below, before what it leads to ends.
+        let source = unsafe {
+            std::mem::transmute::<NonNull<Source<'a, 'b>>, NonNull<Source<'static, 'static>>>(
+                source,
+            )
+        };
         self.callbacks().source.set(Some(source));
         let raw = self.statements[statement.0];
         // SAFETY: the statement is ours and has no parameters; its callbacks come within these calls.
@@ -154,7 +158,8 @@ unsafe extern "C" fn open(
     let cursor = Box::new(Cursor {
         // SAFETY: pointers and numbers, which SQLite sets.
         base: unsafe { std::mem::zeroed() },
-        row: None,
+        row: [Value::Integer(0); BULK_COLUMNS],
+        is_at_end: true,
     });
     // SAFETY: SQLite's; the cursor goes back to `close`.
     unsafe { *made = Box::into_raw(cursor).cast() };
@@ -191,7 +196,7 @@ unsafe extern "C" fn next(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
         let cursor = &mut *cursor.cast::<Cursor>();
         let table = cursor.base.pVtab.cast::<Table>();
         let source = (*(*table).callbacks).source.get();
-        cursor.row = source.and_then(|mut source| source.as_mut()());
+        cursor.is_at_end = !source.is_some_and(|mut source| source.as_mut()(&mut cursor.row));
     }
     ffi::SQLITE_OK
 }
@@ -200,7 +205,7 @@ unsafe extern "C" fn next(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
 /// As SQLite calls it.
 unsafe extern "C" fn is_at_end(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
     // SAFETY: `open` made it.
-    c_int::from(unsafe { (*cursor.cast::<Cursor>()).row.is_none() })
+    c_int::from(unsafe { (*cursor.cast::<Cursor>()).is_at_end })
 }
 
 /// # Safety
@@ -212,10 +217,8 @@ unsafe extern "C" fn column(
 ) -> c_int {
     // SAFETY: `open` made the cursor; a text is the source's, which stays as it is until the statement ends.
     unsafe {
-        let Some(row) = &(*cursor.cast::<Cursor>()).row else {
-            return ffi::SQLITE_MISUSE;
-        };
-        let Some(value) = usize::try_from(number).ok().and_then(|n| row.get(n)) else {
+        let row = &(*cursor.cast::<Cursor>()).row;
+        let Some(value) = row.get(number as usize) else {
             return ffi::SQLITE_MISUSE;
         };
         match *value {

@@ -15,15 +15,15 @@ pub const BULK_COLUMNS: usize = 3;
 /// A row of a bulk insert.
 pub type NewRow<'a> = [Value<'a>; BULK_COLUMNS];
 
-/// Returns the rows of a bulk insert, one after the other.
-pub(super) type Source<'a> = dyn FnMut() -> Option<NewRow<'a>> + 'a;
+/// Sets the rows of a bulk insert, one after the other. Returns false after the last.
+pub(super) type Source<'a, 'b> = dyn FnMut(&mut NewRow<'a>) -> bool + 'b;
 
 /// One for each connection. Only shared references to it are ever made.
 pub(super) struct Callbacks {
     /// Frames in the WAL after the last commit.
     pub wal_frames: Cell<u32>,
     /// The source of the bulk insert that runs; none between two.
-    pub source: Cell<Option<NonNull<Source<'static>>>>,
+    pub source: Cell<Option<NonNull<Source<'static, 'static>>>>,
     /// The declaration of the table that a bulk insert reads from.
     pub columns: Cell<&'static CStr>,
 }
