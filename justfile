@@ -73,11 +73,11 @@ binary arch=native: setup
     # zig compiles SQLite, and is found as a module of the python3 on PATH; Rust's own linker links. A panic
     # aborts in this binary, so that nothing in it needs tables to unwind by (src/sys/unwind.rs), and no frame
     # pointers either. zig takes -Oz for -Os, which inlines: for SQLite that is 75 KB, and no faster. But its interpreter
-    # alone by -Os is 700 bytes and 6 % less processor time for each reading. Functions of the same code are one: 3 KB.
-    # The path of the build is left out.
+    # alone by -Os is 700 bytes and 6 % less processor time for each reading. Functions of the same code are one, where
+    # nobody takes their address. The path of the build is left out.
     cargo_home=${CARGO_HOME:-$HOME/.cargo}
     flags="'-Cforce-unwind-tables=no', '-Clink-arg=--no-eh-frame-hdr', '-Clink-arg=-T.image/no-unwind-tables.ld',
-        '-Clink-arg=-zpack-relative-relocs', '-Clink-arg=--icf=all', '-Clink-arg=-O2',
+        '-Clink-arg=-zpack-relative-relocs', '-Clink-arg=--icf=safe', '-Clink-arg=-O2',
         '--remap-path-prefix=$cargo_home=/cargo', '--remap-path-prefix=$PWD=/seawall'"
     export "CFLAGS_$(echo $target | tr - _)=-Xclang -Oz -fomit-frame-pointer -fno-unwind-tables -fno-asynchronous-unwind-tables
         -mllvm -force-remove-attribute=sqlite3VdbeExec:minsize"
