@@ -1,17 +1,21 @@
-// Writes lines of readings to stdout, as many in turn for each series, with the values of loop.c.
+// Writes lines of readings to stdout, of the series in turn or drawn, with the values of loop.c.
 //
-//     lines COUNT SERIES FIRST_NS STEP_NS
+//     lines COUNT SERIES FIRST_NS STEP_NS [turn | random]
 
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 int main(int count, char **arguments) {
-    if (count != 5) return 2;
+    if (count < 5) return 2;
+    int is_drawn = count == 6 && strcmp(arguments[5], "random") == 0;
+    uint64_t drawn = 1;
     int64_t lines = atoll(arguments[1]), series = atoll(arguments[2]);
     int64_t time = atoll(arguments[3]), step = atoll(arguments[4]);
     for (int64_t n = 0; n < lines; n++, time += step) {
-        int64_t s = n % series;
+        drawn = drawn * 6364136223846793005u + 1442695040888963407u;
+        int64_t s = is_drawn ? (int64_t)((drawn >> 33) % (uint64_t)series) : n % series;
         double value = (1800 + ((uint64_t)n * 0x9E3779B97F4A7C15u >> 54)) / 100.0;
         if (series == 8)
             printf("weather,station=s%lld", (long long)s);

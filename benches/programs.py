@@ -93,13 +93,13 @@ def remove(db):
             os.remove(db + end)
 
 
-def lines(count, series=8, first_ns=1_700_000_000_000_000_000, step_ns=1_000_000):
+def lines(count, series=8, first_ns=1_700_000_000_000_000_000, step_ns=1_000_000, order="turn"):
     """A file of so many lines, made once for a table."""
-    path = f"{DATA}/lines-{count}-{series}-{first_ns}"
+    path = f"{DATA}/lines-{count}-{series}-{first_ns}-{order}"
     if os.path.exists(path):
         return path
     with open(path, "wb") as file:
-        subprocess.run([compiled("lines"), *map(str, (count, series, first_ns, step_ns))], stdout=file, check=True)
+        subprocess.run([compiled("lines"), *map(str, (count, series, first_ns, step_ns, order))], stdout=file, check=True)
     return path
 
 

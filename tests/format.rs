@@ -205,8 +205,8 @@ fn every_line_that_is_kept_of_a_version_is_a_reading() {
     record_lines(&db, &fs::read_to_string(lines).unwrap());
     assert_eq!(sql(&db, "SELECT count(*) FROM sensor_readings"), "13");
     assert_eq!(sql(&db, "SELECT sum(rejected) FROM runs"), "0");
-    let types = sql(&db, "SELECT group_concat(DISTINCT type) FROM series");
-    assert_eq!(types, "float,integer,unsigned,boolean,string");
+    let types = sql(&db, "SELECT DISTINCT type FROM series ORDER BY type");
+    assert_eq!(types, "boolean\nfloat\ninteger\nstring\nunsigned");
 }
 
 /// As printed, where the library is there.

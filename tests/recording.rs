@@ -60,6 +60,40 @@ fn real_weather_is_recorded_to_the_last_digit() {
     assert_eq!(sql(&db, "SELECT count(*) FROM series"), "2");
 }
 
+/// More than the recorder remembers, so that it forgets names within a batch and looks all of them up again.
+#[test]
+fn of_more_series_than_are_remembered_each_reading_keeps_its_name() {
+    const SERIES: u64 = 30_000;
+    let dir = Dir::new("many-series");
+    let db = dir.file("x.db");
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut numbers: Vec<u64> = (0..SERIES).collect();
+    let mut running = record(&db, "--source stdin --ack");
+    for round in 1..=3 {
+        // In turn, then in any order.
+        if round > 1 {
+            rng.shuffle(&mut numbers);
+        }
+        let mut lines = String::new();
+        for n in &numbers {
+            writeln!(lines, "climate,building=b{},sensor=bme280-{n} v={n}", n % 7).unwrap();
+        }
+        running.send(lines.as_bytes());
+        running.wait_for_ack(round * SERIES);
+    }
+    let peak_kib = peak_kib(running.pid());
+    assert!(peak_kib < 16 * 1024, "{peak_kib} KiB");
+    let (last, _) = stop(&db, running);
+    assert_eq!(last.committed, 3 * SERIES);
+    let wrong = "SELECT count(*) FROM sensor_numbers
+        WHERE sensor <> printf('climate,building=b%d,sensor=bme280-%d', value % 7, value)";
+    assert_eq!(sql(&db, wrong), "0");
+    let times = "SELECT DISTINCT count(*) FROM readings GROUP BY series";
+    assert_eq!(sql(&db, times), "3");
+    let names = "SELECT count(*), count(DISTINCT sensor) FROM series";
+    assert_eq!(sql(&db, names), format!("{SERIES}|{SERIES}"));
+}
+
 #[test]
 fn the_log_shows_how_a_rejected_line_begins_and_no_terminal_obeys_it() {
     let dir = Dir::new("beginning");
@@ -217,6 +251,13 @@ fn acks_only_grow_and_end_with_the_last_line() {
     assert_eq!(acks.last(), Some(&5000));
 }
 
+fn peak_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib = line.unwrap().trim().trim_end_matches(" kB");
+    kib.parse().unwrap()
+}
+
 #[test]
 fn long_names_of_many_series_are_bounded_in_memory() {
     let dir = Dir::new("names");
@@ -235,17 +276,9 @@ fn long_names_of_many_series_are_bounded_in_memory() {
         }
     });
     run.wait_for("commit-waiting");
-    let high_water_kib = || {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status
-            .lines()
-            .find_map(|l| l.strip_prefix("VmHWM:"))
-            .unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-    };
     writer.release();
     sender.join().unwrap();
-    let high = high_water_kib();
+    let high = peak_kib(pid);
     let ended = run.wait();
     assert_eq!(ended.code(), 0);
     assert!(high < 32 * 1024, "{high} KiB");

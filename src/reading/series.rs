@@ -20,12 +20,13 @@ const NAME_BYTES_MAX: usize = 512 * 1024;
 /// delimiter that follows, and line protocol has no way to write one: it becomes a slash.
 fn escape(name: &str, special: &[char], out: &mut String) {
     let body = name.trim_end_matches('\\');
-    for c in body.chars() {
-        if special.contains(&c) {
-            out.push('\\');
-        }
-        out.push(c);
+    let mut from = 0;
+    for (at, _) in body.match_indices(special) {
+        out.push_str(&body[from..at]);
+        out.push('\\');
+        from = at;
     }
+    out.push_str(&body[from..]);
     out.extend(std::iter::repeat_n('/', name.len() - body.len()));
 }
 

@@ -12,8 +12,9 @@ use crate::db::Error;
 use crate::db::Value;
 use crate::db::error;
 use crate::db::raw::{BULK_COLUMNS, NewRow};
+use crate::order;
 use crate::reading::fingerprint;
-use crate::reading::{self, Batch, Definition};
+use crate::reading::{self, Batch, Definition, Series};
 
 /// How far an insert has come.
 struct Inserted {
@@ -57,10 +58,10 @@ impl Db {
         if let Some(repeats) = &mut self.repeats {
             repeats.fill(&mut self.raw, self.next_id)?;
         }
-        // In order of their rows. A slot may be given to another series within the batch.
-        for definition in batch.definitions() {
-            self.insert_until(batch, definition.from, &mut inserted)?;
-            self.define(definition)?;
+        // The interner gives slots in order from 0, and begins again when it is full: within a group no slot is another's.
+        for group in batch.definitions().chunk_by(|a, b| a.slot < b.slot) {
+            self.insert_until(batch, group[0].from, &mut inserted)?;
+            self.define(group)?;
         }
         self.insert_until(batch, batch.rows().len(), &mut inserted)?;
         for span in &inserted.spans {
@@ -184,43 +185,39 @@ impl Db {
         Ok(())
     }
 
-    /// Finds or adds the series, and stores its number by slot.
-    fn define(&mut self, definition: &Definition) -> Result<(), Error> {
-        let series = &definition.series;
-        let names =
-            [&*series.sensor, &*series.field, series.kind.name()].map(|n| Some(Value::Text(n)));
-        let operation = "look up a series in";
-        let id = match self
-            .raw
-            .query(operation, self.statements.find_series, &names)?
-        {
-            Some(id) => id,
-            None => {
-                let operation = "add a series to";
-                let added = self
-                    .raw
-                    .query(operation, self.statements.add_series, &names)?;
-                added.ok_or_else(|| {
-                    Error::new(
-                        operation,
-                        self.raw.path(),
-                        ffi::SQLITE_ERROR,
-                        "no id returned",
-                    )
-                })?
+    /// Finds or adds the series, and stores their numbers by slot. In the order of their names, so that those that
+    /// share a page of the index share a read of it: senders of more series than memory holds define most of a batch.
+    fn define(&mut self, definitions: &[Definition]) -> Result<(), Error> {
+        let name = |at: usize| {
+            let series = &definitions[at].series;
+            (&series.sensor, &series.field)
+        };
+        for at in order::sorted(definitions.len(), &|a, b| name(a).cmp(&name(b))) {
+            let Definition { slot, series, .. } = &definitions[at];
+            let known = KnownSeries {
+                id: self.find_or_add(series)?,
+                fingerprint: fingerprint::series(&series.sensor, &series.field, series.kind),
+            };
+            let slot = *slot as usize;
+            if slot >= self.series.len() {
+                self.series.resize(slot + 1, known);
             }
-        };
-        let known = KnownSeries {
-            id,
-            fingerprint: fingerprint::series(&series.sensor, &series.field, series.kind),
-        };
-        let slot = definition.slot as usize;
-        // The interner gives slots in order from 0.
-        if slot < self.series.len() {
             self.series[slot] = known;
-        } else {
-            self.series.push(known);
         }
         Ok(())
+    }
+
+    fn find_or_add(&mut self, series: &Series) -> Result<i64, Error> {
+        let names =
+            [&*series.sensor, &*series.field, series.kind.name()].map(|n| Some(Value::Text(n)));
+        let (operation, find) = ("look up a series in", self.statements.find_series);
+        if let Some(id) = self.raw.query(operation, find, &names)? {
+            return Ok(id);
+        }
+        let add = self.statements.add_series;
+        self.raw.run("add a series to", add, &names)?;
+        let added = self.raw.query(operation, find, &names)?;
+        let path = self.raw.path();
+        added.ok_or_else(|| Error::new(operation, path, ffi::SQLITE_ERROR, "it was not added"))
     }
 }

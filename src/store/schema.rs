@@ -133,8 +133,8 @@ pub const INSERT_READINGS: &CStr = c"INSERT OR FAIL INTO readings(time_ns, serie
 pub const BATCH_COLUMNS: &CStr = c"CREATE TABLE x(time_ns INTEGER, series INTEGER, value)";
 pub const FIND_SERIES: &CStr =
     c"SELECT id FROM series WHERE sensor = ?1 AND field = ?2 AND type = ?3";
-pub const ADD_SERIES: &CStr =
-    c"INSERT INTO series(sensor, field, type) VALUES(?1, ?2, ?3) RETURNING id";
+/// Without RETURNING, for which SQLite makes a table and its memory each time.
+pub const ADD_SERIES: &CStr = c"INSERT INTO series(sensor, field, type) VALUES(?1, ?2, ?3)";
 pub const COUNT_RUN: &CStr = c"UPDATE runs SET committed = ?2, dropped = ?3, rejected = ?4,
     errors = ?5, checkpoints = ?6, tail_fingerprint = ?7, running_s = ?8, steady_from_s = ?9, seen_ns = ?10,
     repeated = ?11, written_bytes = nullif(?12, -1)
