@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use libsqlite3_sys as ffi;
-
 use super::ledger::Db;
 use super::objects;
 use super::spans::{Span, Tail};
@@ -210,14 +208,16 @@ impl Db {
     fn find_or_add(&mut self, series: &Series) -> Result<i64, Error> {
         let names =
             [&*series.sensor, &*series.field, series.kind.name()].map(|n| Some(Value::Text(n)));
-        let (operation, find) = ("look up a series in", self.statements.find_series);
-        if let Some(id) = self.raw.query(operation, find, &names)? {
-            return Ok(id);
+        let operation = "look up a series in";
+        let (find, add) = (self.statements.find_series, self.statements.add_series);
+        // A second time, to find what was added.
+        for _ in 0..2 {
+            if let Some(id) = self.raw.query(operation, find, &names)? {
+                return Ok(id);
+            }
+            self.raw.run(operation, add, &names)?;
         }
-        let add = self.statements.add_series;
-        self.raw.run("add a series to", add, &names)?;
-        let added = self.raw.query(operation, find, &names)?;
-        let path = self.raw.path();
-        added.ok_or_else(|| Error::new(operation, path, ffi::SQLITE_ERROR, "it was not added"))
+        let message = "a series that was added is not there".into();
+        Err(error::corrupt(operation, self.raw.path(), message))
     }
 }
