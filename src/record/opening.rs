@@ -42,31 +42,14 @@ impl Writer {
                 let simulation = self.warning_of_simulation(&mut db)?;
                 Ok((db, simulation))
             });
+            // Readings are taken from here on. None is committed before this returns.
+            let opened = opened.and_then(|(mut db, simulation)| {
+                self.announce(&db, simulation);
+                self.exchange.busy();
+                db.bring_in_start().map(|()| db)
+            });
             match opened {
-                Ok((db, simulation)) => {
-                    let set_aside = self.tell_set_aside();
-                    let file = inode(&self.path).ok();
-                    let free_bytes = free_bytes(&self.path);
-                    log_recovered(&db);
-                    log_new_device(&db);
-                    if let Some(reason) = simulation {
-                        log::warn("simulated", &[("reason", &reason)]);
-                    }
-                    let mut progress = self.exchange.progress();
-                    progress.step = Step::Record;
-                    progress.busy_since = None;
-                    progress.trouble = None;
-                    progress.set_aside = set_aside;
-                    progress.file = file;
-                    progress.free_bytes = free_bytes;
-                    progress.device = db.device().to_owned();
-                    progress.run = db.run();
-                    progress.wal_frames = db.wal_frames();
-                    progress.page_bytes = db.page_bytes();
-                    drop(progress);
-                    self.exchange.bell.ring();
-                    return Ok(db);
-                }
+                Ok(db) => return Ok(db),
                 // No reading was accepted yet, so a signal need not wait for the file.
                 Err(e) if e.class() == Class::Retry && self.queue.stopping().is_none() => {
                     let e = self.name_writer(e);
@@ -89,6 +72,30 @@ impl Writer {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Tells the recorder that the file is open, and logs what was found in it.
+    fn announce(&self, db: &Db, simulation: Option<&'static str>) {
+        let set_aside = self.tell_set_aside();
+        let file = inode(&self.path).ok();
+        let free_bytes = free_bytes(&self.path);
+        log_recovered(db);
+        log_new_device(db);
+        if let Some(reason) = simulation {
+            log::warn("simulated", &[("reason", &reason)]);
+        }
+        let mut progress = self.exchange.progress();
+        progress.step = Step::Record;
+        progress.trouble = None;
+        progress.set_aside = set_aside;
+        progress.file = file;
+        progress.free_bytes = free_bytes;
+        progress.device = db.device().to_owned();
+        progress.run = db.run();
+        progress.wal_frames = db.wal_frames();
+        progress.page_bytes = db.page_bytes();
+        drop(progress);
+        self.exchange.bell.ring();
     }
 
     /// Finds damage where readings will expire, so that the start can set the file aside. Logs what

@@ -186,7 +186,7 @@ impl Db {
                 return Err(e);
             }
         };
-        let mut db = Db {
+        Ok(Db {
             raw,
             statements,
             busy_timeout,
@@ -207,9 +207,7 @@ impl Db {
             age: begun.age,
             schema_version: None,
             series: Vec::new(),
-        };
-        db.bring_in_start()?;
-        Ok(db)
+        })
     }
 
     /// Looks at the clocks, before each commit and step of retention. Passed in, so that a test can be the clock.
@@ -287,9 +285,9 @@ impl Db {
         self.synced_id
     }
 
-    /// Copies the run's row into the database file, so that it is there if the -wal gets lost. Errors
-    /// that may pass are ignored.
-    fn bring_in_start(&mut self) -> Result<(), Error> {
+    /// Copies the run's row into the database file, so that it is there if the -wal gets lost. Before the first commit;
+    /// after a kill it copies all of the -wal. Errors that may pass are ignored.
+    pub fn bring_in_start(&mut self) -> Result<(), Error> {
         let done = self.checkpoint(CheckpointMode::Passive, Duration::ZERO);
         // The row does not count this checkpoint.
         self.checkpoints = 0;
