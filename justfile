@@ -149,7 +149,7 @@ reproduce: release
 
 # A part by its name replaces only that table: throughput, stops, docker-stop, start, looking, growth, series, http,
 # latency, resources, sampling, flash. What some need: apt-get install influxdb bindfs sqlite3 btrfs-progs; flash: root
-# Measure all figures into docs/figures.md (30 minutes); --large also 100 million readings and 10 GB, --quick only instructions, failing if they have grown
+# Measure all figures into docs/figures.md (40 minutes); --large also 100 million readings and 10 GB, --quick only instructions, failing if they have grown
 bench *options:
     #!/bin/sh
     set -eu

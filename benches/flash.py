@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from programs import DATA, IMAGE, ROOT, Running, interrupted, loop, said, seawall
 from table import Column, Row, Skip, Table
 
-SECONDS = 300
+SECONDS = 900
 RATES = 10, 100, 1000
 MADE_IN = 10
 # A device that has blocks of 4 KiB; mkfs.ext4 would take 1 KiB for a small one.
