@@ -1,4 +1,7 @@
-"""Producers for what seawall is put beside, each by its own protocol. None waits for an ack unless the protocol has to."""
+"""Producers for what seawall is put beside, each by its own protocol.
+
+None waits for an ack unless the protocol has to.
+"""
 
 import socket
 import struct
@@ -111,25 +114,31 @@ def subscribe(port):
         stream.sendall(packet(0xE0, b""))
 
 
-def queued(stream, seconds):
-    """What a broker has kept for that session: numbers in their order, until it has no more for a while."""
-    stream.sendall(mqtt_connect(b"reader", False))
-    stream.settimeout(seconds)
+LAST = -1
+
+
+def queued(port):
+    """What a broker has kept for that session, in its order, up to what is published now."""
+    with socket.create_connection(("127.0.0.1", port), 10) as other:
+        exchange(other, mqtt_connect(b"last", True), 0x20)
+        exchange(other, packet(0x32, text_of(b"load") + struct.pack(">H", 1) + b"%d" % LAST), 0x40)
     numbers, text = [], b""
-    while True:
-        try:
-            part = stream.recv(65536)
-        except TimeoutError:
-            return numbers
-        if not part:
-            return numbers
-        found, text = packets(text + part)
-        for kind, body in found:
-            if kind & 0xF0 == 0x30:
+    with socket.create_connection(("127.0.0.1", port), 10) as stream:
+        stream.sendall(mqtt_connect(b"reader", False))
+        while part := stream.recv(65536):
+            found, text = packets(text + part)
+            for kind, body in found:
+                if kind == 0x20 and not body[0] & 1:
+                    return []  # the session is not there
+                if kind & 0xF0 != 0x30:
+                    continue
                 at = 2 + struct.unpack(">H", body[:2])[0]
                 stream.sendall(packet(0x40, body[at:at + 2]))
+                if (number := int(body[at + 2:])) == LAST:
+                    return numbers
                 # One that is sent again is no reading more.
-                numbers += [int(body[at + 2:])] if int(body[at + 2:]) not in numbers[-100:] else []
+                numbers += [number] if number not in numbers[-100:] else []
+    raise ConnectionError("the broker closed before the last message")
 
 
 class Relp(Producer):

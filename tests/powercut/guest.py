@@ -1,6 +1,7 @@
 """The guest: Debian's kernel and busybox, unpacked and not installed, booted once and kept as a state of the machine.
 
-Each life begins with that state, so that it costs a second and not a boot. The guest does what comes by its control port: lines of shell.
+Each life begins with that state, so that it costs a second and not a boot. The guest does what comes by its control
+port: lines of shell.
 """
 
 import json
@@ -20,14 +21,16 @@ ANSWER_S = 120
 INIT = r"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
-mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mkdir -p /dev/shm /dev/pts; mount -t tmpfs shm /dev/shm
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+mkdir -p /dev/shm /dev/pts; mount -t tmpfs shm /dev/shm
 for m in $(cat /modules/order); do insmod /modules/$m.ko; done
 while [ ! -e /dev/vport0p2 ] || [ ! -e /sys/class/net/eth0 ]; do sleep 0.1; done
 ip link set lo up; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ip route add default via 10.0.2.2
 mkdir -p /data /root
 if [ -e /dev/vdb ]; then
     mount -t ext4 -o ro,noatime /dev/vdb /root
-    mount -t tmpfs tmp /root/tmp; mount -t tmpfs run /root/run; mount --bind /dev /root/dev; mount --bind /proc /root/proc
+    mount -t tmpfs tmp /root/tmp; mount -t tmpfs run /root/run
+    mount --bind /dev /root/dev; mount --bind /proc /root/proc
 fi
 exec 3<>/dev/vport0p1 4<>/dev/vport0p2
 echo booted >&3
@@ -103,8 +106,8 @@ def initramfs(unpacked, seawall, into):
     archive = into.with_suffix(".cpio")
     with archive.open("wb") as out:
         names = "\n".join(str(path.relative_to(into)) for path in sorted(into.rglob("*")))
-        subprocess.run([unpacked / "bin/busybox", "cpio", "-o", "-H", "newc"], input=names.encode(), stdout=out, cwd=into, check=True,
-                       stderr=subprocess.DEVNULL)
+        command = [unpacked / "bin/busybox", "cpio", "-o", "-H", "newc"]
+        subprocess.run(command, input=names.encode(), stdout=out, stderr=subprocess.DEVNULL, cwd=into, check=True)
     return archive
 
 
@@ -112,8 +115,12 @@ def make_filesystem(filesystem, path):
     """An empty disk. Nothing is left to do for the guest's kernel in the background."""
     path.write_bytes(b"")
     os.truncate(path, DISK_BYTES)
-    options = {"ext4": ["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"], "xfs": ["-q", "-K"], "btrfs": ["-q", "-K"]}
-    run(f"mkfs.{filesystem}", *options[filesystem], path)
+    options = {
+        "ext4": ["-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"],
+        "xfs": ["-K"],
+        "btrfs": ["-K"],
+    }
+    run(f"mkfs.{filesystem}", "-q", *options[filesystem], path)
     holes = path.with_suffix(".holes")
     run("cp", "--sparse=always", path, holes)
     holes.rename(path)
@@ -136,7 +143,8 @@ class Guest:
             unpack(packages, self.root, store / "archives", with_dependencies=True)
             for name in "data dev proc sys tmp run".split():
                 (self.root / name).mkdir(exist_ok=True)
-            shutil.copy(Path(__file__).parent / "logger.py", self.root / "logger.py")
+            for name in "logger.py", "relay.py":
+                shutil.copy(Path(__file__).parent / name, self.root / name)
             self.programs = home / "programs"
             self.programs.write_bytes(b"")
             os.truncate(self.programs, 400 << 20)
@@ -179,7 +187,8 @@ class Machine:
                    "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=c,nr=1",
                    "-device", "virtserialport,chardev=d,nr=2",
                    "-netdev", "user,id=n" + forwards, "-device", "virtio-net-pci,netdev=n,romfile=",
-                   "-blockdev", f"{file},node-name=disk", "-device", "virtio-blk-pci,drive=disk,discard=off,write-zeroes=off"]
+                   "-blockdev", f"{file},node-name=disk",
+                   "-device", "virtio-blk-pci,drive=disk,discard=off,write-zeroes=off"]
         if guest.programs:
             command += ["-blockdev", f"driver=file,filename={guest.programs},node-name=programs,read-only=on",
                         "-device", "virtio-blk-pci,drive=programs"]

@@ -1,15 +1,27 @@
-"""Judges a disk after a cut: mounts a copy, which replays the journal of its filesystem, and asks the program and its data."""
+"""Judges a disk after a cut: mounts a copy, which replays the journal of its filesystem, and asks program and data."""
 
 import ctypes
 import fcntl
 import os
 from dataclasses import dataclass, field
-
+from pathlib import Path
 
 LOOP_SET_FD, LOOP_CLR_FD, LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82  # linux/loop.h
+MS_BIND = 4096
 LIBC = ctypes.CDLL(None, use_errno=True)
 # What a filesystem of the guest needs here beyond its name: two of one btrfs are never mounted at once.
 MOUNT_OPTIONS = {"xfs": b"nouuid"}
+
+
+def mount(what, at, filesystem="", options=b"", is_bind=False):
+    flags = MS_BIND if is_bind else 0
+    if LIBC.mount(bytes(Path(what)), bytes(Path(at)), filesystem.encode(), flags, options):
+        raise OSError(ctypes.get_errno(), f"{what} cannot be mounted")
+
+
+def unmount(at):
+    if LIBC.umount2(bytes(Path(at)), 0):
+        raise OSError(ctypes.get_errno(), f"{at} cannot be unmounted")
 
 
 @dataclass
@@ -26,8 +38,8 @@ class Verdict:
 class Bench:
     """A file with the state of a disk, which becomes a loop device while it is mounted.
 
-    Both are new for each state: whoever looks through all block devices holds a device open, and then what the kernel has cached of one
-    state is still there in the next, and reads as a loss.
+    Both are new for each state: whoever looks through all block devices holds a device open, and then what the kernel
+    has cached of one state is still there in the next, and reads as a loss.
     """
 
     def __init__(self, home, size):
@@ -47,10 +59,11 @@ class Bench:
     def mount(self, filesystem):
         device = self.attach()
         options = MOUNT_OPTIONS.get(filesystem, b"")
-        if LIBC.mount(device.encode(), bytes(self.at), filesystem.encode(), 0, options):
-            error = ctypes.get_errno()
+        try:
+            mount(device, self.at, filesystem, options)
+        except OSError:
             self.detach()
-            raise OSError(error, f"the {filesystem} of the guest cannot be mounted")
+            raise
 
     def attach(self):
         with open("/dev/loop-control") as control:
@@ -70,8 +83,7 @@ class Bench:
         self.loop = None
 
     def unmount(self):
-        if LIBC.umount2(bytes(self.at), 0):
-            raise OSError(ctypes.get_errno(), "cannot unmount")
+        unmount(self.at)
         self.detach()
 
     def close(self):
@@ -92,4 +104,5 @@ def compare(verdict, numbers, lives):
             at, have = at + 1, have + 1
         verdict.lost += max(0, acked - have)
     if at < len(numbers):
-        verdict.complaints.append(f"number {numbers[at]}, at {at} of {len(numbers)}, does not go on with what {lives} sent")
+        place = f"number {numbers[at]}, at {at} of {len(numbers)}"
+        verdict.complaints.append(f"{place}, does not go on with what {lives} sent")

@@ -1,8 +1,9 @@
 """Cuts the power of a guest that records, and looks for what it had acknowledged: `just powercut CUTS [SEED]`.
 
-A story is a disk with a few lives: the program starts on what the cut before left, records what a producer outside sends, may be told to
-stop, and the power goes. A seed fixes the filesystem, the source, the options, the moment of each cut, what the disk kept of what it was
-not asked to flush, and the places at which states are rebuilt. What was found bad is kept, and is judged again by `--again FOLDER`.
+A story is a disk with a few lives: the program starts on what the cut before left, records what a producer outside
+sends, may be told to stop, and the power goes. A seed fixes the filesystem, the source, the options, the moment of each
+cut, what the disk kept of what it was not asked to flush, and the places at which states are rebuilt. What was found
+bad is kept, and is judged again by `--again FOLDER`.
 """
 
 import argparse
@@ -36,7 +37,7 @@ SKIPPED = 77
 @dataclass
 class Life:
     """What the producer knows after a cut."""
-    before: list        # of each life before: its first number, and the numbers below which all is acknowledged, and sent
+    before: list  # of each life before: its first number, and the numbers below which all is acknowledged, and sent
     first: int
     sent: int
     acks: list
@@ -77,6 +78,14 @@ class Cut:
         return False
 
 
+def mount(machine, story, boot):
+    machine.tell(
+        f"date -s @{int(time.time())} >/dev/null; echo {boot} >/boot_id; mount --bind /boot_id"
+        f" /proc/sys/kernel/random/boot_id; mount -t {story.filesystem} /dev/vda /data; echo mounted >&3"
+    )
+    machine.hears("mounted")
+
+
 class Rig:
     def __init__(self, home, made):
         self.home, self.guest = home, made
@@ -85,6 +94,11 @@ class Rig:
 
     def base(self, story):
         """The disk with which a story begins."""
+        if story.is_started_once:
+            return self.started(story)[0]
+        return self.empty(story)
+
+    def empty(self, story):
         path = self.home / f"{story.filesystem}.{story.base}"
         if not path.exists():
             guest.make_filesystem(story.filesystem, path)
@@ -95,6 +109,28 @@ class Rig:
                 self.bench.unmount()
                 guest.run("cp", "--sparse=always", self.bench.file, path)
         return path
+
+    def started(self, story):
+        """Disk and machine with the program ready: the start of most costs more than the recording up to a cut."""
+        disk, state = self.home / f"{story.key}.disk", self.home / f"{story.key}.state"
+        if not state.exists():
+            guest.run("cp", "--sparse=always", self.empty(story), disk)
+            machine, port = self.machine(story, disk, None, self.guest.state)
+            try:
+                mount(machine, story, uuid.UUID(int=0))
+                machine.tell(story.start_line())
+                machine.hears("ready")
+                story.prepare(machine, port)
+                machine.save(state)
+            finally:
+                machine.cut()
+        return disk, state
+
+    def machine(self, story, disk, log, state):
+        """A machine that goes on with that state, and the port here that leads to the program's."""
+        port = guest.free_port()
+        forward = [(port, story.guest_port)] if story.guest_port else []
+        return guest.Machine(self.guest, disk, log, state, forward), port
 
     def retained(self):
         folder = self.home / "retained"
@@ -117,18 +153,22 @@ class Rig:
         log_bytes = lambda: os.fstat(log_fd).st_size
         first = max((sent for *_, sent in before), default=0)
         cut, producer = Cut(story, rng), None
-        port = guest.free_port()
-        machine = guest.Machine(self.guest, disk, log, self.guest.state, [(port, story.guest_port)] if story.guest_port else [])
+        is_ready = story.is_started_once
+        state = self.started(story)[1] if is_ready else self.guest.state
+        machine, port = self.machine(story, disk, log, state)
         try:
-            machine.tell(f"date -s @{int(time.time())} >/dev/null; echo {cut.boot} >/boot_id; mount --bind /boot_id"
-                         f" /proc/sys/kernel/random/boot_id; mount -t {story.filesystem} /dev/vda /data; echo mounted >&3")
-            machine.hears("mounted")
+            if is_ready:
+                machine.tell("echo back >&3")
+                machine.hears("back")
+            else:
+                mount(machine, story, cut.boot)
             begun, at_start = time.monotonic(), log_bytes()
-            machine.tell(story.start_line())
+            if not is_ready:
+                machine.tell(story.start_line())
             while not cut.is_due(time.monotonic() - begun, log_bytes() - at_start, machine, story, producer):
                 if time.monotonic() - begun > LIFE_S:
                     raise RuntimeError(f"{story}: acked={producer and producer.acked}: {machine.words()}")
-                if not producer and (machine.has_said("ready") or not story.waits_for_ready):
+                if not producer and (is_ready or machine.has_said("ready") or not story.waits_for_ready):
                     producer = story.producer(machine, port, first, log_bytes)
                 if not producer or cut.stop_sent:
                     time.sleep(0.002)
@@ -150,7 +190,7 @@ class Rig:
         try:
             self.bench.mount(story.filesystem)
         except OSError:
-            # Its superblock, torn. ext4 and btrfs trust that a disk writes it whole, which is not for a program to mend.
+            # Its superblock, torn. ext4 and btrfs trust that a disk writes it whole: not for a program to mend.
             return judge.Verdict(has_filesystem=False)
         try:
             return story.judge(self.bench.at, lives)
@@ -178,7 +218,7 @@ class Rig:
             plan = [*states.places(entries, per_cut, rng), end]
             for place in plan:
                 disk.write(*place, self.bench.begin())
-                if place is plan[-1]:
+                if place is plan[-1] and number + 1 < story.lives:
                     guest.run("cp", "--sparse=always", self.bench.file, after)
                 # An ack that came after the last whole entry belongs to no state of the log but the last.
                 lives = life.lives(1 << 62 if place is plan[-1] else entries[place[0] - 1].end if place[0] else 0)
@@ -202,7 +242,9 @@ def keep_in(folder):
             into.mkdir(parents=True)
             guest.run("cp", "--sparse=always", base, into / "base")
             shutil.copy(rig.home / "log", into / "log")
-        (into / "place.json").write_text(json.dumps({"seed": story.seed, "lives": lives, "place": place, "filesystem": story.filesystem, "story": str(story), "verdict": asdict(verdict)}))
+        found = {"seed": story.seed, "lives": lives, "place": place, "filesystem": story.filesystem}
+        found |= {"story": str(story), "verdict": asdict(verdict)}
+        (into / "place.json").write_text(json.dumps(found))
         print(f"{into}: {story}, life {number + 1}, {place[1]} at {place[0]}: {verdict}", flush=True)
     return keep
 
@@ -253,7 +295,10 @@ def main():
     asked.add_argument("--filesystems", default="ext4,xfs,btrfs")
     asked.add_argument("--of", default="seawall,controls", help="seawall, controls, or names of others; see --list")
     asked.add_argument("--list", action="store_true")
-    asked.add_argument("--orderly", action="store_true", help="stop and sync before the cut: nothing may lose, or the set-up is not fair")
+    orderly = "stop and sync before the cut: nothing may lose, or the set-up is not fair"
+    asked.add_argument("--orderly", action="store_true", help=orderly)
+    rows = "a folder that keeps the rows of others: a run goes on where one ended, and one of 0 cuts prints them"
+    asked.add_argument("--rows", type=Path, help=rows)
     asked.add_argument("--again", type=Path)
     asked = asked.parse_args()
     if why := missing():
@@ -272,6 +317,11 @@ def main():
             return 0
         names = asked.of.split(",")
         wanted = [story for name, story in compared.items() if name in names]
+        for name, story in compared.items():
+            story.key = name
+        if asked.rows and not asked.cuts:
+            print(table([Row.kept(asked.rows / f"{story.key}.json", story.name) for story in wanted]))
+            return 0
         needs = any(story.needs_programs for story in wanted)
         rig = Rig(home, guest.Guest(STORE, home, BINARY, others.PACKAGES if needs else ()))
         others.Other.root = rig.guest.root
@@ -296,13 +346,23 @@ def main():
                     print(f"{story.seed}: broken: {e}", flush=True)
                 print(f"{story.seed} {row}", flush=True)
         if "controls" in names:
-            wanted += seawall.controls(BINARY)
-        compared_rows = [(story, Row(story.name, has_to_lose=story.has_to_lose)) for story in wanted]
+            for story in seawall.controls(BINARY):
+                story.key = story.name.replace(" ", "-")
+                wanted.append(story)
+        if asked.rows:
+            asked.rows.mkdir(parents=True, exist_ok=True)
+        compared_rows = []
+        for story in wanted:
+            story.file = asked.rows / f"{story.key}.json" if asked.rows else None
+            row = Row.kept(story.file, story.name) if asked.rows else Row(story.name)
+            row.has_to_lose = story.has_to_lose
+            compared_rows.append((story, row))
         rows += [row for _, row in compared_rows]
         for number in range(asked.cuts):
             for story, row in compared_rows:
                 # A control that has lost has done what it is for.
-                if row.broken > 2 or story.has_to_lose and row.has_lost():
+                is_done = story.has_to_lose and row.has_lost()
+                if is_done or number < row.cuts + row.broken or row.broken > 2 + row.cuts // 10:
                     continue
                 story.seed = f"{asked.seed}-{story.name}-{number}"
                 try:
@@ -310,6 +370,8 @@ def main():
                 except RuntimeError as e:
                     row.broken += 1
                     print(f"{story.seed}: broken: {e}", flush=True)
+                if story.file:
+                    row.keep(story.file)
                 print(f"{story.seed} {row}", flush=True)
         print(table(rows))
         return 0 if all(row.is_as_it_has_to_be() for row in rows) else 1

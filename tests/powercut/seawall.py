@@ -29,6 +29,11 @@ class Story:
     has_to_lose = False
     stops_by = "kill -TERM $pid"
     is_orderly = False
+    # Each cut begins with the machine in which the program has become ready, once.
+    is_started_once = False
+
+    def prepare(self, machine, port):
+        """What is to be there before the load, where the program is ready."""
 
 
 class Seawall(Story):
@@ -66,7 +71,7 @@ class Seawall(Story):
         return subprocess.run([self.binary, *arguments], input=text, capture_output=True, text=True, timeout=60)
 
     def judge(self, folder, lives):
-        """check --full, then a start that records one line more and stops, check --full again, and a comparison by Python's sqlite3."""
+        """check --full, a start that records one line more and stops, check --full again, and Python's sqlite3."""
         verdict = Verdict()
         if self.source == "named":
             # Each life goes on where the one before was settled: all is one stream.
@@ -89,7 +94,8 @@ class Seawall(Story):
 
     def check(self, db, verdict, may_be_empty=False):
         done = self.command("check", "--full", db)
-        # The cut may come between the making of the file and its first transaction: if an ack came before, it is lost, and counted.
+        # The cut may come between the making of the file and its first transaction: if an ack came before, it is
+        # lost, and counted.
         if may_be_empty and "it is empty" in done.stderr:
             return
         if done.returncode or not done.stdout.startswith("sound "):
@@ -97,10 +103,14 @@ class Seawall(Story):
 
 
 def at_random(rng, binary, filesystems):
-    """Any source, options, retention and filesystem, for a few lives with cuts in the start, the recording and the stop."""
-    options = ["--commit-interval", rng.choice(("0", "10ms", "100ms", "1s")), "--synchronous", rng.choice(("auto", "auto", "full")),
-               "--checkpoint-interval", rng.choice(("60s", "200ms")), "--checkpoint-mode", rng.choice(("passive", "truncate")),
-               "--wal-autocheckpoint", rng.choice(("1000", "20"))]
+    """Any source, options, retention and filesystem, for a few lives with cuts in start, recording and stop."""
+    options = [
+        "--commit-interval", rng.choice(("0", "10ms", "100ms", "1s")),
+        "--synchronous", rng.choice(("auto", "auto", "full")),
+        "--checkpoint-interval", rng.choice(("60s", "200ms")),
+        "--checkpoint-mode", rng.choice(("passive", "truncate")),
+        "--wal-autocheckpoint", rng.choice(("1000", "20")),
+    ]
     is_retained = rng.random() < 0.2
     story = Seawall("seawall", binary, rng.choice(("stdin", "tcp", "named", "http")), options + RETENTION * is_retained)
     story.base = "retained" if is_retained else "empty"
@@ -118,7 +128,8 @@ def old_readings(binary, folder):
     now = int(time.time())
 
     def record(lines):
-        subprocess.run([binary, "--db", db, "--source", "stdin", "--retain", "36600d"], input=lines.encode(), check=True, stderr=subprocess.DEVNULL)
+        command = [binary, "--db", db, "--source", "stdin", "--retain", "36600d"]
+        subprocess.run(command, input=lines.encode(), check=True, stderr=subprocess.DEVNULL)
 
     half = OLD_READINGS // 2
     record("".join(f"old n={n}i {(now - 3 * 86400) * 10**9 + n}\n" for n in range(half)))
@@ -141,13 +152,16 @@ class AckEarly(Seawall):
         return "--source stdin, behind a shell that answers `ack N` as line N comes"
 
     def start_line(self):
-        return ("mkfifo /lines; /seawall --db /data/x.db --source stdin </lines 2>/err & pid=$!;"
-                " (n=0; exec 5>/lines; while read -r line <&4; do echo $line >&5; n=$((n+1)); echo ack $n >&4; done) & " + READY + " &")
+        return (
+            "mkfifo /lines; /seawall --db /data/x.db --source stdin </lines 2>/err & pid=$!; (n=0; exec 5>/lines;"
+            f" while read -r line <&4; do echo $line >&5; n=$((n+1)); echo ack $n >&4; done) & {READY} &"
+        )
 
 
 def controls(binary):
     lying = Seawall("a disk that ignores flushes", binary, "stdin")
     lying.has_lying_disk = lying.has_to_lose = True
-    normal = Seawall("acknowledges at NORMAL", binary, "stdin", ["--synchronous", "normal", "--commit-interval", "100ms"])
+    options = ["--synchronous", "normal", "--commit-interval", "100ms"]
+    normal = Seawall("acknowledges at NORMAL", binary, "stdin", options)
     normal.has_to_lose = True
     return [AckEarly("acknowledges before the commit", binary, "stdin"), normal, lying]
