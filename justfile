@@ -30,7 +30,7 @@ test: setup fmt-check
     log=target/static.log
     {
         if [ "${CI:-}" = true ] || docker version >/dev/null 2>&1; then
-            '{{ just_executable() }}' --no-deps image || exit
+            '{{ just_executable() }}' image || exit
         fi
         '{{ just_executable() }}' --no-deps binary amd64 && '{{ just_executable() }}' --no-deps binary arm64
     } >"$log" 2>&1 &
