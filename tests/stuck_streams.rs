@@ -4,6 +4,7 @@ mod support;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -119,6 +120,32 @@ fn a_full_log_that_is_read_again_says_how_many_lines_it_lost() {
         &text.lines().map(str::to_owned).collect::<Vec<_>>(),
         "SIGTERM",
     );
+}
+
+#[test]
+fn a_signal_that_is_blocked_at_the_start_ends_a_backup_to_a_full_pipe() {
+    let dir = Dir::new("blocked");
+    let db = dir.file("x.db");
+    record_lines(&db, "m v=1\n");
+    let (_pipe, full) = full_pipe();
+    let mut backup = Command::new(BINARY);
+    backup.args(["backup", "-", "--db"]).arg(&db).stdout(full);
+    // SAFETY: all calls are async-signal-safe; sigemptyset fills the set.
+    unsafe {
+        backup.pre_exec(|| {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGTERM);
+            libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            Ok(())
+        });
+    }
+    let mut backup = backup.spawn().unwrap();
+    let pid = backup.id() as i32;
+    // SAFETY: no pointers, and the child was not waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    let status = until("it ends", || backup.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
 }
 
 #[test]

@@ -85,11 +85,12 @@ pub fn handle_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets a signal that stops end the process at once, with status 1.
+/// Lets a signal that stops end the process at once, with status 1, even if whoever started it has blocked the signal.
 pub fn give_up_on_signals() -> io::Result<()> {
     for signal in Signal::STOPPING {
         handle(SIGNALS[signal as usize].1, give_up)?;
     }
+    mask_signals(libc::SIG_UNBLOCK)?;
     // One that came before this was only noted.
     if Signal::STOPPING.into_iter().any(take_signal) {
         give_up(libc::SIGTERM);
@@ -124,6 +125,10 @@ fn is_ignored(number: libc::c_int) -> bool {
 
 /// Keeps the handled signals from this thread, and from those that it starts, until `wait` lets them in.
 pub fn block_signals() -> io::Result<()> {
+    mask_signals(libc::SIG_BLOCK)
+}
+
+fn mask_signals(how: libc::c_int) -> io::Result<()> {
     // SAFETY: sigemptyset initialises the set before anything reads it; all pointers are to locals.
     unsafe {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
@@ -131,7 +136,7 @@ pub fn block_signals() -> io::Result<()> {
         for (_, number, _) in SIGNALS {
             libc::sigaddset(set.as_mut_ptr(), number);
         }
-        match libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) {
+        match libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut()) {
             0 => Ok(()),
             code => Err(io::Error::from_raw_os_error(code)),
         }

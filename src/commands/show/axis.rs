@@ -32,7 +32,7 @@ impl Axis {
         if low == high {
             // A constant series is a line in the middle.
             let around = (low.abs() / 1000.0).max(1.0);
-            (low, high) = (low - around, high + around);
+            (low, high) = ((low - around).max(f64::MIN), (high + around).min(f64::MAX));
         }
         let height = f64::from(height);
         Axis { low, high, height }
