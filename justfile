@@ -35,7 +35,7 @@ test: setup fmt-check
         '{{ just_executable() }}' --no-deps binary amd64 && '{{ just_executable() }}' --no-deps binary arm64
     } >"$log" 2>&1 &
     static=$!
-    trap 'kill $static 2>/dev/null || true' EXIT
+    trap 'wait "$static" || cat "$log"' EXIT
     '{{ just_executable() }}' clippy
     cargo test --locked --no-run
     status=0

@@ -36,6 +36,17 @@ const SIGNALS: [(Signal, libc::c_int, &str); 9] = [
     (Signal::Usr1, libc::SIGUSR1, "SIGUSR1"),
 ];
 
+const _: () = {
+    let mut at = 0;
+    while at < SIGNALS.len() {
+        assert!(
+            SIGNALS[at].0 as usize == at,
+            "a signal is found by its place"
+        );
+        at += 1;
+    }
+};
+
 impl Signal {
     pub const STOPPING: [Signal; 8] = {
         use Signal::*;

@@ -1,8 +1,8 @@
 //! Many rows by one statement: they stand in a virtual table, from which `INSERT … SELECT` takes them.
 //!
 //! A statement for each row costs more for its binding, its start and its end, and for finding the end of
-//! the table anew, than for the row itself. The rows come straight from the caller's iterator: there is no
-//! copy of them.
+//! the table anew, than for the row itself. The caller sets each row where SQLite reads it:
+//! there is no copy.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::NonNull;
