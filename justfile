@@ -199,6 +199,7 @@ test-arm64: (binary "arm64")
         a_thousand_connections_need_little_memory
         hostile_clients_cost_the_others_nothing
         unfinished_lines_of_many_hold_no_more_than_their_share
+        of_more_series_than_are_remembered_each_reading_keeps_its_name
         a_flood_costs_the_others_nothing
         a_stop_at_any_moment_of_the_start_leaves_a_whole_file
         a_stop_before_the_file_could_be_opened_is_no_success
