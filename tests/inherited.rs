@@ -5,7 +5,7 @@ mod support;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use support::stop::{SIGNALS, has_signal};
+use support::stop::{SIGNALS, block_at_start, has_signal};
 use support::*;
 
 /// A recorder that was started with these signals ignored.
@@ -77,13 +77,10 @@ fn a_signal_that_is_ignored_and_held_back_stops_no_command() {
     let copy = dir.file("copy.db");
     let mut backup = Command::new(BINARY);
     backup.arg("backup").arg(&copy).arg("--db").arg(&db);
-    // SAFETY: all calls are async-signal-safe; sigemptyset fills the set.
+    block_at_start(&mut backup, libc::SIGHUP);
+    // SAFETY: both calls are async-signal-safe.
     unsafe {
         backup.pre_exec(|| {
-            let mut set = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            libc::sigaddset(&mut set, libc::SIGHUP);
-            libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
             libc::signal(libc::SIGHUP, libc::SIG_IGN);
             libc::raise(libc::SIGHUP);
             Ok(())

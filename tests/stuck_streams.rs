@@ -4,7 +4,6 @@ mod support;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -130,16 +129,7 @@ fn a_signal_that_is_blocked_at_the_start_ends_a_backup_to_a_full_pipe() {
     let (_pipe, full) = full_pipe();
     let mut backup = Command::new(BINARY);
     backup.args(["backup", "-", "--db"]).arg(&db).stdout(full);
-    // SAFETY: all calls are async-signal-safe; sigemptyset fills the set.
-    unsafe {
-        backup.pre_exec(|| {
-            let mut set = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            libc::sigaddset(&mut set, libc::SIGTERM);
-            libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-            Ok(())
-        });
-    }
+    block_at_start(&mut backup, libc::SIGTERM);
     let mut backup = backup.spawn().unwrap();
     let pid = backup.id() as i32;
     // SAFETY: no pointers, and the child was not waited for.

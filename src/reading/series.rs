@@ -98,7 +98,10 @@ impl Interner {
     pub fn expected(&mut self, kind: Kind) -> Option<Slot> {
         let next = self.next();
         let known = self.known.get(next as usize)?;
-        (known.key.last() == Some(&(kind as u8))).then(|| self.last = next)?;
+        if known.key.last() != Some(&(kind as u8)) {
+            return None;
+        }
+        self.last = next;
         Some(next)
     }
 

@@ -274,15 +274,13 @@ impl Scan {
         let is_known = self.thread > 0 && self.sysfs.channels() == 0;
         let mut tell = |notice: sysfs::Notice<'_>| {
             // The thread before this one has said so.
-            if !(is_known
-                && matches!(
-                    notice,
-                    Notice::Channel {
-                        change: Change::Found,
-                        ..
-                    } | Notice::Unknown { .. }
-                ))
-            {
+            let was_told = is_known
+                && match notice {
+                    Notice::Channel { change, .. } => matches!(change, Change::Found),
+                    Notice::Unknown { .. } => true,
+                    _ => false,
+                };
+            if !was_told {
                 let errors = sysfs::tell(&notice);
                 shared.pending().errors += errors;
             }

@@ -208,16 +208,16 @@ impl Db {
     fn find_or_add(&mut self, series: &Series) -> Result<i64, Error> {
         let names =
             [&*series.sensor, &*series.field, series.kind.name()].map(|n| Some(Value::Text(n)));
-        let operation = "look up a series in";
-        let (find, add) = (self.statements.find_series, self.statements.add_series);
-        // A second time, to find what was added.
-        for _ in 0..2 {
-            if let Some(id) = self.raw.query(operation, find, &names)? {
-                return Ok(id);
-            }
-            self.raw.run(operation, add, &names)?;
+        let (operation, find) = ("look up a series in", self.statements.find_series);
+        if let Some(id) = self.raw.query(operation, find, &names)? {
+            return Ok(id);
         }
-        let message = "a series that was added is not there".into();
-        Err(error::corrupt(operation, self.raw.path(), message))
+        self.raw
+            .run(operation, self.statements.add_series, &names)?;
+        let added = self.raw.query(operation, find, &names)?;
+        added.ok_or_else(|| {
+            let message = "a series that was added is not there".into();
+            error::corrupt(operation, self.raw.path(), message)
+        })
     }
 }

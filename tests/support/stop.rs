@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -201,6 +202,20 @@ fn has_exited_within(pid: u32, limit: Duration) -> bool {
     };
     // SAFETY: one pollfd, and the length says one.
     unsafe { libc::poll(&mut watch, 1, limit.as_millis() as libc::c_int) == 1 }
+}
+
+/// Has the command started with a signal blocked.
+pub fn block_at_start(command: &mut Command, signal: i32) {
+    // SAFETY: all calls are async-signal-safe; sigemptyset fills the set.
+    unsafe {
+        command.pre_exec(move || {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, signal);
+            libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            Ok(())
+        });
+    }
 }
 
 /// Whether a signal is in one of the masks of /proc/PID/status.
