@@ -80,7 +80,7 @@ fn defaults(command: &str) -> Invocation {
             synchronous: Synchronous::Auto,
             checkpoint_interval: Some(Duration::from_secs(60)),
             checkpoint_mode: CheckpointMode::Passive,
-            wal_autocheckpoint: 1000,
+            wal_autocheckpoint: 2000,
             busy_timeout,
             stop_timeout: Duration::from_secs(5),
             http_wait: Duration::from_secs(4),
@@ -242,7 +242,7 @@ const DOCUMENTED: &[(&str, &str)] = &[
         "record",
         "--source SPEC=sim --commit-interval D=1s --commit-rows N=1000 --queue-rows N=65536 \
          --synchronous LEVEL=auto --checkpoint-interval D=60s --checkpoint-mode MODE=passive \
-         --wal-autocheckpoint PAGES=1000 --stop-timeout D=5s --http-wait D=4s --retain D=none --max-size SIZE=none \
+         --wal-autocheckpoint PAGES=2000 --stop-timeout D=5s --http-wait D=4s --retain D=none --max-size SIZE=none \
          --min-free SIZE=16MiB --create WHEN=always --on-damage ACTION=set-aside --ack=off --log-level LEVEL=info",
     ),
     ("check", "--full=off --at-least N=none"),

@@ -248,9 +248,9 @@ fn record(o: &mut Options) -> Result<Invocation, Usage> {
         )?,
         wal_autocheckpoint: o.read(
             "--wal-autocheckpoint PAGES",
-            "1000",
+            "2000",
             whole(0..=WAL_AUTOCHECKPOINT_PAGES_MAX),
-            "SQLite's own threshold; 0 turns it off",
+            "growth of the WAL after which a checkpoint runs; 0 turns it off",
         )?,
         busy_timeout: busy_timeout(o)?,
         stop_timeout: o.read(

@@ -13,7 +13,7 @@ pub const PAGE_BYTES: u64 = 1024;
 /// what the automatic checkpoint lets it come to, so that in daily work it is neither cut nor grown anew.
 pub const WAL_BYTES_KEPT: u64 = 8 * 1024 * 1024;
 /// Memory for pages; a commit that changes more spills into the WAL early, which costs no safety.
-const CACHE_KIB: i64 = 1024;
+const CACHE_KIB: i64 = 512;
 
 /// Under which the file goes into WAL mode and out of it: that changes a few bytes of the header, within
 /// one sector, which the device writes whole or not at all. A journal would guard nothing, and cost four

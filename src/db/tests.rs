@@ -232,7 +232,7 @@ fn every_pragma_is_as_the_table_says() {
         (c"PRAGMA journal_size_limit", "8388608"),
         (c"PRAGMA cell_size_check", "1"),
         (c"PRAGMA trusted_schema", "0"),
-        (c"PRAGMA cache_size", "-1024"),
+        (c"PRAGMA cache_size", "-512"),
         // SQLite reports 0 because our hook replaced its own; see `Threshold`.
         (c"PRAGMA wal_autocheckpoint", "0"),
     ] {

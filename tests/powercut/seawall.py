@@ -109,7 +109,7 @@ def at_random(rng, binary, filesystems):
         "--synchronous", rng.choice(("auto", "auto", "full")),
         "--checkpoint-interval", rng.choice(("60s", "200ms")),
         "--checkpoint-mode", rng.choice(("passive", "truncate")),
-        "--wal-autocheckpoint", rng.choice(("1000", "20")),
+        "--wal-autocheckpoint", rng.choice(("2000", "20")),
     ]
     is_retained = rng.random() < 0.2
     story = Seawall("seawall", binary, rng.choice(("stdin", "tcp", "named", "http")), options + RETENTION * is_retained)
