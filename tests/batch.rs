@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use seawall::reading::{Batch, Client, Hello, Kind, Mark, Row, Series, Value};
+use seawall::reading::{Batch, Hello, Kind, NamedClient, PackedReading, Series, StreamMark, Value};
 
 fn series(field: &str) -> Series {
     Series {
@@ -14,7 +14,7 @@ fn series(field: &str) -> Series {
 
 #[test]
 fn a_row_is_24_bytes() {
-    assert_eq!(size_of::<Row>(), 24);
+    assert_eq!(size_of::<PackedReading>(), 24);
 }
 
 #[test]
@@ -22,7 +22,7 @@ fn appending_keeps_values_texts_and_the_place_of_definitions() {
     let mut all = Batch::default();
     all.define(0, series("a"));
     all.push(1, 0, Value::Text("grün"));
-    all.mark(Mark {
+    all.mark(StreamMark {
         stream: 0,
         lines: 1,
     });
@@ -31,7 +31,7 @@ fn appending_keeps_values_texts_and_the_place_of_definitions() {
     more.define(1, series("b"));
     more.push(3, 1, Value::Text("blau"));
     more.push(4, 1, Value::Integer(-7));
-    more.mark(Mark {
+    more.mark(StreamMark {
         stream: 0,
         lines: 4,
     });
@@ -43,7 +43,7 @@ fn appending_keeps_values_texts_and_the_place_of_definitions() {
         name: name.clone(),
         uid: None,
     };
-    let client = |lines| Client {
+    let client = |lines| NamedClient {
         name: name.clone(),
         lines,
         uid: None,
@@ -68,7 +68,7 @@ fn appending_keeps_values_texts_and_the_place_of_definitions() {
     assert_eq!(all.definitions()[1].from, 2);
     assert_eq!(
         all.marks(),
-        [Mark {
+        [StreamMark {
             stream: 0,
             lines: 4
         }]

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use seawall::reading::{Batch, Mark};
+use seawall::reading::{Batch, StreamMark};
 use seawall::source::answers::{ANSWERS_BYTES_MAX, Answers};
 use seawall::store::ack::Ack;
 use seawall::store::{Db, Durability};
@@ -379,7 +379,7 @@ fn a_line_that_would_make_megabytes_of_names_is_rejected() {
 /// One that can be had of a commit alone.
 fn ack(db: &mut Db, lines: u64) -> Ack {
     let mut batch = Batch::default();
-    batch.mark(Mark { stream: 0, lines });
+    batch.mark(StreamMark { stream: 0, lines });
     let committed = db.commit(&batch, Durability::Full).unwrap();
     Ack::all(&committed).next().unwrap()
 }

@@ -5,13 +5,13 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use seawall::reading::line::{Line, Precision};
+use seawall::reading::line::{ParsedLine, Precision};
 use seawall::reading::series::Interner;
 use seawall::reading::stream::{Full, Intake, Room};
 use seawall::reading::{Batch, Value};
 use seawall::source::http::framing::Framing;
 use seawall::source::http::head::{self, Coding, HEAD_BYTES_MAX, Head, Length, parse};
-use seawall::source::http::reply::{Form, Reply, Wanted};
+use seawall::source::http::reply::{Reply, ReplyForm, Wanted};
 use seawall::source::http::route::{Route, answer_query, route, statement_of};
 use seawall::source::http::{Http, Rules};
 use seawall::source::protocol::{Now, Protocol, Turn};
@@ -289,7 +289,7 @@ fn a_client_that_makes_its_database_finds_it_made() {
     assert_eq!(statement_of(b"\xff"), None);
 }
 
-fn text(reply: &Reply, form: Form) -> String {
+fn text(reply: &Reply, form: ReplyForm) -> String {
     let mut out = Vec::new();
     reply.render(form, &mut out);
     String::from_utf8(out).unwrap()
@@ -297,22 +297,22 @@ fn text(reply: &Reply, form: Form) -> String {
 
 #[test]
 fn a_reply_without_content_has_no_length_and_head_has_no_body() {
-    let form = Form {
+    let form = ReplyForm {
         keeps_alive: true,
-        ..Form::default()
+        ..ReplyForm::default()
     };
     let empty = text(&Reply::empty(204), form);
     assert!(empty.starts_with("HTTP/1.1 204 No Content\r\nX-Influxdb-Version: "));
     assert!(empty.ends_with("\r\n\r\n") && !empty.contains("Content-Length"));
     let error = Reply::error(404, "no \"x\"\n");
-    let is_old = Form {
+    let is_old = ReplyForm {
         is_old: true,
         ..form
     };
     assert!(text(&error, is_old).contains("\r\nConnection: keep-alive\r\n"));
-    let head = Form {
+    let head = ReplyForm {
         is_head: true,
-        ..Form::default()
+        ..ReplyForm::default()
     };
     let head = text(&error, head);
     let length = format!("Content-Length: {}\r\n", error.body.len());
@@ -329,7 +329,7 @@ struct Connection {
     http: Http,
     batch: Batch,
     interner: Interner,
-    line: Line,
+    line: ParsedLine,
     now: Instant,
     said: String,
 }
@@ -351,7 +351,7 @@ impl Connection {
             http: Http::new(1, Rc::new(rules), now),
             batch: Batch::default(),
             interner: Interner::default(),
-            line: Line::default(),
+            line: ParsedLine::default(),
             now,
             said: String::new(),
         }

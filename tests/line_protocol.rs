@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use seawall::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reason};
+use seawall::reading::line::{self, LINE_BYTES_MAX, Parsed, ParsedLine, Precision, Reason};
 use seawall::reading::series;
 use seawall::reading::{Kind, Value};
 
@@ -17,7 +17,7 @@ fn feed(pieces: &[&[u8]], precision: Precision) -> Vec<String> {
     let unended = pieces.concat().last().is_some_and(|&b| b != b'\n');
 
     let mut events = Vec::new();
-    let mut line = Line::default();
+    let mut line = ParsedLine::default();
     let mut buffer = Vec::new();
     let (mut at, mut consumed, mut lines, mut discarding) = (0, 0, 0, false);
     for (n, piece) in pieces.iter().enumerate() {
@@ -34,13 +34,13 @@ fn feed(pieces: &[&[u8]], precision: Precision) -> Vec<String> {
                 continue;
             }
             let (used, more_lines) = match line::parse(input, end, precision, None, &mut line) {
-                Outcome::Incomplete => {
+                Parsed::Incomplete => {
                     assert!(!end, "the last line is a line");
                     assert!(input.len() < LINE_BYTES_MAX + 2, "a full buffer gets on");
                     break;
                 }
-                Outcome::Nothing { used } => (used, 1),
-                Outcome::Record { used, lines } => {
+                Parsed::Nothing { used } => (used, 1),
+                Parsed::Record { used, lines } => {
                     events.extend(line.fields().iter().map(|field| {
                         let sensor = line.canonical_sensor(input);
                         let name = line.field_name(input, field);
@@ -54,11 +54,11 @@ fn feed(pieces: &[&[u8]], precision: Precision) -> Vec<String> {
                     }));
                     (used, lines as usize)
                 }
-                Outcome::Rejected { used, reason } => {
+                Parsed::Rejected { used, reason } => {
                     events.push(rejection(lines + 1, reason));
                     (used, 1)
                 }
-                Outcome::TooLong { used } => {
+                Parsed::TooLong { used } => {
                     events.push(rejection(lines + 1, Reason::TOO_LONG));
                     discarding = true;
                     (used, 1)

@@ -272,7 +272,12 @@ fn a_message_that_was_not_taken_is_sent_again_before_the_watchdog_bites() {
         };
         let now = Instant::now();
         let mut teller = notify::Manager::new(&variable, now).unwrap();
-        teller.tell(now, notify::State::Recording, &Progress::default(), 0);
+        teller.tell(
+            now,
+            notify::ServiceState::Recording,
+            &Progress::default(),
+            0,
+        );
         let again = (teller.next().unwrap() - now).as_millis();
         assert!(
             (least_ms..=most_ms).contains(&again),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use seawall::db::raw::{Access, Connection};
-use seawall::reading::{Batch, Client, Kind, Mark, Series, Value};
+use seawall::reading::{Batch, Kind, NamedClient, Series, StreamMark, Value};
 use seawall::store::{Db, Durability, Surplus};
 
 use support::Dir;
@@ -165,13 +165,13 @@ fn lines_whose_readings_are_all_repeated_are_settled_by_a_commit() {
     let reading = [(1, Value::Real(1.0))];
     db.commit(&sent(&reading), Durability::Normal).unwrap();
     let mut again = sent(&reading);
-    let mark = Mark {
+    let mark = StreamMark {
         stream: 4,
         lines: 1,
     };
     again.mark(mark);
     let name: Arc<str> = "a".into();
-    again.client(Client {
+    again.client(NamedClient {
         name,
         lines: 1,
         uid: None,

@@ -16,7 +16,7 @@ use seawall::log::Level;
 use seawall::place::Create;
 use seawall::place::set_aside::OnDamage;
 use seawall::reading::line::Precision;
-use seawall::record::settings::{Settings as Record, Synchronous};
+use seawall::record::settings::{RecordSettings as Record, Synchronous};
 use seawall::source::spec::{SimRate, SimSpec, SourceSpec};
 use seawall::store::Position;
 use seawall::time::When;
@@ -92,26 +92,26 @@ fn defaults(command: &str) -> Invocation {
             ack: false,
             log_level: Level::Info,
         }),
-        "status" => Invocation::Status(status::Settings {
+        "status" => Invocation::Status(status::StatusSettings {
             db,
-            format: status::Format::Text,
+            format: status::StatusFormat::Text,
         }),
-        "check" => Invocation::Check(check::Settings {
+        "check" => Invocation::Check(check::CheckSettings {
             db,
             full: false,
             at_least: None,
             busy_timeout,
         }),
-        "show" => Invocation::Show(show::Settings {
+        "show" => Invocation::Show(show::ShowSettings {
             db,
-            format: show::Format::Text,
+            format: show::ShowFormat::Text,
             since: Some(When::Ago(HOUR)),
             sensor,
             busy_timeout,
         }),
-        "export" => Invocation::Export(export::Settings {
+        "export" => Invocation::Export(export::ExportSettings {
             db,
-            format: export::Format::Csv,
+            format: export::ExportFormat::Csv,
             after: After::default(),
             since: None,
             until: None,
@@ -121,13 +121,13 @@ fn defaults(command: &str) -> Invocation {
             skip_damaged: false,
             busy_timeout,
         }),
-        "backup" => Invocation::Backup(backup::Settings {
+        "backup" => Invocation::Backup(backup::BackupSettings {
             db,
             dest: Some("copy.db".into()),
             min_free_bytes,
             busy_timeout,
         }),
-        "checkpoint" => Invocation::Checkpoint(checkpoint::Settings {
+        "checkpoint" => Invocation::Checkpoint(checkpoint::CheckpointSettings {
             db,
             mode: CheckpointMode::Passive,
             busy_timeout,
@@ -197,7 +197,7 @@ const CASES: &[Case] = &[
     case!("record" "--log-level" "warn" Record.log_level = Level::Warn),
     case!("record" "--log-level" "debug" Record.log_level = Level::Debug),
     case!("status" "--db" "x.db" Status.db = "x.db".into()),
-    case!("status" "--format" "prometheus" Status.format = status::Format::Prometheus),
+    case!("status" "--format" "prometheus" Status.format = status::StatusFormat::Prometheus),
     case!("check" "--db" "x.db" Check.db = "x.db".into()),
     case!("check" "--full" "on" Check.full = true),
     case!("check" "--at-least" "0" Check.at_least = Some(0)),
@@ -205,14 +205,14 @@ const CASES: &[Case] = &[
     case!("check" "--at-least" "none" Check.at_least = None),
     case!("check" "--busy-timeout" "1h" Check.busy_timeout = HOUR),
     case!("show" "--db" "x.db" Show.db = "x.db".into()),
-    case!("show" "--format" "html" Show.format = show::Format::Html),
+    case!("show" "--format" "html" Show.format = show::ShowFormat::Html),
     case!("show" "--since" "none" Show.since = None),
     case!("show" "--since" "2m" Show.since = Some(When::Ago(Duration::from_secs(120)))),
     case!("show" "--sensor" "cpu*" Show.sensor = "cpu*".into()),
     case!("show" "--busy-timeout" "1h" Show.busy_timeout = HOUR),
     case!("export" "--db" "x.db" Export.db = "x.db".into()),
-    case!("export" "--format" "ndjson" Export.format = export::Format::Ndjson),
-    case!("export" "--format" "influx" Export.format = export::Format::Influx),
+    case!("export" "--format" "ndjson" Export.format = export::ExportFormat::Ndjson),
+    case!("export" "--format" "influx" Export.format = export::ExportFormat::Influx),
     case!("export" "--after" "7" Export.after = after(None, None, 7)),
     case!("export" "--after" "3:4711" Export.after = after(None, Some(3), 4711)),
     case!("export" "--after" "d0:3:4711" Export.after = after(Some("d0"), Some(3), 4711)),

@@ -11,7 +11,7 @@ use libsqlite3_sys as ffi;
 use seawall::db::checkpoint::CheckpointMode;
 use seawall::db::raw::{Access, Connection};
 use seawall::db::transaction;
-use seawall::reading::{Batch, Client, Hello, Kind, Resumed, Series, Value};
+use seawall::reading::{Batch, Hello, Kind, NamedClient, Resumed, Series, Value};
 use seawall::store::{Cause, Class, Db, Durability, Reader, Surplus};
 
 use support::Dir;
@@ -176,7 +176,7 @@ fn a_client_is_settled_with_its_readings_or_not_at_all() {
         name: name.clone(),
         uid,
     };
-    let client = |lines| Client {
+    let client = |lines| NamedClient {
         name: name.clone(),
         lines,
         uid: Some(1000),

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use seawall::reading::line::{LINE_BYTES_MAX, Line, Precision};
+use seawall::reading::line::{LINE_BYTES_MAX, ParsedLine, Precision};
 use seawall::reading::series::Interner;
 use seawall::reading::stream::Room;
 use seawall::reading::stream::{Full, Intake, Stream, Taken};
-use seawall::reading::{Batch, Client, Mark};
+use seawall::reading::{Batch, NamedClient, StreamMark};
 use seawall::source::opening::{NAME_BYTES_MAX, Opening, opening};
 
 const ROWS_MAX: usize = 1000;
@@ -24,7 +24,7 @@ struct Heard {
 fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
     let mut stream = Stream::new(0, Precision::Ns, true);
     let mut interner = Interner::default();
-    let mut line = Line::default();
+    let mut line = ParsedLine::default();
     let mut names: Vec<String> = Vec::new();
     let mut heard = Heard::default();
     let mut rest = input;
@@ -77,7 +77,7 @@ fn hear(input: &[u8], pieces: &[usize], rows: usize) -> Heard {
                     .readings
                     .push(format!("{name} {value:?} {}", row.time_ns));
             }
-            if let Some(&Mark { lines, .. }) = batch.marks().first() {
+            if let Some(&StreamMark { lines, .. }) = batch.marks().first() {
                 assert!(lines > heard.lines);
                 heard.lines = lines;
             }
@@ -268,11 +268,11 @@ fn every_kind_of_value_arrives_as_it_was_sent() {
 fn named(input: &str, settled: u64, interner: &mut Interner, readings: &mut Vec<String>) -> u64 {
     let mut stream = Stream::of_connection(1, Precision::Ns);
     let mut batch = Batch::default();
-    let mut line = Line::default();
+    let mut line = ParsedLine::default();
     let mut bytes = input.as_bytes();
     let room = Room::UNBOUNDED;
     stream.skip_hello(0);
-    stream.resume(Client {
+    stream.resume(NamedClient {
         name: "c".into(),
         lines: settled,
         uid: None,
@@ -353,7 +353,7 @@ fn only_a_reading_with_a_time_of_its_own_may_be_one_that_was_sent_before() {
         let mut to = Intake {
             batch: &mut later,
             interner: &mut Interner::default(),
-            line: &mut Line::default(),
+            line: &mut ParsedLine::default(),
             room: Room::UNBOUNDED,
             rows_max: ROWS_MAX,
             full: Full::Waits,

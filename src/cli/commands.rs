@@ -15,7 +15,7 @@ use crate::log::Level;
 use crate::place::Create;
 use crate::place::set_aside::OnDamage;
 use crate::record::expiry::{MAX_SIZE_BYTES_MIN, SizeLimit};
-use crate::record::settings::{Settings as Record, Synchronous};
+use crate::record::settings::{RecordSettings, Synchronous};
 use crate::source::spec::{self, SourceSpec};
 use crate::store::Position;
 use crate::values::{
@@ -47,13 +47,13 @@ const _: () = assert!(COMMIT_ROWS_MAX <= QUEUE_ROWS_MAX && QUEUE_ROWS_MAX <= u32
 pub enum Invocation {
     Help(String),
     Version,
-    Record(Record),
-    Check(check::Settings),
-    Show(show::Settings),
-    Export(export::Settings),
-    Backup(backup::Settings),
-    Checkpoint(checkpoint::Settings),
-    Status(status::Settings),
+    Record(RecordSettings),
+    Check(check::CheckSettings),
+    Show(show::ShowSettings),
+    Export(export::ExportSettings),
+    Backup(backup::BackupSettings),
+    Checkpoint(checkpoint::CheckpointSettings),
+    Status(status::StatusSettings),
 }
 
 impl Invocation {
@@ -203,7 +203,7 @@ fn sources(o: &mut Options) -> Result<Vec<SourceSpec>, Usage> {
 }
 
 fn record(o: &mut Options) -> Result<Invocation, Usage> {
-    let record = Record {
+    let record = RecordSettings {
         db: db(o)?,
         sources: sources(o)?,
         commit_interval: o.read(
@@ -320,19 +320,19 @@ fn record(o: &mut Options) -> Result<Invocation, Usage> {
 }
 
 fn status(o: &mut Options) -> Result<Invocation, Usage> {
-    Ok(Invocation::Status(status::Settings {
+    Ok(Invocation::Status(status::StatusSettings {
         db: path_or_db(o)?,
         format: o.read_own(
             "--format FORMAT",
             "text",
-            word(status::Format::NAMES, status::Format::parse),
+            word(status::StatusFormat::NAMES, status::StatusFormat::parse),
             "text, or prometheus, for an exporter's text file",
         )?,
     }))
 }
 
 fn check(o: &mut Options) -> Result<Invocation, Usage> {
-    Ok(Invocation::Check(check::Settings {
+    Ok(Invocation::Check(check::CheckSettings {
         db: path_or_db(o)?,
         full: o.read(
             "--full",
@@ -351,12 +351,12 @@ fn check(o: &mut Options) -> Result<Invocation, Usage> {
 }
 
 fn show(o: &mut Options) -> Result<Invocation, Usage> {
-    Ok(Invocation::Show(show::Settings {
+    Ok(Invocation::Show(show::ShowSettings {
         db: path_or_db(o)?,
         format: o.read_own(
             "--format FORMAT",
             "text",
-            word(show::Format::NAMES, show::Format::parse),
+            word(show::ShowFormat::NAMES, show::ShowFormat::parse),
             "text: a table, with a chart where one series matches and stdout is a terminal; html: a page with a chart of each series",
         )?,
         since: o.read_own(
@@ -379,12 +379,12 @@ fn export(o: &mut Options) -> Result<Invocation, Usage> {
             db.display()
         )));
     }
-    let export = export::Settings {
+    let export = export::ExportSettings {
         db,
         format: o.read_own(
             "--format FORMAT",
             "csv",
-            word(export::Format::NAMES, export::Format::parse),
+            word(export::ExportFormat::NAMES, export::ExportFormat::parse),
             "csv: RFC 4180, with a header, text always in quotes; ndjson: an object a line; \
              influx: line protocol, which recorded again makes the same readings, without device, \
              id and run",
@@ -441,7 +441,7 @@ fn export(o: &mut Options) -> Result<Invocation, Usage> {
 }
 
 fn backup(o: &mut Options) -> Result<Invocation, Usage> {
-    Ok(Invocation::Backup(backup::Settings {
+    Ok(Invocation::Backup(backup::BackupSettings {
         dest: Some(o.read_operand("DEST")?).filter(|dest| dest.as_os_str() != "-"),
         db: db(o)?,
         min_free_bytes: min_free(o)?,
@@ -450,7 +450,7 @@ fn backup(o: &mut Options) -> Result<Invocation, Usage> {
 }
 
 fn checkpoint(o: &mut Options) -> Result<Invocation, Usage> {
-    Ok(Invocation::Checkpoint(checkpoint::Settings {
+    Ok(Invocation::Checkpoint(checkpoint::CheckpointSettings {
         db: path_or_db(o)?,
         mode: o.read(
             "--mode MODE",

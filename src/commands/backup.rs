@@ -27,7 +27,7 @@ const OWNER_ALONE: u32 = 0o600;
 const STREAM_BYTES: usize = 64 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct BackupSettings {
     pub db: PathBuf,
     /// None: stdout.
     pub dest: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub struct Settings {
     pub busy_timeout: Duration,
 }
 
-pub fn run(settings: &Settings) -> Status {
+pub fn run(settings: &BackupSettings) -> Status {
     let db = follow_links(&settings.db);
     let Some(dest) = &settings.dest else {
         return to_stdout(&db, settings);
@@ -50,14 +50,14 @@ pub fn run(settings: &Settings) -> Status {
     }
 }
 
-fn take(db: &Path, settings: &Settings) -> Result<Snapshot, store::Error> {
+fn take(db: &Path, settings: &BackupSettings) -> Result<Snapshot, store::Error> {
     let beside = store::look_before_reading(db)?;
     let mut snapshot = Snapshot::take(db, settings.busy_timeout)?;
     warn_of_missing(db, snapshot.missing(&beside));
     Ok(snapshot)
 }
 
-fn to_stdout(db: &Path, settings: &Settings) -> Status {
+fn to_stdout(db: &Path, settings: &BackupSettings) -> Status {
     if sys::is_terminal(sys::STDOUT) {
         return complain("cannot write a database to a terminal; send stdout to a file or a pipe");
     }
@@ -108,7 +108,7 @@ fn pour(
 }
 
 /// Returns the line to print about the copy.
-fn to_file(db: &Path, settings: &Settings, dest: &Path) -> Result<String, String> {
+fn to_file(db: &Path, settings: &BackupSettings, dest: &Path) -> Result<String, String> {
     let mut snapshot = take(db, settings).map_err(|e| e.to_string())?;
     refuse_dest(dest, db)?;
     refuse_other(dest, db, settings.busy_timeout)?;

@@ -10,14 +10,14 @@ use crate::place::{follow_links, set_aside};
 use crate::store;
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct CheckSettings {
     pub db: PathBuf,
     pub full: bool,
     pub at_least: Option<u64>,
     pub busy_timeout: Duration,
 }
 
-pub fn run(settings: &Settings) -> Status {
+pub fn run(settings: &CheckSettings) -> Status {
     let db = follow_links(&settings.db);
     let mut progress = ProgressLine::of_copy(0);
     let mut tell = |readings| progress.checked(readings);

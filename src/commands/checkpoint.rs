@@ -10,13 +10,13 @@ use crate::place::follow_links;
 use crate::store;
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct CheckpointSettings {
     pub db: PathBuf,
     pub mode: CheckpointMode,
     pub busy_timeout: Duration,
 }
 
-pub fn run(settings: &Settings) -> Status {
+pub fn run(settings: &CheckpointSettings) -> Status {
     // Everything beside a database lies beside the file itself, not beside a link to it.
     let db = follow_links(&settings.db);
     match store::checkpoint_file(&db, settings.mode, settings.busy_timeout) {

@@ -30,22 +30,22 @@ const CONNECT_AGAIN: Duration = Duration::from_millis(50);
 /// Upper bound on the length of a report.
 const REPORT_BYTES_MAX: usize = 64 * 1024;
 
-words!(Format: Text = "text", Prometheus = "prometheus");
+words!(StatusFormat: Text = "text", Prometheus = "prometheus");
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct StatusSettings {
     pub db: PathBuf,
-    pub format: Format,
+    pub format: StatusFormat,
 }
 
-pub fn run(settings: &Settings) -> Status {
+pub fn run(settings: &StatusSettings) -> Status {
     let report = match ask(&settings.db, Instant::now() + ANSWER_WAIT) {
         Ok(report) => report,
         Err(reason) => Report::none(&absolute(&settings.db), &reason),
     };
     let text = match settings.format {
-        Format::Text => report.text(),
-        Format::Prometheus => report.prometheus(),
+        StatusFormat::Text => report.text(),
+        StatusFormat::Prometheus => report.prometheus(),
     };
     match print(text.trim_end()) {
         Status::Done if !report.is_healthy() => Status::Failed,

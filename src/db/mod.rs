@@ -14,4 +14,4 @@ pub mod transaction;
 mod value;
 
 pub use error::{Cause, Class, Error};
-pub use value::Value;
+pub use value::SqlValue;

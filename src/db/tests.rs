@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::checkpoint::{self, CheckpointMode};
 use super::raw::{Access, Connection, NewRow};
-use super::{Cause, Value, files, pragma};
+use super::{Cause, SqlValue, files, pragma};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAGES: u32 = 1000;
@@ -51,7 +51,7 @@ fn open(path: &Path) -> Connection {
 
 fn add(raw: &mut Connection, text: &str) {
     let add = raw.prepare(ADD).unwrap();
-    let values = [Some(Value::Integer(1)), None, Some(Value::Text(text))];
+    let values = [Some(SqlValue::Integer(1)), None, Some(SqlValue::Text(text))];
     raw.run("add to", add, &values).unwrap();
 }
 
@@ -162,7 +162,11 @@ fn a_connection_that_moves_keeps_what_sqlite_points_to() {
             let Some((text, n)) = rows.next() else {
                 return false;
             };
-            *row = [Value::Integer(n), Value::Real(0.5), Value::Text(text)];
+            *row = [
+                SqlValue::Integer(n),
+                SqlValue::Real(0.5),
+                SqlValue::Text(text),
+            ];
             true
         };
         let last = raw.insert_all("insert into", statement, &mut next).unwrap();
@@ -190,7 +194,7 @@ fn a_cell_is_read_as_bytes_and_as_text_at_once() {
             assert_eq!((blob, again), (expected.as_bytes(), expected.as_bytes()));
         }
         assert_eq!(row.integer(2), 12);
-        assert_eq!(row.value(2), Some(Value::Integer(12)));
+        assert_eq!(row.value(2), Some(SqlValue::Integer(12)));
         assert_eq!(row.value(3), None);
         true
     })

@@ -60,19 +60,19 @@ pub type Slot = u32;
 
 /// One reading, 24 bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub struct PackedReading {
     pub time_ns: i64,
     /// A float's or an integer's bits, or a text's start (high half) and length (low half).
     bits: u64,
     pub slot: Slot,
-    form: Form,
+    form: StoredForm,
     /// It has its time from a sender who may send it again: equal to one of the last readings, it is the same.
     pub may_repeat: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(u8)]
-enum Form {
+enum StoredForm {
     Real,
     Integer,
     Text,
@@ -88,7 +88,7 @@ pub struct Definition {
 
 /// The first `lines` lines of a stream are in this batch or in an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct StreamMark {
     pub stream: u64,
     pub lines: u64,
 }
@@ -96,7 +96,7 @@ pub struct Mark {
 /// Lines of a named client over all its connections; kept in the file, so that it can send on
 /// from there after a cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
+pub struct NamedClient {
     pub name: Arc<str>,
     pub lines: u64,
     /// User at the other end of a unix socket, who has the name from then on.
@@ -150,15 +150,15 @@ const TEXT_BYTES_KEPT: usize = 64 * 1024;
 /// Readings in the order in which they will get their ids.
 #[derive(Debug, Default)]
 pub struct Batch {
-    rows: Vec<Row>,
+    rows: Vec<PackedReading>,
     text: String,
     definitions: Vec<Definition>,
     /// Bytes of the names in `definitions`.
     name_bytes: usize,
     /// By stream.
-    marks: Vec<Mark>,
+    marks: Vec<StreamMark>,
     /// By name.
-    clients: Vec<Client>,
+    clients: Vec<NamedClient>,
     hellos: Vec<Hello>,
     clock_steps: Vec<ClockStep>,
     pub counts: Counts,
@@ -169,7 +169,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub fn rows(&self) -> &[Row] {
+    pub fn rows(&self) -> &[PackedReading] {
         &self.rows
     }
 
@@ -177,11 +177,11 @@ impl Batch {
         &self.definitions
     }
 
-    pub fn marks(&self) -> &[Mark] {
+    pub fn marks(&self) -> &[StreamMark] {
         &self.marks
     }
 
-    pub fn clients(&self) -> &[Client] {
+    pub fn clients(&self) -> &[NamedClient] {
         &self.clients
     }
 
@@ -216,11 +216,11 @@ impl Batch {
             || self.counts != Counts::default()
     }
 
-    pub fn value(&self, row: &Row) -> Value<'_> {
+    pub fn value(&self, row: &PackedReading) -> Value<'_> {
         match row.form {
-            Form::Real => Value::Real(f64::from_bits(row.bits)),
-            Form::Integer => Value::Integer(row.bits as i64),
-            Form::Text => {
+            StoredForm::Real => Value::Real(f64::from_bits(row.bits)),
+            StoredForm::Integer => Value::Integer(row.bits as i64),
+            StoredForm::Text => {
                 let start = (row.bits >> 32) as usize;
                 let len = (row.bits & u64::from(u32::MAX)) as usize;
                 Value::Text(&self.text[start..start + len])
@@ -243,18 +243,18 @@ impl Batch {
         self.push_sent(time_ns, slot, value, false);
     }
 
-    /// As `push`. `may_repeat` as in `Row`.
+    /// As `push`. `may_repeat` as in `PackedReading`.
     pub fn push_sent(&mut self, time_ns: i64, slot: Slot, value: Value<'_>, may_repeat: bool) {
         let (form, bits) = match value {
-            Value::Real(v) => (Form::Real, v.to_bits()),
-            Value::Integer(v) => (Form::Integer, v as u64),
+            Value::Real(v) => (StoredForm::Real, v.to_bits()),
+            Value::Integer(v) => (StoredForm::Integer, v as u64),
             Value::Text(v) => {
                 let start = self.text.len() as u64;
                 self.text.push_str(v);
-                (Form::Text, start << 32 | v.len() as u64)
+                (StoredForm::Text, start << 32 | v.len() as u64)
             }
         };
-        self.rows.push(Row {
+        self.rows.push(PackedReading {
             time_ns,
             bits,
             slot,
@@ -264,8 +264,8 @@ impl Batch {
     }
 
     /// Replaces an earlier mark of the same stream.
-    pub fn mark(&mut self, mark: Mark) {
-        let place = |known: &Mark| known.stream.cmp(&mark.stream);
+    pub fn mark(&mut self, mark: StreamMark) {
+        let place = |known: &StreamMark| known.stream.cmp(&mark.stream);
         match self.marks.binary_search_by(place) {
             Ok(at) => self.marks[at].lines = mark.lines,
             Err(at) => self.marks.insert(at, mark),
@@ -273,8 +273,8 @@ impl Batch {
     }
 
     /// Sets the lines of a named client.
-    pub fn client(&mut self, client: Client) {
-        let place = |known: &Client| known.name.cmp(&client.name);
+    pub fn client(&mut self, client: NamedClient) {
+        let place = |known: &NamedClient| known.name.cmp(&client.name);
         match self.clients.binary_search_by(place) {
             Ok(at) => self.clients[at] = client,
             Err(at) => self.clients.insert(at, client),
@@ -293,7 +293,7 @@ impl Batch {
         let (row0, text0) = (self.rows.len(), self.text.len() as u64);
         let text_shift = text0 << 32;
         self.rows.extend(more.rows.iter().map(|row| match row.form {
-            Form::Text => Row {
+            StoredForm::Text => PackedReading {
                 bits: row.bits + text_shift,
                 ..*row
             },

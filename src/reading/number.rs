@@ -12,20 +12,20 @@ pub enum Number {
 
 /// Why the text is no number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wrong {
+pub enum NumberError {
     Form,
     FloatRange,
     IntegerRange,
     UnsignedRange,
 }
 
-impl Wrong {
+impl NumberError {
     pub fn words(self) -> &'static str {
         match self {
-            Wrong::Form => "not a number (numbers are written 1.5, 12i or 12u)",
-            Wrong::FloatRange => "float too large for 64 bits",
-            Wrong::IntegerRange => "integer out of the range of 64 bits",
-            Wrong::UnsignedRange => "unsigned out of the range of 64 bits",
+            NumberError::Form => "not a number (numbers are written 1.5, 12i or 12u)",
+            NumberError::FloatRange => "float too large for 64 bits",
+            NumberError::IntegerRange => "integer out of the range of 64 bits",
+            NumberError::UnsignedRange => "unsigned out of the range of 64 bits",
         }
     }
 }
@@ -41,7 +41,7 @@ const POWERS: [f64; 23] = [
 ];
 
 /// Reads the number at `at` and moves `at` behind it. The caller checks what follows.
-pub fn take(bytes: &[u8], at: &mut usize) -> Result<Number, Wrong> {
+pub fn take(bytes: &[u8], at: &mut usize) -> Result<Number, NumberError> {
     let start = *at;
     let negative = skip(bytes, at, b'-');
     let whole_at = *at;
@@ -50,11 +50,13 @@ pub fn take(bytes: &[u8], at: &mut usize) -> Result<Number, Wrong> {
     if whole > 0 && skip(bytes, at, b'i') {
         let magnitude = exact(bytes, whole_at, whole, mantissa);
         let signed = magnitude.and_then(|m| with_sign(m, negative));
-        return signed.map(Number::Integer).ok_or(Wrong::IntegerRange);
+        return signed.map(Number::Integer).ok_or(NumberError::IntegerRange);
     }
     if whole > 0 && !negative && skip(bytes, at, b'u') {
         let magnitude = exact(bytes, whole_at, whole, mantissa);
-        return magnitude.map(Number::Unsigned).ok_or(Wrong::UnsignedRange);
+        return magnitude
+            .map(Number::Unsigned)
+            .ok_or(NumberError::UnsignedRange);
     }
     let mut fraction = 0;
     if skip(bytes, at, b'.') {
@@ -63,7 +65,7 @@ pub fn take(bytes: &[u8], at: &mut usize) -> Result<Number, Wrong> {
         fraction = *at - fraction_at;
     }
     if whole + fraction == 0 {
-        return Err(Wrong::Form);
+        return Err(NumberError::Form);
     }
     let mut power = Some(0);
     if skip(bytes, at, b'e') || skip(bytes, at, b'E') {
@@ -75,7 +77,7 @@ pub fn take(bytes: &[u8], at: &mut usize) -> Result<Number, Wrong> {
         let magnitude = digits(bytes, at, 0);
         let count = *at - power_at;
         if count == 0 {
-            return Err(Wrong::Form);
+            return Err(NumberError::Form);
         }
         power = exact(bytes, power_at, count, magnitude).and_then(|m| with_sign(m, shrinks));
     }
@@ -98,26 +100,26 @@ pub fn take(bytes: &[u8], at: &mut usize) -> Result<Number, Wrong> {
 }
 
 /// Reads the whole number at `at` and moves `at` behind it.
-pub fn take_integer(bytes: &[u8], at: &mut usize) -> Result<i64, Wrong> {
+pub fn take_integer(bytes: &[u8], at: &mut usize) -> Result<i64, NumberError> {
     let negative = skip(bytes, at, b'-');
     let start = *at;
     let magnitude = digits(bytes, at, 0);
     let count = *at - start;
     if count == 0 {
-        return Err(Wrong::Form);
+        return Err(NumberError::Form);
     }
     exact(bytes, start, count, magnitude)
         .and_then(|m| with_sign(m, negative))
-        .ok_or(Wrong::IntegerRange)
+        .ok_or(NumberError::IntegerRange)
 }
 
 #[cold]
-fn take_any_float(literal: &[u8]) -> Result<Number, Wrong> {
+fn take_any_float(literal: &[u8]) -> Result<Number, NumberError> {
     let float: Option<f64> = str::from_utf8(literal).ok().and_then(|s| s.parse().ok());
     match float {
         Some(float) if float.is_finite() => Ok(Number::Float(float)),
-        Some(_) => Err(Wrong::FloatRange),
-        None => Err(Wrong::Form),
+        Some(_) => Err(NumberError::FloatRange),
+        None => Err(NumberError::Form),
     }
 }
 
@@ -185,13 +187,13 @@ fn eight_digits(chunk: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn all(literal: &str) -> Result<Number, Wrong> {
+    fn all(literal: &str) -> Result<Number, NumberError> {
         let mut at = 0;
         let number = take(literal.as_bytes(), &mut at)?;
         if at == literal.len() {
             Ok(number)
         } else {
-            Err(Wrong::Form)
+            Err(NumberError::Form)
         }
     }
 

@@ -7,9 +7,9 @@
 use std::fmt::{self, Display};
 use std::io;
 
-use crate::reading::batch::{Batch, Client, Kind, Mark, Value};
+use crate::reading::batch::{Batch, Kind, NamedClient, StreamMark, Value};
 use crate::reading::buffer::{Buffer, READ_BYTES};
-use crate::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision, Reason};
+use crate::reading::line::{self, LINE_BYTES_MAX, Parsed, ParsedLine, Precision, Reason};
 use crate::reading::series::Interner;
 
 /// Upper bound on the names that one line may make.
@@ -54,7 +54,7 @@ impl Room {
 pub struct Intake<'a> {
     pub batch: &'a mut Batch,
     pub interner: &'a mut Interner,
-    pub line: &'a mut Line,
+    pub line: &'a mut ParsedLine,
     pub room: Room,
     pub rows_max: usize,
     pub full: Full,
@@ -144,7 +144,7 @@ pub struct Stream {
     /// Lines in the batches so far.
     marked: u64,
     /// The client of the lines from the second on, and its lines settled before.
-    client: Option<Client>,
+    client: Option<NamedClient>,
 }
 
 impl Stream {
@@ -219,7 +219,7 @@ impl Stream {
     }
 
     /// The following lines are the client's, after the lines of earlier connections.
-    pub fn resume(&mut self, settled: Client) {
+    pub fn resume(&mut self, settled: NamedClient) {
         self.client = Some(settled);
         self.fresh = true;
     }
@@ -319,7 +319,7 @@ impl Stream {
                 && self.lines > before
             {
                 // The line that gave the name is not one of the client's.
-                to.batch.client(Client {
+                to.batch.client(NamedClient {
                     lines: client.lines + lines - 1,
                     ..client.clone()
                 });
@@ -332,7 +332,7 @@ impl Stream {
     pub fn mark(&mut self, batch: &mut Batch) {
         self.marked = self.lines;
         batch.awaited = true;
-        batch.mark(Mark {
+        batch.mark(StreamMark {
             stream: self.id,
             lines: self.lines,
         });
@@ -358,22 +358,22 @@ impl Stream {
             let number = self.lines + 1;
             let expected = to.interner.beginning();
             match line::parse(input, self.last, self.precision, expected, to.line) {
-                Outcome::Incomplete if self.ended && !self.last => self.cut_off(),
-                Outcome::Incomplete => return Taken::All,
-                Outcome::Nothing { used } => self.advance(used, 1),
-                Outcome::Rejected { used, reason } => {
+                Parsed::Incomplete if self.ended && !self.last => self.cut_off(),
+                Parsed::Incomplete => return Taken::All,
+                Parsed::Nothing { used } => self.advance(used, 1),
+                Parsed::Rejected { used, reason } => {
                     to.batch.counts.rejected += 1;
                     reject(number, Excerpt(&input[..used]), &reason);
                     self.advance(used, 1);
                 }
-                Outcome::TooLong { used } => {
+                Parsed::TooLong { used } => {
                     to.batch.counts.rejected += 1;
                     reject(number, Excerpt(&input[..used]), &Reason::TOO_LONG);
                     self.buffer.advance(used);
                     self.lines += 1;
                     self.skipping = true;
                 }
-                Outcome::Record { used, lines } => {
+                Parsed::Record { used, lines } => {
                     let fields = to.line.fields().len();
                     let rows = to.batch.rows().len() + fields;
                     let rows_max = to.rows_max;

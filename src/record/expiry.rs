@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::log;
 use crate::reading::Batch;
 use crate::record::queue::TEXT_BYTES_MAX;
-use crate::record::settings::Settings;
+use crate::record::settings::RecordSettings;
 use crate::store::{Class, DAY, Db, Error, Expired, PAGE_BYTES, Surplus, WAL_BYTES_KEPT};
 
 /// Lower bound on `--max-size`. Below it, a full queue of the default length would leave little
@@ -46,7 +46,7 @@ pub struct SizeLimit {
 
 impl SizeLimit {
     /// `None` without `--max-size`. The settings were validated.
-    pub fn of(settings: &Settings, page_bytes: u64) -> Option<Self> {
+    pub fn of(settings: &RecordSettings, page_bytes: u64) -> Option<Self> {
         let max_bytes = settings.max_size_bytes?;
         Some(Self::share(max_bytes, settings.queue_rows, page_bytes))
     }

@@ -28,7 +28,7 @@ const HANGS: &str =
     "the disk does not answer, and the service manager's watchdog is not fed until it does";
 
 #[derive(Clone, Copy, PartialEq)]
-pub enum State {
+pub enum ServiceState {
     Starting,
     Recording,
     Stopping,
@@ -40,7 +40,7 @@ pub struct Manager {
     /// Half of the watchdog's interval.
     feed_period: Option<Duration>,
     /// What the manager has taken: the state, the status, and the readings accepted by then.
-    told: State,
+    told: ServiceState,
     status: String,
     accepted: u64,
     rate: Rate,
@@ -76,7 +76,7 @@ impl Manager {
         Some(Manager {
             socket,
             feed_period: (is_own && !interval.is_zero()).then(|| interval.max(WATCHDOG_MIN) / 2),
-            told: State::Starting,
+            told: ServiceState::Starting,
             status: String::new(),
             accepted: 0,
             rate: Rate::new(now),
@@ -92,7 +92,7 @@ impl Manager {
 
     /// When the next message is due if nothing changes.
     pub fn next(&self) -> Option<Instant> {
-        let is_recording = self.told == State::Recording;
+        let is_recording = self.told == ServiceState::Recording;
         let status = (!is_recording || !self.is_settled).then_some(self.status_due);
         let feed = (is_recording && self.feed_period.is_some()).then_some(self.feed_due);
         let due = status.into_iter().chain(feed).min();
@@ -100,8 +100,8 @@ impl Manager {
     }
 
     /// Tells what is new and what is due.
-    pub fn tell(&mut self, now: Instant, state: State, progress: &Progress, held: usize) {
-        let is_recording = state == State::Recording;
+    pub fn tell(&mut self, now: Instant, state: ServiceState, progress: &Progress, held: usize) {
+        let is_recording = state == ServiceState::Recording;
         let is_new = state != self.told;
         let accepted = progress.committed + held as u64;
         self.is_settled &= accepted == self.accepted;
@@ -122,7 +122,7 @@ impl Manager {
         let status = status.filter(|text| *text != self.status);
         let lines = [
             (is_new && is_recording, "READY=1\n"),
-            (is_new && state == State::Stopping, "STOPPING=1\n"),
+            (is_new && state == ServiceState::Stopping, "STOPPING=1\n"),
             (feeds.is_some() && gets_on, "WATCHDOG=1\n"),
             (reports && !is_recording && gets_on, EXTEND),
             (status.is_some(), "STATUS="),
@@ -182,12 +182,12 @@ impl Manager {
 }
 
 /// In a few words, for `systemctl status`.
-fn status(state: State, progress: &Progress, held: usize, rate: u64) -> String {
+fn status(state: ServiceState, progress: &Progress, held: usize, rate: u64) -> String {
     let committed = units::grouped(progress.committed);
     let mut text = match state {
-        State::Starting => "opening the database".to_owned(),
-        State::Recording => format!("{committed} readings, {rate}/s"),
-        State::Stopping => format!("stopping: {committed} readings, {held} to commit"),
+        ServiceState::Starting => "opening the database".to_owned(),
+        ServiceState::Recording => format!("{committed} readings, {rate}/s"),
+        ServiceState::Stopping => format!("stopping: {committed} readings, {held} to commit"),
     };
     if let Some(trouble) = &progress.trouble {
         // A line is a message of its own.

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use crate::exit::Status;
 use crate::log::{self, Limit};
-use crate::record::notify::{Manager, State};
+use crate::record::notify::{Manager, ServiceState};
 use crate::record::outcome::Outcome;
 use crate::record::progress::Exchange;
 use crate::record::queue::Queue;
 use crate::record::sampler::Sampler;
-use crate::record::settings::Settings;
+use crate::record::settings::RecordSettings;
 use crate::record::staging::Staging;
 use crate::record::status::facts::{self, Facts};
 use crate::record::status::report::Report;
@@ -37,7 +37,7 @@ use crate::time::ClockWatch;
 const LAST_WAIT: Duration = Duration::from_millis(30);
 
 /// Records until a signal, or until every source has ended.
-pub fn record(settings: Settings) -> Status {
+pub fn record(settings: RecordSettings) -> Status {
     let began = Instant::now();
     let mut recorder = match Recorder::start(settings) {
         Ok(recorder) => recorder,
@@ -68,7 +68,7 @@ enum Phase {
 }
 
 struct Recorder {
-    settings: Settings,
+    settings: RecordSettings,
     queue: Arc<Queue>,
     exchange: Arc<Exchange>,
     phase: Phase,
@@ -391,9 +391,9 @@ impl Recorder {
     fn tell_manager(&mut self, now: Instant) {
         if let Some(manager) = &mut self.manager {
             let state = match self.phase {
-                Phase::Opening => State::Starting,
-                Phase::Recording => State::Recording,
-                Phase::Draining | Phase::Finishing => State::Stopping,
+                Phase::Opening => ServiceState::Starting,
+                Phase::Recording => ServiceState::Recording,
+                Phase::Draining | Phase::Finishing => ServiceState::Stopping,
             };
             let held = self.queue.held();
             manager.tell(now, state, &self.exchange.progress(), held);

@@ -28,7 +28,7 @@ const PENDING_MAX: usize = 16 * 1024;
 #[derive(Default)]
 pub struct Sampler {
     sims: Vec<Sim>,
-    scans: Vec<Source>,
+    scans: Vec<SysfsSource>,
     /// A source could not be started.
     pub has_failed: bool,
 }
@@ -84,7 +84,7 @@ impl Sampler {
                     interval,
                     choice,
                 } => {
-                    let source = Source {
+                    let source = SysfsSource {
                         root: root.clone(),
                         choice: choice.clone(),
                         interval: *interval,
@@ -109,7 +109,7 @@ impl Sampler {
 
     /// `sysfs` sources that have no sensor that can be read.
     pub fn blind_sources(&self) -> usize {
-        let is_blind = |scan: &&Source| scan.shared.is_blind.load(Ordering::SeqCst);
+        let is_blind = |scan: &&SysfsSource| scan.shared.is_blind.load(Ordering::SeqCst);
         self.scans.iter().filter(is_blind).count()
     }
 
@@ -202,7 +202,7 @@ impl Duty {
 }
 
 /// A `sysfs` source as the recorder's thread knows it.
-struct Source {
+struct SysfsSource {
     root: PathBuf,
     choice: Choice,
     interval: Duration,
@@ -210,10 +210,10 @@ struct Source {
     exchange: Arc<Exchange>,
 }
 
-impl Source {
+impl SysfsSource {
     /// Returns whether it could.
     fn start_thread(&self, now: Instant) -> bool {
-        let mut scan = Scan {
+        let mut scan = SysfsScan {
             sysfs: Sysfs::new(self.root.clone(), self.choice.clone()),
             interval: self.interval,
             next: now,
@@ -256,7 +256,7 @@ impl Source {
 }
 
 /// The sensors of one `sysfs` source, and when they are read.
-struct Scan {
+struct SysfsScan {
     sysfs: Sysfs,
     interval: Duration,
     next: Instant,
@@ -265,7 +265,7 @@ struct Scan {
     thread: usize,
 }
 
-impl Scan {
+impl SysfsScan {
     /// Waits for the next tick, and reads the sensors. False when there is nothing more to do here.
     fn pass(&mut self) -> bool {
         std::thread::sleep(self.next.saturating_duration_since(Instant::now()));

@@ -11,7 +11,7 @@ use crate::source::spec::SourceSpec;
 use crate::words::words;
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct RecordSettings {
     pub db: PathBuf,
     pub sources: Vec<SourceSpec>,
     pub commit_interval: Duration,

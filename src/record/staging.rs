@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::log::{self, Limit};
-use crate::reading::line::Line;
+use crate::reading::line::ParsedLine;
 use crate::reading::series::Interner;
 use crate::reading::stream::{AFTER_1970_NS, Full, Intake, Room};
 use crate::reading::{Batch, Counts};
@@ -19,7 +19,7 @@ pub struct Staging {
     batch: Batch,
     interner: Interner,
     /// Parts of the line that is being parsed; kept, so that a line allocates nothing.
-    line: Line,
+    line: ParsedLine,
     /// Counts of the run up to the last push.
     pushed: Counts,
     drops: Limit,

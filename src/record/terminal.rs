@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::log;
 use crate::record::progress::Progress;
-use crate::record::settings::Settings;
+use crate::record::settings::RecordSettings;
 use crate::source::spec::SourceSpec;
 use crate::store;
 use crate::sys;
@@ -24,7 +24,7 @@ pub struct StatusLine {
 
 impl StatusLine {
     /// None where typed lines or acks would be mixed with it.
-    pub fn new(now: Instant, settings: &Settings) -> Self {
+    pub fn new(now: Instant, settings: &RecordSettings) -> Self {
         let is_stdin = |source: &SourceSpec| matches!(source, SourceSpec::Stdin { .. });
         let has_stdin = settings.sources.iter().any(is_stdin);
         let is_typed = has_stdin && sys::is_terminal(sys::STDIN);

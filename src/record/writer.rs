@@ -20,7 +20,7 @@ use crate::record::expiry::{Retention, SizeLimit};
 use crate::record::progress::Exchange;
 use crate::record::queue::{Order, Queue};
 use crate::record::retry::{Pin, Retry, Threshold};
-use crate::record::settings::{Settings, Synchronous};
+use crate::record::settings::{RecordSettings, Synchronous};
 use crate::source::listener::SocketFile;
 use crate::store::ack::{Ack, Resume};
 use crate::store::{self, Checkpoint, Class, Committed, Db, Durability, Error, Moment, Start};
@@ -33,7 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 pub struct Writer {
     pub path: PathBuf,
-    pub settings: Settings,
+    pub settings: RecordSettings,
     pub start: Start,
     pub queue: Arc<Queue>,
     pub exchange: Arc<Exchange>,

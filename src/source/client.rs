@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::reading::line::Precision;
 use crate::reading::stream::{Intake, Reject};
-use crate::source::http::reply::State;
+use crate::source::http::reply::Health;
 use crate::source::http::{Http, Rules};
 use crate::source::lines::Lines;
 use crate::source::protocol::{Memory, Now, Peer, Protocol, Turn};
@@ -158,7 +158,7 @@ impl Client {
         self.protocol().has_answer()
     }
 
-    pub fn answer_state(&mut self, state: &State) {
+    pub fn answer_state(&mut self, state: &Health) {
         if let Speaks::Http(http) = &mut self.speaks {
             http.answer(state);
         }

@@ -28,7 +28,7 @@ const ORDER: [u8; 19] = [
 
 /// What comes next, in the order of a member.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum MemberPart {
     /// With the bytes of the header so far.
     Header(usize),
     ExtraLength,
@@ -62,7 +62,7 @@ struct Flow<'a> {
 /// A gzip body on its way through.
 #[derive(Debug)]
 pub struct Inflate {
-    step: Step,
+    step: MemberPart,
     bits: Bits,
     members: u64,
     flags: u8,
@@ -88,7 +88,7 @@ pub struct Inflate {
 impl Inflate {
     pub fn new() -> Box<Inflate> {
         Box::new(Inflate {
-            step: Step::Header(0),
+            step: MemberPart::Header(0),
             bits: Bits::default(),
             members: 0,
             flags: 0,
@@ -110,7 +110,7 @@ impl Inflate {
 
     /// The input so far is one or more whole members, and nothing behind them.
     pub fn is_whole(&self) -> bool {
-        self.members > 0 && matches!(self.step, Step::Header(0)) && self.bits.held == 0
+        self.members > 0 && matches!(self.step, MemberPart::Header(0)) && self.bits.held == 0
     }
 
     /// Inflates from the beginning of `input` into `out`. Returns the bytes used of `input` and written to `out`;
@@ -132,7 +132,7 @@ impl Inflate {
                 Ok(()) => {}
                 Err(Pause::Waits) => break,
                 Err(Pause::Damaged(reason)) => {
-                    self.step = Step::Damaged(reason);
+                    self.step = MemberPart::Damaged(reason);
                     return Err(reason);
                 }
             }
@@ -145,7 +145,7 @@ impl Inflate {
     fn step(&mut self, flow: &mut Flow) -> Result<(), Pause> {
         let step = self.step;
         self.step = match step {
-            Step::Header(at) => {
+            MemberPart::Header(at) => {
                 if at == 0 {
                     (self.sum, self.length) = (0, 0);
                 }
@@ -158,56 +158,58 @@ impl Inflate {
                     self.flags = byte;
                 }
                 if at < 9 {
-                    Step::Header(at + 1)
+                    MemberPart::Header(at + 1)
                 } else {
-                    Step::ExtraLength
+                    MemberPart::ExtraLength
                 }
             }
-            Step::ExtraLength if self.flags & HAS_EXTRA != 0 => {
-                Step::Extra(self.header_bytes(2, flow)?)
+            MemberPart::ExtraLength if self.flags & HAS_EXTRA != 0 => {
+                MemberPart::Extra(self.header_bytes(2, flow)?)
             }
-            Step::ExtraLength | Step::Extra(0) => {
-                Step::Texts((self.flags & HAS_TEXTS).count_ones())
+            MemberPart::ExtraLength | MemberPart::Extra(0) => {
+                MemberPart::Texts((self.flags & HAS_TEXTS).count_ones())
             }
-            Step::Extra(left) => {
+            MemberPart::Extra(left) => {
                 self.header_bytes(1, flow)?;
-                Step::Extra(left - 1)
+                MemberPart::Extra(left - 1)
             }
-            Step::Texts(0) => Step::HeaderSum,
-            Step::Texts(left) if self.header_bytes(1, flow)? == 0 => Step::Texts(left - 1),
-            Step::Texts(left) => Step::Texts(left),
-            Step::HeaderSum => {
+            MemberPart::Texts(0) => MemberPart::HeaderSum,
+            MemberPart::Texts(left) if self.header_bytes(1, flow)? == 0 => {
+                MemberPart::Texts(left - 1)
+            }
+            MemberPart::Texts(left) => MemberPart::Texts(left),
+            MemberPart::HeaderSum => {
                 let sum = self.sum as u16;
                 let is_right = self.flags & HAS_SUM == 0 || self.take(16, flow)? == sum.into();
                 check(is_right, "gzip: the header's checksum differs")?;
                 self.sum = 0;
-                Step::Block
+                MemberPart::Block
             }
-            Step::Block => {
+            MemberPart::Block => {
                 let head = self.take(3, flow)?;
                 self.is_last_block = head & 1 != 0;
                 match head >> 1 {
                     0 => {
                         self.align();
-                        Step::StoredLength
+                        MemberPart::StoredLength
                     }
                     1 => {
                         self.fix()?;
-                        Step::Symbols
+                        MemberPart::Symbols
                     }
-                    2 => Step::Counts,
+                    2 => MemberPart::Counts,
                     _ => return Err("gzip: the kind of a block is unknown".into()),
                 }
             }
-            Step::StoredLength => {
+            MemberPart::StoredLength => {
                 let both = self.take(32, flow)?;
                 let is_right = both & 0xffff == !both >> 16 & 0xffff;
                 check(is_right, "gzip: the length of a stored block is damaged")?;
-                Step::Stored(both & 0xffff)
+                MemberPart::Stored(both & 0xffff)
             }
-            Step::Stored(0) => self.end_block(),
-            Step::Stored(left) => Step::Stored(left - self.stored(left, flow)?),
-            Step::Counts => {
+            MemberPart::Stored(0) => self.end_block(),
+            MemberPart::Stored(left) => MemberPart::Stored(left - self.stored(left, flow)?),
+            MemberPart::Counts => {
                 let counts = self.take(14, flow)?;
                 self.counts = [
                     257 + (counts & 31),
@@ -219,9 +221,9 @@ impl Inflate {
                 self.is_fixed = false;
                 self.lengths = [0; LITERALS + DISTANCES];
                 self.lengths_known = 0;
-                Step::CodeLengths
+                MemberPart::CodeLengths
             }
-            Step::CodeLengths => {
+            MemberPart::CodeLengths => {
                 while self.lengths_known < self.counts[2] {
                     let place = usize::from(ORDER[self.lengths_known]);
                     self.lengths[place] = self.take(3, flow)? as u8;
@@ -231,26 +233,26 @@ impl Inflate {
                 let is_complete = self.distances.build(&self.lengths[..ORDER.len()])?;
                 check(is_complete, "gzip: a block's code is incomplete")?;
                 self.lengths_known = 0;
-                Step::Lengths
+                MemberPart::Lengths
             }
-            Step::Lengths => self.lengths(flow)?,
-            Step::Symbols => self.symbols(flow)?,
-            Step::Sum => {
+            MemberPart::Lengths => self.lengths(flow)?,
+            MemberPart::Symbols => self.symbols(flow)?,
+            MemberPart::Sum => {
                 let sum = self.take(32, flow)?;
                 self.count(flow);
                 check(sum == self.sum as usize, "gzip: the checksum differs")?;
-                Step::Length
+                MemberPart::Length
             }
-            Step::Length => {
+            MemberPart::Length => {
                 let length = self.take(32, flow)?;
                 check(
                     length == self.length as u32 as usize,
                     "gzip: the length differs",
                 )?;
                 self.members += 1;
-                Step::Header(0)
+                MemberPart::Header(0)
             }
-            Step::Damaged(reason) => return Err(reason.into()),
+            MemberPart::Damaged(reason) => return Err(reason.into()),
         };
         Ok(())
     }
@@ -275,12 +277,12 @@ impl Inflate {
         self.bits.take(self.bits.held as u32 % 8);
     }
 
-    fn end_block(&mut self) -> Step {
+    fn end_block(&mut self) -> MemberPart {
         if !self.is_last_block {
-            return Step::Block;
+            return MemberPart::Block;
         }
         self.align();
-        Step::Sum
+        MemberPart::Sum
     }
 
     /// Adds what was written to the member's sum and length.
@@ -309,7 +311,7 @@ impl Inflate {
         Ok(copied)
     }
 
-    fn lengths(&mut self, flow: &mut Flow) -> Result<Step, Pause> {
+    fn lengths(&mut self, flow: &mut Flow) -> Result<MemberPart, Pause> {
         let [literals, distances, _] = self.counts;
         let all = literals + distances;
         while self.lengths_known < all {
@@ -341,7 +343,7 @@ impl Inflate {
                 "gzip: a block's code is incomplete",
             )?;
         }
-        Ok(Step::Symbols)
+        Ok(MemberPart::Symbols)
     }
 
     /// The codes of fixed blocks.
@@ -358,7 +360,7 @@ impl Inflate {
     }
 
     /// Decodes to the end of the block. A symbol is decoded whole or not at all.
-    fn symbols(&mut self, flow: &mut Flow) -> Result<Step, Pause> {
+    fn symbols(&mut self, flow: &mut Flow) -> Result<MemberPart, Pause> {
         loop {
             self.copy(flow);
             if self.copies > 0 {

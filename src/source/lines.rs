@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::reading::line::Precision;
 use crate::reading::stream::{Excerpt, Intake, Reject, Stream, Taken};
-use crate::reading::{Client, Hello};
+use crate::reading::{Hello, NamedClient};
 use crate::source::answers::Answers;
 use crate::source::notices;
 use crate::source::opening::{Opening, opening};
@@ -77,7 +77,7 @@ impl Lines {
         {
             let lines = resume.lines().ok_or_else(|| another_users(&name))?;
             let uid = self.peer.uid;
-            self.stream.resume(Client { name, lines, uid });
+            self.stream.resume(NamedClient { name, lines, uid });
             self.answers.resume(lines);
         }
         Ok(())

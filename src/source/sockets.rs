@@ -16,7 +16,7 @@ use crate::source::binding;
 use crate::source::client::Client;
 use crate::source::datagrams::Datagrams;
 use crate::source::http::Http;
-use crate::source::http::reply::State;
+use crate::source::http::reply::Health;
 use crate::source::lines::another_users;
 use crate::source::listener::{Listener, Removal, SocketFile};
 use crate::source::notices::tell_rejected;
@@ -336,7 +336,7 @@ impl Sockets {
         requests.any(Http::asks)
     }
 
-    pub fn answer_state(&mut self, state: &State) {
+    pub fn answer_state(&mut self, state: &Health) {
         for client in &mut self.clients {
             client.answer_state(state);
         }

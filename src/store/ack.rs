@@ -1,15 +1,15 @@
 //! Acks, which can be made of commits only.
 
 use super::ledger::Committed;
-use crate::reading::{Mark, Resumed};
+use crate::reading::{Resumed, StreamMark};
 
 /// So many lines of a stream are settled. Made from a commit and from nothing else:
 ///
 /// ```compile_fail,E0423
-/// let early = seawall::store::ack::Ack(seawall::reading::Mark { stream: 0, lines: 1 });
+/// let early = seawall::store::ack::Ack(seawall::reading::StreamMark { stream: 0, lines: 1 });
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Ack(Mark);
+pub struct Ack(StreamMark);
 
 impl Ack {
     /// Acks of a commit.

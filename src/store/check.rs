@@ -46,16 +46,16 @@ struct Run {
 }
 
 #[derive(Clone, Copy)]
-struct Series {
+struct CheckedSeries {
     id: i64,
     fingerprint: u64,
     kind: Option<Kind>,
 }
 
-/// Series looked up lately, by the low bits of their numbers: there may be millions of them, and little memory.
+/// CheckedSeries looked up lately, by the low bits of their numbers: there may be millions of them, and little memory.
 struct SeriesCache {
     find: Statement,
-    places: Vec<Option<Series>>,
+    places: Vec<Option<CheckedSeries>>,
 }
 
 impl SeriesCache {
@@ -68,13 +68,13 @@ impl SeriesCache {
         })
     }
 
-    fn get(&mut self, raw: &mut Connection, id: i64) -> Result<Option<Series>, Error> {
+    fn get(&mut self, raw: &mut Connection, id: i64) -> Result<Option<CheckedSeries>, Error> {
         let place = &mut self.places[id as usize % Self::PLACES];
         if place.is_none_or(|series| series.id != id) {
             raw.begin_rows("check", self.find, &[id])?;
             *place = raw.step("check", self.find)?.map(|row| {
                 let (sensor, field, kind) = (row.text(0), row.text(1), names::kind(&row.text(2)));
-                Series {
+                CheckedSeries {
                     id,
                     fingerprint: kind.map_or(0, |kind| fingerprint::series(&sensor, &field, kind)),
                     kind,

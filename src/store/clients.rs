@@ -2,17 +2,17 @@
 
 use super::ledger::Db;
 use crate::db::Error;
-use crate::db::Value;
+use crate::db::SqlValue;
 use crate::reading::{Batch, Resumed};
 
 impl Db {
     pub(super) fn settle_clients(&mut self, batch: &Batch) -> Result<(), Error> {
         for client in batch.clients() {
             let values = [
-                Some(Value::Text(&client.name)),
-                Some(Value::Integer(client.lines as i64)),
-                Some(Value::Integer(self.age.times().seen_ns)),
-                client.uid.map(|uid| Value::Integer(uid.into())),
+                Some(SqlValue::Text(&client.name)),
+                Some(SqlValue::Integer(client.lines as i64)),
+                Some(SqlValue::Integer(self.age.times().seen_ns)),
+                client.uid.map(|uid| SqlValue::Integer(uid.into())),
             ];
             self.raw
                 .run("settle a client in", self.statements.set_client, &values)?;
@@ -23,8 +23,8 @@ impl Db {
     pub(super) fn resumes(&mut self, batch: &Batch) -> Result<Vec<Resumed>, Error> {
         let mut resumes = Vec::new();
         for hello in batch.hellos() {
-            let uid = hello.uid.map(|uid| Value::Integer(uid.into()));
-            let values = [Some(Value::Text(&hello.name)), uid];
+            let uid = hello.uid.map(|uid| SqlValue::Integer(uid.into()));
+            let values = [Some(SqlValue::Text(&hello.name)), uid];
             let statement = self.statements.get_client;
             let lines = self.raw.query("look up a client in", statement, &values)?;
             resumes.push(Resumed {

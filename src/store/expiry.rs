@@ -11,7 +11,7 @@ use super::ledger::Db;
 use super::schema;
 use super::spans::Tail;
 use crate::db::Error;
-use crate::db::Value;
+use crate::db::SqlValue;
 use crate::db::pragma;
 use crate::db::pragma::Durability;
 use crate::db::transaction;
@@ -99,7 +99,7 @@ impl Db {
     /// Whether there are at least so many spans.
     pub fn has_spans(&mut self, least: u64) -> Result<bool, Error> {
         let least = i64::try_from(least).unwrap_or(i64::MAX);
-        let limit = [Some(Value::Integer(least))];
+        let limit = [Some(SqlValue::Integer(least))];
         let count = self
             .raw
             .query("count the spans of", self.statements.count_spans, &limit)?;
@@ -182,7 +182,10 @@ impl Db {
             (statements.drop_span, &[last]),
             (statements.expire_runs, &[first, last]),
         ] {
-            let values: Vec<_> = numbers.iter().map(|n| Some(Value::Integer(*n))).collect();
+            let values: Vec<_> = numbers
+                .iter()
+                .map(|n| Some(SqlValue::Integer(*n)))
+                .collect();
             self.raw.run(DROP, statement, &values)?;
         }
         Ok(())
@@ -190,7 +193,7 @@ impl Db {
 
     /// Within a transaction.
     fn drop_clients(&mut self, cutoff_ns: i64) -> Result<(), Error> {
-        let cutoff = [Some(Value::Integer(cutoff_ns))];
+        let cutoff = [Some(SqlValue::Integer(cutoff_ns))];
         let operation = "drop the clients of";
         self.raw
             .run(operation, self.statements.drop_clients, &cutoff)

@@ -7,12 +7,12 @@ use super::objects;
 use super::spans::{Span, Tail};
 use super::values::{self, KnownSeries};
 use crate::db::Error;
-use crate::db::Value;
+use crate::db::SqlValue;
 use crate::db::error;
 use crate::db::raw::{BULK_COLUMNS, NewRow};
 use crate::order;
 use crate::reading::fingerprint;
-use crate::reading::{self, Batch, Definition, Series};
+use crate::reading::{Batch, Definition, Series, Value};
 
 /// How far an insert has come.
 struct Inserted {
@@ -26,15 +26,15 @@ struct Inserted {
     spans: Vec<Span>,
 }
 
-fn text_bytes(value: reading::Value<'_>) -> u64 {
+fn text_bytes(value: Value<'_>) -> u64 {
     match value {
-        reading::Value::Text(text) => text.len() as u64,
+        Value::Text(text) => text.len() as u64,
         _ => 0,
     }
 }
 
 impl Inserted {
-    fn add(&mut self, id: i64, time_ns: i64, series: u64, value: reading::Value<'_>) {
+    fn add(&mut self, id: i64, time_ns: i64, series: u64, value: Value<'_>) {
         let fingerprint = fingerprint::fingerprint(id, time_ns, series, value);
         self.spans
             .extend(self.tail.add(id, time_ns, text_bytes(value), fingerprint));
@@ -81,7 +81,7 @@ impl Db {
             self.insert_new(batch, step.from, inserted)?;
             inserted.steps += 1;
             let numbers =
-                [self.run, inserted.next_id - 1, step.step_ns].map(|n| Some(Value::Integer(n)));
+                [self.run, inserted.next_id - 1, step.step_ns].map(|n| Some(SqlValue::Integer(n)));
             let statement = self.statements.add_clock_step;
             self.raw.run("note a clock step in", statement, &numbers)?;
         }
@@ -131,18 +131,18 @@ impl Db {
             let value = batch.value(row);
             inserted.add(id, row.time_ns, series.fingerprint, value);
             *new = [
-                Value::Integer(row.time_ns),
-                Value::Integer(series.id),
+                SqlValue::Integer(row.time_ns),
+                SqlValue::Integer(series.id),
                 values::to_db(value),
             ];
             true
         };
-        let mut first = [Value::Integer(0); BULK_COLUMNS];
+        let mut first = [SqlValue::Integer(0); BULK_COLUMNS];
         if !next(&mut first) {
             return Ok(());
         }
         let [time_ns, series, value] = first;
-        let first = [Value::Integer(first_id), time_ns, series, value].map(Some);
+        let first = [SqlValue::Integer(first_id), time_ns, series, value].map(Some);
         let statement = self.statements.insert_reading;
         let operation = "insert a reading into";
         self.raw.run(operation, statement, &first)?;
@@ -207,7 +207,7 @@ impl Db {
 
     fn find_or_add(&mut self, series: &Series) -> Result<i64, Error> {
         let names =
-            [&*series.sensor, &*series.field, series.kind.name()].map(|n| Some(Value::Text(n)));
+            [&*series.sensor, &*series.field, series.kind.name()].map(|n| Some(SqlValue::Text(n)));
         let (operation, find) = ("look up a series in", self.statements.find_series);
         if let Some(id) = self.raw.query(operation, find, &names)? {
             return Ok(id);

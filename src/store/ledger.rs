@@ -17,10 +17,10 @@ use super::values::KnownSeries;
 use crate::db::checkpoint::{Checkpoint, CheckpointMode, checkpoint, wal_bytes};
 use crate::db::pragma::{self, Durability};
 use crate::db::raw::{Access, Connection, Statement};
-use crate::db::{Class, Error, Value, transaction};
+use crate::db::{Class, Error, SqlValue, transaction};
 use crate::place::identity::Expected;
 use crate::place::{self, mark};
-use crate::reading::{Batch, Counts, Mark, Resumed};
+use crate::reading::{Batch, Counts, Resumed, StreamMark};
 use crate::sys;
 
 /// Proof that everything in a batch is in a transaction that returned OK. Nothing else can make one:
@@ -30,13 +30,13 @@ use crate::sys;
 /// ```
 #[derive(Debug)]
 pub struct Committed {
-    marks: Vec<Mark>,
+    marks: Vec<StreamMark>,
     resumes: Vec<Resumed>,
 }
 
 impl Committed {
     /// Settled lines of the streams.
-    pub fn marks(&self) -> &[Mark] {
+    pub fn marks(&self) -> &[StreamMark] {
         &self.marks
     }
 
@@ -46,7 +46,7 @@ impl Committed {
     }
 }
 
-pub(super) struct Statements {
+pub(super) struct WriteStatements {
     pub(super) begin: Statement,
     pub(super) commit: Statement,
     pub(super) insert_reading: Statement,
@@ -70,10 +70,10 @@ pub(super) struct Statements {
     pub(super) schema_version: Statement,
 }
 
-impl Statements {
+impl WriteStatements {
     fn prepare(raw: &mut Connection) -> Result<Self, Error> {
         raw.offer_rows(schema::BATCH_COLUMNS)?;
-        Ok(Statements {
+        Ok(WriteStatements {
             begin: raw.prepare(transaction::BEGIN_WRITE)?,
             commit: raw.prepare(transaction::COMMIT)?,
             insert_reading: raw.prepare(schema::INSERT_READING)?,
@@ -109,7 +109,7 @@ impl Statements {
 /// ```
 pub struct Db {
     pub(super) raw: Connection,
-    pub(super) statements: Statements,
+    pub(super) statements: WriteStatements,
     pub(super) busy_timeout: Duration,
     pub(super) page_bytes: u64,
     /// `None` after a pragma that failed.
@@ -169,7 +169,7 @@ impl Db {
         raw.execute("lock", transaction::BEGIN_WRITE)?;
         let begun = begin_run(&mut raw, is_new, start, mark).and_then(|begun| {
             // Within the transaction: after it nothing may fail, or the run would be there twice.
-            let statements = Statements::prepare(&mut raw)?;
+            let statements = WriteStatements::prepare(&mut raw)?;
             let mut repeats = None;
             if start.may_repeat {
                 let repeats = repeats.insert(Repeats::prepare(&mut raw)?);
@@ -373,9 +373,9 @@ impl Db {
                 "end the run in",
                 db.statements.end_run,
                 &[
-                    Some(Value::Integer(db.run)),
-                    Some(Value::Integer(now_ns)),
-                    Some(Value::Text(reason)),
+                    Some(SqlValue::Integer(db.run)),
+                    Some(SqlValue::Integer(now_ns)),
+                    Some(SqlValue::Text(reason)),
                 ],
             )
         })
@@ -473,7 +473,7 @@ impl Db {
             // None where it is not known.
             sys::written_bytes().map_or(-1, |bytes| bytes as i64),
         ]
-        .map(|n| Some(Value::Integer(n)));
+        .map(|n| Some(SqlValue::Integer(n)));
         self.raw
             .run("count the run in", self.statements.count_run, &numbers)
     }

@@ -17,6 +17,7 @@ mod ledger;
 mod names;
 mod objects;
 mod open;
+mod overview;
 mod read;
 mod repeats;
 mod room;

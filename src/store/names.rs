@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 
 use super::open::is_unreadable;
+use super::schema;
 use crate::db::raw::{Connection, Statement};
 use crate::db::{Error, error};
 use crate::reading::Kind;
@@ -13,32 +14,40 @@ const NAMES_BYTES_MAX: usize = 1024 * 1024;
 /// Overhead of a series besides its names.
 const NAME_OVERHEAD_BYTES: usize = 256;
 
-const NAME_SERIES: &CStr = c"SELECT sensor, field, type FROM series WHERE id = ?1";
 /// The index has all columns of the table.
 const NAME_SERIES_BY_INDEX: &CStr = c"SELECT sensor, field, type
     FROM series INDEXED BY sqlite_autoindex_series_1 WHERE +id = ?1";
 
 const READ: &str = "read";
 
+/// Makes the caller's value from sensor, field and kind.
+type Namer<'a, T> = Box<dyn FnMut(&str, &str, Kind) -> Option<T> + 'a>;
+
 /// The caller's value for each series; `None` for a series that it does not want.
-pub struct Names<T> {
+pub struct Names<'a, T> {
     pub(super) by_series: HashMap<i64, Option<T>>,
     bytes: usize,
+    name: Namer<'a, T>,
 }
 
-impl<T> Default for Names<T> {
-    fn default() -> Self {
+impl<'a, T> Names<'a, T> {
+    pub fn new(name: impl FnMut(&str, &str, Kind) -> Option<T> + 'a) -> Self {
         Names {
             by_series: HashMap::new(),
             bytes: 0,
+            name: Box::new(name),
         }
     }
-}
 
-impl<T> Names<T> {
+    /// The numbers of another file's series are its own.
+    pub fn forget(&mut self) {
+        self.by_series = HashMap::new();
+        self.bytes = 0;
+    }
+
     pub(super) fn bound(&mut self) {
         if self.bytes > NAMES_BYTES_MAX {
-            *self = Names::default();
+            self.forget();
         }
     }
 
@@ -49,14 +58,12 @@ impl<T> Names<T> {
         statements: &NamesOf,
         series: i64,
         id: i64,
-        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         let mut named = None;
-        let mut each = |sensor: &str, field: &str, kind: Kind| {
+        statements.find(raw, series, id, &mut |sensor, field, kind| {
             self.bytes += sensor.len() + field.len() + NAME_OVERHEAD_BYTES;
-            named = name(sensor, field, kind);
-        };
-        statements.find(raw, series, id, &mut each)?;
+            named = (self.name)(sensor, field, kind);
+        })?;
         Ok(named)
     }
 }
@@ -69,7 +76,7 @@ pub(super) struct NamesOf {
 
 impl NamesOf {
     pub fn prepare(raw: &mut Connection) -> Result<Self, Error> {
-        let by_id = raw.prepare(NAME_SERIES)?;
+        let by_id = raw.prepare(schema::NAME_SERIES)?;
         Ok(NamesOf {
             by_id,
             by_index: None,

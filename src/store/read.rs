@@ -9,40 +9,19 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::names::{Names, NamesOf, kind};
+use super::names::{Names, NamesOf};
 use super::open::{Beside, open, open_damaged};
 use super::runs::Runs;
-use super::{schema, spans};
+use super::spans;
 use crate::db::raw::{Connection, Statement};
 use crate::db::{Error, error, transaction};
-use crate::reading::stream::AFTER_1970_NS;
-use crate::reading::{Kind, Value};
+use crate::reading::Value;
 
 /// Upper bound on the ids of one snapshot, which takes some milliseconds.
 const CHUNK_IDS: i64 = 8192;
 const NEXT_READING: &CStr = c"SELECT id FROM readings WHERE id > ?1 ORDER BY id LIMIT 1";
 const NEWEST_READING: &CStr = c"SELECT id, time_ns FROM readings ORDER BY id DESC LIMIT 1";
-/// From the spans, and what comes after the last.
-const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
-    SELECT oldest_ns AS oldest, newest_ns AS newest FROM spans
-    UNION ALL SELECT time_ns, time_ns FROM readings
-      WHERE id > coalesce((SELECT last_id FROM spans ORDER BY first_id DESC LIMIT 1), -1)
-  ) HAVING count(*) > 0";
-/// A span that began before is looked through.
-const OLDEST_SINCE: &CStr = c"SELECT oldest, 0 FROM (SELECT min(iif(oldest_ns >= ?1, oldest_ns,
-    (SELECT min(time_ns) FROM readings WHERE id BETWEEN first_id AND last_id AND time_ns >= ?1))) AS oldest
-    FROM spans_to_now WHERE newest_ns >= ?1) WHERE oldest IS NOT NULL";
-/// Of the newest span that has such a reading, or of those behind the last span.
-const SENSOR_OF_1970: &CStr = c"SELECT sensor FROM readings JOIN series ON series.id = series
-    WHERE readings.id >= coalesce((SELECT max(first_id) FROM spans WHERE oldest_ns < 63072000000000000),
-      (SELECT max(last_id) FROM spans), 0) AND time_ns < 63072000000000000 ORDER BY readings.id LIMIT 1";
-const _: () = assert!(AFTER_1970_NS == 63_072_000_000_000_000);
-const RECORDED: &CStr = c"SELECT coalesce(sum(committed), 0) FROM runs";
 const NEWEST_RUN: &CStr = c"SELECT id FROM runs ORDER BY id DESC LIMIT 1";
-/// From the newest on: each run when it began, each step of the clock at the first reading after it.
-const MARKS_BETWEEN: &CStr = c"SELECT time, step FROM (SELECT started_ns AS time, 0 AS step FROM runs
-    UNION ALL SELECT (SELECT time_ns FROM readings WHERE id > after_id ORDER BY id LIMIT 1), step_ns FROM clock_steps)
-    WHERE time BETWEEN ?1 AND ?2 ORDER BY time DESC LIMIT 1000";
 const RUNS_AFTER: &CStr = c"SELECT id, first_id, device FROM runs WHERE id > ?1 ORDER BY id";
 /// From an id on; the times are compared here, which is quicker where most of them fit.
 const READINGS_FROM: &CStr =
@@ -51,7 +30,7 @@ const READINGS_FROM: &CStr =
 const READINGS_BETWEEN: &CStr = c"SELECT id, time_ns, series, value FROM readings
     WHERE id >= ?1 AND id <= ?2 AND time_ns >= ?3 AND time_ns <= ?4 ORDER BY id";
 
-const READ: &str = "read";
+pub(super) const READ: &str = "read";
 
 /// A range of times, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +66,7 @@ pub struct Reading<'a> {
     pub device: &'a str,
 }
 
-pub(super) struct Statements {
+pub(super) struct ReadStatements {
     pub next_reading: Statement,
     newest_reading: Statement,
     newest_run: Statement,
@@ -108,7 +87,7 @@ pub(super) struct Scan {
 /// A database, open for reading.
 pub struct Reader {
     pub(super) raw: Connection,
-    pub(super) statements: Statements,
+    pub(super) statements: ReadStatements,
     pub(super) runs: Runs,
     series_names: NamesOf,
     /// At least half of the last chunk was within the times.
@@ -132,7 +111,7 @@ impl Reader {
     }
 
     fn new(mut raw: Connection) -> Result<Self, Error> {
-        let statements = Statements {
+        let statements = ReadStatements {
             next_reading: raw.prepare(NEXT_READING)?,
             newest_reading: raw.prepare(NEWEST_READING)?,
             newest_run: raw.prepare(NEWEST_RUN)?,
@@ -178,63 +157,6 @@ impl Reader {
         self.first(self.statements.newest_reading, &[])
     }
 
-    /// A sensor that sent a time of 1970; empty where none did.
-    pub fn sensor_of_1970(&mut self) -> Result<String, Error> {
-        self.raw.answer(READ, SENSOR_OF_1970)
-    }
-
-    pub fn device(&mut self) -> Result<String, Error> {
-        self.raw.answer(READ, schema::GET_DEVICE)
-    }
-
-    /// Readings that were ever recorded, those that have gone included.
-    pub fn recorded(&mut self) -> Result<i64, Error> {
-        let recorded = self.raw.answer(READ, RECORDED)?;
-        Ok(recorded.parse().unwrap_or(0))
-    }
-
-    /// Oldest and newest time of all readings.
-    pub fn oldest_and_newest_time(&mut self) -> Result<Option<(i64, i64)>, Error> {
-        let statement = self.raw.prepare(OLDEST_AND_NEWEST_TIME)?;
-        self.first(statement, &[])
-    }
-
-    /// The oldest time that is not before another.
-    pub fn oldest_since(&mut self, from_ns: i64) -> Result<Option<i64>, Error> {
-        let statement = self.raw.prepare(OLDEST_SINCE)?;
-        let oldest = self.first(statement, &[from_ns])?;
-        Ok(oldest.map(|(oldest, _)| oldest))
-    }
-
-    /// Times at which a run began, which have a step of 0, or the clock was set: the newest thousand, in nanoseconds.
-    pub fn marks(&mut self, times: Times) -> Result<Vec<(i64, i64)>, Error> {
-        let statement = self.raw.prepare(MARKS_BETWEEN)?;
-        let limits = [times.from_ns, times.to_ns];
-        self.raw.begin_rows(READ, statement, &limits)?;
-        let mut marks = Vec::new();
-        while let Some(row) = self.raw.step(READ, statement)? {
-            marks.push((row.integer(0), row.integer(1)));
-        }
-        self.raw.end_rows(statement);
-        Ok(marks)
-    }
-
-    /// The series by number, with sensor, field and type.
-    pub fn series(
-        &mut self,
-        mut each: impl FnMut(i64, &str, &str, Option<Kind>),
-    ) -> Result<(), Error> {
-        self.raw.rows(READ, schema::LIST_SERIES, |row| {
-            each(
-                row.integer(0),
-                &row.text(1),
-                &row.text(2),
-                kind(&row.text(3)),
-            );
-            true
-        })
-    }
-
     /// Hands the next readings after `at` to `each`, until it returns false or the chunk ends, and moves
     /// `at` behind them. False when there are no more for now.
     pub fn chunk<T>(
@@ -242,12 +164,11 @@ impl Reader {
         at: &mut Position,
         last_id: i64,
         times: Times,
-        names: &mut Names<T>,
-        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
+        names: &mut Names<'_, T>,
         each: &mut impl FnMut(&Reading<'_>, &T) -> bool,
     ) -> Result<bool, Error> {
         self.raw.execute(READ, transaction::BEGIN_READ)?;
-        let result = self.snapshot(at, last_id, times, names, name, each);
+        let result = self.snapshot(at, last_id, times, names, each);
         self.raw.end_rows(self.statements.readings_from);
         self.raw.end_rows(self.statements.readings_between);
         let ended = self.raw.execute(READ, transaction::COMMIT);
@@ -259,8 +180,7 @@ impl Reader {
         at: &mut Position,
         last_id: i64,
         times: Times,
-        names: &mut Names<T>,
-        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
+        names: &mut Names<'_, T>,
         each: &mut impl FnMut(&Reading<'_>, &T) -> bool,
     ) -> Result<bool, Error> {
         self.learn_runs()?;
@@ -287,7 +207,7 @@ impl Reader {
             times,
             is_gapless: false,
         };
-        let Some(fit) = self.scan(&scan, at, names, name, each)? else {
+        let Some(fit) = self.scan(&scan, at, names, each)? else {
             return Ok(true);
         };
         self.is_dense = fit >= (last - first) / 2;
@@ -302,8 +222,7 @@ impl Reader {
         &mut self,
         scan: &Scan,
         at: &mut Position,
-        names: &mut Names<T>,
-        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
+        names: &mut Names<'_, T>,
         each: &mut impl FnMut(&Reading<'_>, &T) -> bool,
     ) -> Result<Option<i64>, Error> {
         let Scan {
@@ -333,8 +252,7 @@ impl Reader {
             let named = match names.by_series.get(&series) {
                 Some(named) => named,
                 None => {
-                    let named =
-                        names.look_up(&mut self.raw, &self.series_names, series, id, name)?;
+                    let named = names.look_up(&mut self.raw, &self.series_names, series, id)?;
                     row = self.raw.row(READ, statement)?;
                     names.by_series.entry(series).or_insert(named)
                 }

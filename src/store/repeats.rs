@@ -48,7 +48,7 @@ impl<'a> Content<'a> {
 }
 
 /// The last readings by the tags of their contents. 768 KiB.
-struct Window {
+struct RecentReadings {
     /// The newest id of each chain, its low half.
     heads: Box<[u32]>,
     /// The next older id of its chain, by the place of an id.
@@ -65,10 +65,10 @@ fn chain(tag: u32) -> usize {
     tag as usize % WINDOW
 }
 
-impl Window {
+impl RecentReadings {
     fn new() -> Self {
         let empty = || vec![0; WINDOW].into_boxed_slice();
-        Window {
+        RecentReadings {
             heads: empty(),
             older: empty(),
             tags: empty(),
@@ -111,7 +111,7 @@ impl Window {
 
 /// Kept only where a source may repeat itself.
 pub(super) struct Repeats {
-    window: Window,
+    window: RecentReadings,
     /// The window is as the file is.
     is_filled: bool,
     /// Not known to senders, who could otherwise choose readings of one tag.
@@ -122,7 +122,7 @@ pub(super) struct Repeats {
 impl Repeats {
     pub fn prepare(raw: &mut Connection) -> Result<Self, Error> {
         Ok(Repeats {
-            window: Window::new(),
+            window: RecentReadings::new(),
             is_filled: false,
             seeds: [(); 2].map(|()| RandomState::new().build_hasher().finish()),
             get_reading: raw.prepare(schema::GET_READING)?,
@@ -184,10 +184,10 @@ impl Repeats {
         raw: &mut Connection,
         next_id: i64,
         batch: &Batch,
-        rows: &[reading::Row],
+        rows: &[reading::PackedReading],
         series: &[KnownSeries],
     ) -> Result<usize, Error> {
-        let content = |row: &reading::Row| Content {
+        let content = |row: &reading::PackedReading| Content {
             time_ns: row.time_ns,
             series: series[row.slot as usize].id,
             value: batch.value(row),
@@ -245,7 +245,7 @@ mod tests {
         // Low halves of ids that begin anew within the window are in it.
         for first_id in [1, (1 << 32) - 100_000, (1 << 40) - 7] {
             let mut rng = fastrand::Rng::with_seed(first_id as u64);
-            let mut window = Window::new();
+            let mut window = RecentReadings::new();
             let mut tags = Vec::new();
             for n in 0..200_000 {
                 // Few chains, and few tags in each: all of them long, and one that is rare.

@@ -9,7 +9,6 @@ use super::read::{Position, Reader, Reading, Scan, Times};
 use super::runs::Runs;
 use crate::db::pragma::PAGE_BYTES;
 use crate::db::{Error, transaction};
-use crate::reading::Kind;
 
 /// The first and the last id that should be there.
 const RECORDED_IDS: &CStr =
@@ -41,8 +40,7 @@ impl Salvage {
         reader: &mut Reader,
         at: &mut Position,
         times: Times,
-        names: &mut Names<T>,
-        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
+        names: &mut Names<'_, T>,
         each: &mut impl FnMut(&Reading<'_>, &T) -> bool,
     ) -> Result<bool, Error> {
         let mut ranges = match self.ranges.take() {
@@ -58,7 +56,7 @@ impl Salvage {
                 continue;
             }
             at.id = first - 1;
-            match reader.gapless(at, end, times, names, name, each) {
+            match reader.gapless(at, end, times, names, each) {
                 Ok(true) => {}
                 Ok(false) => {
                     ranges.push((at.id + 1, end));
@@ -113,8 +111,7 @@ impl Reader {
         at: &mut Position,
         last: i64,
         times: Times,
-        names: &mut Names<T>,
-        name: &mut dyn FnMut(&str, &str, Kind) -> Option<T>,
+        names: &mut Names<'_, T>,
         each: &mut impl FnMut(&Reading<'_>, &T) -> bool,
     ) -> Result<bool, Error> {
         if self.runs.is_empty() {
@@ -130,7 +127,7 @@ impl Reader {
         };
         let first = at.id.saturating_add(1);
         self.raw.begin_rows("read", scan.statement, &[first])?;
-        let result = self.scan(&scan, at, names, name, each);
+        let result = self.scan(&scan, at, names, each);
         self.raw.end_rows(scan.statement);
         Ok(result?.is_some())
     }

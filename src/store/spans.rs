@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use super::schema;
 use crate::db::Error;
-use crate::db::Value;
+use crate::db::SqlValue;
 use crate::db::raw::{Connection, Statement};
 
 /// Readings in a span. Fewer make the index finer, and touch its page in more commits: at batches of 1000, 1024
@@ -52,7 +52,7 @@ impl Span {
             self.fingerprint as i64,
             self.running_s,
         ];
-        let numbers = numbers.map(|n| Some(Value::Integer(n)));
+        let numbers = numbers.map(|n| Some(SqlValue::Integer(n)));
         raw.run("add a span to", add, &numbers)
     }
 }

@@ -11,7 +11,7 @@ use super::identify::{identify, is_seawall};
 use super::schema;
 use super::spans::{self, Tail};
 use crate::db::raw::{Access, Connection};
-use crate::db::{Error, Value, error, pragma};
+use crate::db::{Error, SqlValue, error, pragma};
 use crate::place::foreign_wal::{self, Treatment};
 use crate::place::machine::Machine;
 use crate::place::mark;
@@ -93,14 +93,14 @@ pub(super) fn begin_run(
             operation,
             add,
             &[
-                Some(Value::Integer(start.now_ns)),
-                start.boot_id.as_deref().map(Value::Text),
-                Some(Value::Integer(start.boot_ns)),
-                Some(Value::Integer(next_id)),
-                Some(Value::Integer(tail.fingerprint() as i64)),
-                Some(Value::Integer(times.running_s)),
-                Some(Value::Integer(times.steady_from_s)),
-                Some(Value::Integer(times.seen_ns)),
+                Some(SqlValue::Integer(start.now_ns)),
+                start.boot_id.as_deref().map(SqlValue::Text),
+                Some(SqlValue::Integer(start.boot_ns)),
+                Some(SqlValue::Integer(next_id)),
+                Some(SqlValue::Integer(tail.fingerprint() as i64)),
+                Some(SqlValue::Integer(times.running_s)),
+                Some(SqlValue::Integer(times.steady_from_s)),
+                Some(SqlValue::Integer(times.seen_ns)),
             ],
         )?
         .ok_or_else(|| Error::new(operation, raw.path(), ffi::SQLITE_ERROR, "no id returned"))?;
@@ -206,11 +206,11 @@ fn close_runs(
         true
     })?;
     let close = raw.prepare(schema::CLOSE_OPEN_RUNS)?;
-    let end = [Value::Integer(start.now_ns), Value::Text(UNCLEAN)];
+    let end = [SqlValue::Integer(start.now_ns), SqlValue::Text(UNCLEAN)];
     raw.run(operation, close, &end.map(Some))?;
     if let Some((run, (from_id, to_id))) = lost {
         let note = raw.prepare(schema::LOSE_READINGS)?;
-        let numbers = [run, from_id, to_id].map(|n| Some(Value::Integer(n)));
+        let numbers = [run, from_id, to_id].map(|n| Some(SqlValue::Integer(n)));
         raw.run(operation, note, &numbers)?;
     }
     Ok(unclean)
@@ -245,7 +245,7 @@ fn device_here(
 fn set_device(raw: &mut Connection, sql: &CStr, id: &str, machine: &Machine) -> Result<(), Error> {
     let statement = raw.prepare(sql)?;
     let machine = machine.text();
-    let values = [id, &machine].map(|text| Some(Value::Text(text)));
+    let values = [id, &machine].map(|text| Some(SqlValue::Text(text)));
     raw.run("name the device of", statement, &values)
 }
 

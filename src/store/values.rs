@@ -9,18 +9,18 @@ pub(super) struct KnownSeries {
     pub(super) fingerprint: u64,
 }
 
-pub(super) fn to_db(value: reading::Value<'_>) -> db::Value<'_> {
+pub(super) fn to_db(value: reading::Value<'_>) -> db::SqlValue<'_> {
     match value {
-        reading::Value::Real(v) => db::Value::Real(v),
-        reading::Value::Integer(v) => db::Value::Integer(v),
-        reading::Value::Text(v) => db::Value::Text(v),
+        reading::Value::Real(v) => db::SqlValue::Real(v),
+        reading::Value::Integer(v) => db::SqlValue::Integer(v),
+        reading::Value::Text(v) => db::SqlValue::Text(v),
     }
 }
 
-pub(super) fn from_db(value: db::Value<'_>) -> reading::Value<'_> {
+pub(super) fn from_db(value: db::SqlValue<'_>) -> reading::Value<'_> {
     match value {
-        db::Value::Real(v) => reading::Value::Real(v),
-        db::Value::Integer(v) => reading::Value::Integer(v),
-        db::Value::Text(v) => reading::Value::Text(v),
+        db::SqlValue::Real(v) => reading::Value::Real(v),
+        db::SqlValue::Integer(v) => reading::Value::Integer(v),
+        db::SqlValue::Text(v) => reading::Value::Text(v),
     }
 }

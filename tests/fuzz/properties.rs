@@ -10,16 +10,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use seawall::cli::{self, Invocation};
-use seawall::reading::line::{self, LINE_BYTES_MAX, Line, Outcome, Precision};
+use seawall::reading::line::{self, LINE_BYTES_MAX, Parsed, ParsedLine, Precision};
 use seawall::reading::number::{self, Number};
 use seawall::reading::series::{Beginning, Interner};
 use seawall::reading::stream::Room;
 use seawall::reading::stream::{Excerpt, Full, Intake, Stream, Taken};
 use seawall::reading::{Batch, Value};
-use seawall::record::settings::Settings as Record;
+use seawall::record::settings::RecordSettings as Record;
 use seawall::source::http::framing::Framing;
 use seawall::source::http::head::{self, HEAD_BYTES_MAX, Length};
-use seawall::source::http::reply::State;
+use seawall::source::http::reply::Health;
 use seawall::source::http::{Http, Rules};
 use seawall::source::inflate::Inflate;
 use seawall::source::protocol::{Now, Protocol, Turn};
@@ -38,7 +38,7 @@ pub fn line(data: &[u8]) {
     let Some((&first, input)) = data.split_first() else {
         return;
     };
-    let mut line = Line::default();
+    let mut line = ParsedLine::default();
     let mut at = 0;
     let mut began = None;
     while at < input.len() {
@@ -51,26 +51,26 @@ pub fn line(data: &[u8]) {
                 bytes,
                 sensor_bytes: *sensor_bytes,
             };
-            let mut again = Line::default();
+            let mut again = ParsedLine::default();
             let same = line::parse(rest, true, precision(first), Some(expected), &mut again);
             assert_eq!(same, outcome);
             assert_eq!(parts(&again, rest), parts(&line, rest));
         }
         began = own;
         let used = match outcome {
-            Outcome::Incomplete => panic!("the last line is a line"),
-            Outcome::Nothing { used } => used,
-            Outcome::Rejected { used, reason } => {
+            Parsed::Incomplete => panic!("the last line is a line"),
+            Parsed::Nothing { used } => used,
+            Parsed::Rejected { used, reason } => {
                 assert!(!reason.to_string().is_empty() && reason.column > 0);
                 assert!(used == rest.len() || rest[used - 1] == b'\n');
                 used
             }
-            Outcome::TooLong { used } => {
+            Parsed::TooLong { used } => {
                 assert!(used > LINE_BYTES_MAX);
                 let newline = rest[used..].first().is_some_and(|&b| b == b'\n');
                 used + usize::from(newline)
             }
-            Outcome::Record { used, lines } => {
+            Parsed::Record { used, lines } => {
                 let newlines = rest[..used].iter().filter(|&&b| b == b'\n').count();
                 let unended = u32::from(rest[used - 1] != b'\n');
                 assert_eq!(newlines as u32 + unended, lines);
@@ -85,14 +85,14 @@ pub fn line(data: &[u8]) {
 }
 
 /// What is before the value of the first field, where a sender writes no more spaces than it has to.
-fn beginning(line: &Line, input: &[u8]) -> Option<(Vec<u8>, usize)> {
+fn beginning(line: &ParsedLine, input: &[u8]) -> Option<(Vec<u8>, usize)> {
     let field = line.fields().first()?;
     let sensor = line.sensor(input);
     let bytes = [sensor, b" ", line.field_key(input, field), b"="].concat();
     Some((bytes, sensor.len()))
 }
 
-fn parts(line: &Line, input: &[u8]) -> String {
+fn parts(line: &ParsedLine, input: &[u8]) -> String {
     let fields = line.fields().iter();
     let fields = fields.map(|f| (line.field_key(input, f), f.kind, line.value(f)));
     let fields: Vec<_> = fields.collect();
@@ -103,7 +103,7 @@ fn parts(line: &Line, input: &[u8]) -> String {
     format!("{sensor} {fields:?} {time_ns:?}")
 }
 
-fn written_out_it_is_the_same(line: &Line, input: &[u8]) {
+fn written_out_it_is_the_same(line: &ParsedLine, input: &[u8]) {
     let sensor = line.canonical_sensor(input);
     let time_ns = line.time_ns().unwrap_or(ARRIVAL_NS);
     for field in line.fields() {
@@ -114,10 +114,10 @@ fn written_out_it_is_the_same(line: &Line, input: &[u8]) {
         if out.len() > LINE_BYTES_MAX {
             continue;
         }
-        let mut again = Line::default();
+        let mut again = ParsedLine::default();
         let outcome = line::parse(out.as_bytes(), false, Precision::Ns, None, &mut again);
         assert!(
-            matches!(outcome, Outcome::Record { used, .. } if used == out.len()),
+            matches!(outcome, Parsed::Record { used, .. } if used == out.len()),
             "{out:?}"
         );
         assert_eq!(again.canonical_sensor(out.as_bytes()), sensor, "{out:?}");
@@ -165,7 +165,7 @@ fn hear(input: &[u8], precision: Precision, pieces: &[u8], rows: usize) -> Heard
     /// Lines with more readings than this are rejected, whatever room there is.
     const ROWS_MAX: usize = 4;
     let mut stream = Stream::new(0, precision, true);
-    let (mut interner, mut line) = (Interner::default(), Line::default());
+    let (mut interner, mut line) = (Interner::default(), ParsedLine::default());
     let mut names: Vec<String> = Vec::new();
     let mut heard = Heard::default();
     let mut rest = input;
@@ -505,10 +505,10 @@ fn converse(input: &[u8], has_token: bool, pieces: &[u8], rows: usize) -> Conver
         wait: Duration::from_secs(4),
     };
     let mut http = Http::new(1, Rc::new(rules), now);
-    let (mut interner, mut line) = (Interner::default(), Line::default());
+    let (mut interner, mut line) = (Interner::default(), ParsedLine::default());
     let (mut names, mut readings) = (Vec::new(), Vec::new());
     let (mut said, mut rejected) = (Vec::new(), Vec::new());
-    let state = State {
+    let state = Health {
         reasons: String::new(),
         metrics: "up 1\n".to_owned(),
     };
@@ -578,7 +578,7 @@ fn converse(input: &[u8], has_token: bool, pieces: &[u8], rows: usize) -> Conver
 }
 
 /// Everything so far is on the disk. The client takes so many bytes at once.
-fn answer(http: &mut Http, state: &State, size: usize, said: &mut Vec<u8>) {
+fn answer(http: &mut Http, state: &Health, size: usize, said: &mut Vec<u8>) {
     http.settle(u64::MAX);
     while http.has_answer() || http.asks() {
         http.answer(state);

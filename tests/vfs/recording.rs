@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use seawall::cli::{self, Invocation};
 use seawall::log;
-use seawall::reading::{Batch, Kind, Mark, Series, Value};
+use seawall::reading::{Batch, Kind, Series, StreamMark, Value};
 use seawall::record::outcome::Outcome;
 use seawall::record::progress::{Exchange, Mail, Progress};
 use seawall::record::queue::{Policy, Queue};
-use seawall::record::settings::Settings as Record;
+use seawall::record::settings::RecordSettings as Record;
 use seawall::record::stop::{Step, Stop, StopReason};
 use seawall::record::writer::Writer;
 use seawall::source::answers::Answers;
@@ -346,7 +346,7 @@ impl Recording {
         if awaited {
             self.awaited = self.next;
             batch.awaited = true;
-            batch.mark(Mark {
+            batch.mark(StreamMark {
                 stream: 0,
                 lines: self.next,
             });

@@ -15,11 +15,11 @@ use crate::commands::answer::{complain, no_sensor, unwritten, warn_of_missing};
 use crate::commands::sink::{Sink, Written};
 use crate::exit::Status;
 use crate::place::{follow_links, wal_of};
-use crate::reading::{Kind, glob};
+use crate::reading::glob;
 use crate::store::{self, Error, Names, Position, Reader, Reading, Salvage, Times};
 use crate::sys::{self, Clock, signals};
 use crate::time::When;
-pub use rows::Format;
+pub use rows::ExportFormat;
 use rows::{HEADER, Named, Rows};
 
 /// Size at which the buffer is written.
@@ -35,9 +35,9 @@ const PIPE_PATIENCE: Duration = Duration::from_millis(100);
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct ExportSettings {
     pub db: PathBuf,
-    pub format: Format,
+    pub format: ExportFormat,
     pub after: After,
     pub since: Option<When>,
     pub until: Option<When>,
@@ -69,7 +69,7 @@ impl From<Error> for End {
     }
 }
 
-pub fn run(settings: &Settings) -> Status {
+pub fn run(settings: &ExportSettings) -> Status {
     if settings.follow
         && let Err(e) = signals::block_signals()
     {
@@ -89,7 +89,7 @@ pub fn run(settings: &Settings) -> Status {
 }
 
 struct Exporter<'a> {
-    settings: &'a Settings,
+    settings: &'a ExportSettings,
     /// Where `settings.db` leads: it may be a link, and be changed to lead elsewhere.
     db: PathBuf,
     times: Times,
@@ -108,7 +108,7 @@ struct Exporter<'a> {
 }
 
 impl<'a> Exporter<'a> {
-    fn new(settings: &'a Settings) -> Self {
+    fn new(settings: &'a ExportSettings) -> Self {
         let now_ns = sys::clock_ns(Clock::Real);
         let times = Times {
             from_ns: settings.since.map_or(i64::MIN, |when| when.ns(now_ns)),
@@ -137,7 +137,7 @@ impl<'a> Exporter<'a> {
             Ok(reader) => Some(reader),
             Err(e) => return End::Database(e),
         };
-        if self.settings.format == Format::Csv {
+        if self.settings.format == ExportFormat::Csv {
             self.buffer.extend_from_slice(HEADER.as_bytes());
         }
         loop {
@@ -201,25 +201,23 @@ impl<'a> Exporter<'a> {
             return Ok(());
         };
         let mut reader = Some(reader);
-        let mut names: Names<Named> = Names::default();
         let format = self.settings.format;
         let pattern = &self.settings.sensor;
+        let mut names = Names::new(|sensor, field, kind| {
+            glob::matches(pattern, sensor).then(|| Rows::name(format, sensor, field, kind))
+        });
         let mut rows = Rows::new(format);
         loop {
             let mut open = match reader.take() {
                 Some(reader) => reader,
                 None => {
-                    // The numbers of another file's series are its own.
-                    names = Names::default();
+                    names.forget();
                     self.open()?
                 }
             };
             let mut more = self.left > 0;
             while more && self.buffer.len() < BUFFER_BYTES {
                 let (buffer, left) = (&mut self.buffer, &mut self.left);
-                let mut name = |sensor: &str, field: &str, kind: Kind| {
-                    glob::matches(pattern, sensor).then(|| Rows::name(format, sensor, field, kind))
-                };
                 let mut each = |reading: &Reading<'_>, named: &Named| {
                     rows.write(buffer, reading, named);
                     *left -= 1;
@@ -228,9 +226,9 @@ impl<'a> Exporter<'a> {
                 let (at, times, names) = (&mut self.at, self.times, &mut names);
                 let looked = if self.settings.skip_damaged {
                     let salvage = &mut self.salvage;
-                    salvage.chunk(&mut open, at, times, names, &mut name, &mut each)
+                    salvage.chunk(&mut open, at, times, names, &mut each)
                 } else {
-                    open.chunk(at, i64::MAX, times, names, &mut name, &mut each)
+                    open.chunk(at, i64::MAX, times, names, &mut each)
                 };
                 more = match looked {
                     Ok(more) => more,

@@ -10,7 +10,7 @@ use crate::store::Reading;
 use crate::time::Stamper;
 use crate::words::words;
 
-words!(Format: Csv = "csv", Ndjson = "ndjson", Influx = "influx");
+words!(ExportFormat: Csv = "csv", Ndjson = "ndjson", Influx = "influx");
 
 /// Stands for a NUL in CSV, which PostgreSQL, and others that read CSV, cannot take: meters pad texts with it.
 const CSV_NUL: &str = "\u{2400}";
@@ -28,13 +28,13 @@ pub struct Named {
 
 /// Writes rows.
 pub struct Rows {
-    format: Format,
+    format: ExportFormat,
     stamper: Stamper,
     line: String,
 }
 
 impl Rows {
-    pub fn new(format: Format) -> Self {
+    pub fn new(format: ExportFormat) -> Self {
         Rows {
             format,
             stamper: Stamper::default(),
@@ -42,18 +42,18 @@ impl Rows {
         }
     }
 
-    pub fn name(format: Format, sensor: &str, field: &str, kind: Kind) -> Named {
+    pub fn name(format: ExportFormat, sensor: &str, field: &str, kind: Kind) -> Named {
         let text = match format {
-            Format::Csv => format!(",{},{},", csv(sensor), csv(field)),
-            Format::Ndjson => format!(
+            ExportFormat::Csv => format!(",{},{},", csv(sensor), csv(field)),
+            ExportFormat::Ndjson => format!(
                 "\",\"sensor\":{},\"field\":{},\"value\":",
                 json(sensor),
                 json(field)
             ),
-            Format::Influx => String::new(),
+            ExportFormat::Influx => String::new(),
         };
         let keep = |name: &str| match format {
-            Format::Influx => name.into(),
+            ExportFormat::Influx => name.into(),
             _ => Box::default(),
         };
         Named {
@@ -73,7 +73,7 @@ impl Rows {
             ..
         } = *reading;
         match self.format {
-            Format::Csv => {
+            ExportFormat::Csv => {
                 out.extend_from_slice(device.as_bytes());
                 out.push(b',');
                 integer(out, id);
@@ -90,7 +90,7 @@ impl Rows {
                 integer(out, run);
                 out.extend_from_slice(b"\r\n");
             }
-            Format::Ndjson => {
+            ExportFormat::Ndjson => {
                 out.extend_from_slice(b"{\"device\":\"");
                 out.extend_from_slice(device.as_bytes());
                 out.extend_from_slice(b"\",\"id\":");
@@ -111,7 +111,7 @@ impl Rows {
                 integer(out, run);
                 out.extend_from_slice(b"}\n");
             }
-            Format::Influx => {
+            ExportFormat::Influx => {
                 self.line.clear();
                 line::write_reading(
                     &mut self.line,
@@ -239,9 +239,9 @@ mod tests {
     fn infinities_and_nuls_are_written_so_that_others_can_read_them() {
         let (infinite, padded) = (Value::Real(f64::NEG_INFINITY), Value::Text("a\0\0"));
         for (format, kind, value, expected) in [
-            (Format::Csv, Kind::Float, infinite, ",-Infinity,"),
-            (Format::Ndjson, Kind::Float, infinite, ":-1e999,"),
-            (Format::Csv, Kind::String, padded, ",\"a␀␀\","),
+            (ExportFormat::Csv, Kind::Float, infinite, ",-Infinity,"),
+            (ExportFormat::Ndjson, Kind::Float, infinite, ":-1e999,"),
+            (ExportFormat::Csv, Kind::String, padded, ",\"a␀␀\","),
         ] {
             let named = Rows::name(format, "m", "f", kind);
             let reading = Reading {

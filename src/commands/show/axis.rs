@@ -1,7 +1,7 @@
 //! The axes of the page's charts: which values and times are labelled, and where they lie. Pure.
 
-use super::sums::{Line, Window};
-use super::values::{Form, share};
+use super::sums::{ShownSeries, Window};
+use super::values::{NumberFormat, share};
 use crate::time::timestamp;
 
 /// What is left free above the greatest value and below the least, in pixels.
@@ -27,7 +27,7 @@ pub struct Axis {
 }
 
 impl Axis {
-    pub fn of(line: &Line, height: i32) -> Self {
+    pub fn of(line: &ShownSeries, height: i32) -> Self {
         let [mut low, _, mut high] = line.whole.range().unwrap_or_default();
         if low == high {
             // A constant series is a line in the middle.
@@ -47,7 +47,7 @@ impl Axis {
     /// Round values, with their labels; none twice.
     pub fn ticks(&self) -> Vec<(i32, String)> {
         let mut least = self.high / VALUES_MAX - self.low / VALUES_MAX;
-        if let Form::Decimals(0) = Form::of(&[self.low, self.high]) {
+        if let NumberFormat::Decimals(0) = NumberFormat::of(&[self.low, self.high]) {
             // Of truth values and small counts.
             least = least.max(1.0);
         }
@@ -68,9 +68,9 @@ impl Axis {
         let first = (self.low / step).ceil();
         let values = (0..6).map(|n| (first + f64::from(n)) * step);
         let values: Vec<f64> = values.filter(|v| *v <= self.high).collect();
-        let form = match Form::of(&[self.low, self.high]) {
-            Form::Powers => Form::Powers,
-            Form::Decimals(_) => Form::Decimals(decimals),
+        let form = match NumberFormat::of(&[self.low, self.high]) {
+            NumberFormat::Powers => NumberFormat::Powers,
+            NumberFormat::Decimals(_) => NumberFormat::Decimals(decimals),
         };
         let tick = |v: &f64| (self.y(*v), form.write(*v));
         let mut ticks: Vec<_> = values.iter().map(tick).collect();

@@ -1,9 +1,9 @@
 //! The larger chart that `show` draws on a terminal where one series matches. Pure.
 
 use super::axis::full;
-use super::sums::{Line, Part, Window};
+use super::sums::{Bucket, ShownSeries, Window};
 use super::table::{BLOCKS, CYAN, Style, paint};
-use super::values::{Form, cut, share, unit, visible};
+use super::values::{NumberFormat, cut, share, unit, visible};
 
 const ROWS: usize = 10;
 /// Room for the numbers at the left.
@@ -15,7 +15,7 @@ pub fn parts(columns: usize) -> Option<usize> {
 }
 
 /// Columns as high as the mean, and above it a shade up to the greatest. Nothing where there are no numbers.
-pub fn chart(line: &Line, window: &Window, style: Style) -> String {
+pub fn chart(line: &ShownSeries, window: &Window, style: Style) -> String {
     let Some([low, _, high]) = line.whole.range() else {
         return String::new();
     };
@@ -24,15 +24,15 @@ pub fn chart(line: &Line, window: &Window, style: Style) -> String {
         let up = share(value, low, high) * top as f64;
         (up.round() as usize).clamp(1, top)
     };
-    let heights = |part: &Part| {
+    let heights = |part: &Bucket| {
         part.range()
             .map(|[_, mean, max]| (height(mean), height(max)))
     };
     let columns: Vec<Option<(usize, usize)>> = line.parts.iter().map(heights).collect();
 
-    let mut form = Form::of(&[low, high]);
+    let mut form = NumberFormat::of(&[low, high]);
     if [low, high].iter().any(|v| form.write(*v).len() >= LEFT) {
-        form = Form::Powers;
+        form = NumberFormat::Powers;
     }
     let names = format!("{} {}", visible(&line.sensor), visible(&line.field));
     let mut out = format!("\n█ mean ░ max  {names} {}", unit(&line.field));

@@ -17,7 +17,6 @@ use super::answer::{complain, no_sensor, print, print_part, warn_of_missing};
 use crate::exit::Status;
 use crate::order;
 use crate::place::follow_links;
-use crate::reading::Kind;
 use crate::reading::glob;
 use crate::reading::stream::AFTER_1970_NS;
 use crate::store::{self, Error, Names, Position, Reader, Reading, Times};
@@ -27,7 +26,7 @@ use crate::units;
 use crate::words::words;
 use names::natural;
 use page::Page;
-use sums::{Line, Sums, Window};
+use sums::{ShownSeries, Sums, Window};
 use table::Style;
 
 /// A page of one moment has times beside it.
@@ -35,12 +34,12 @@ const PAGE_NS_MIN: i64 = 10_000_000_000;
 /// What is written of a page at once.
 const PIECE_BYTES: usize = 32 * 1024;
 
-words!(Format: Text = "text", Html = "html");
+words!(ShowFormat: Text = "text", Html = "html");
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct ShowSettings {
     pub db: PathBuf,
-    pub format: Format,
+    pub format: ShowFormat,
     /// None: from the oldest reading on.
     pub since: Option<When>,
     pub sensor: String,
@@ -54,20 +53,20 @@ struct Found {
     /// How long the window is, in words.
     over: String,
     /// In the order of their names.
-    lines: Vec<Line>,
+    lines: Vec<ShownSeries>,
     /// Time and step: of a run that began the step is 0.
     marks: Vec<(i64, i64)>,
     /// What the lines do not say, each on a line.
     notes: String,
 }
 
-pub fn run(settings: &Settings) -> Status {
+pub fn run(settings: &ShowSettings) -> Status {
     let columns =
         sys::is_terminal(sys::STDOUT).then(|| sys::terminal_columns(sys::STDOUT).unwrap_or(80));
     match (gather(settings, columns), settings.format) {
         (Err(e), _) => complain(e),
-        (Ok(found), Format::Text) => print(text(&found, columns).trim_end_matches('\n')),
-        (Ok(found), Format::Html) => print_page(settings, &found),
+        (Ok(found), ShowFormat::Text) => print(text(&found, columns).trim_end_matches('\n')),
+        (Ok(found), ShowFormat::Html) => print_page(settings, &found),
     }
 }
 
@@ -86,7 +85,7 @@ fn text(found: &Found, columns: Option<usize>) -> String {
     text + &found.notes
 }
 
-fn print_page(settings: &Settings, found: &Found) -> Status {
+fn print_page(settings: &ShowSettings, found: &Found) -> Status {
     let file = settings.db.file_name().unwrap_or_default();
     let page = Page {
         title: &file.to_string_lossy(),
@@ -110,17 +109,17 @@ fn print_page(settings: &Settings, found: &Found) -> Status {
 }
 
 /// Parts of the window for so many series.
-fn parts(settings: &Settings, columns: Option<usize>, series: usize) -> usize {
+fn parts(settings: &ShowSettings, columns: Option<usize>, series: usize) -> usize {
     match (settings.format, columns.and_then(chart::parts)) {
-        (Format::Html, _) => page::parts(series),
-        (Format::Text, Some(parts)) if series == 1 => parts,
+        (ShowFormat::Html, _) => page::parts(series),
+        (ShowFormat::Text, Some(parts)) if series == 1 => parts,
         _ => table::BLOCKS_MAX,
     }
 }
 
 /// The times to show, and how long they are, in words.
 fn window(
-    settings: &Settings,
+    settings: &ShowSettings,
     now_ns: i64,
     parts: usize,
     reader: &mut Reader,
@@ -153,13 +152,13 @@ fn window(
         over = format!("last {}", values::age(Duration::from_nanos(there as u64)));
         window.from_ns = oldest;
     }
-    if settings.format == Format::Html {
+    if settings.format == ShowFormat::Html {
         window.from_ns = window.from_ns.min(to_ns.saturating_sub(PAGE_NS_MIN));
     }
     Ok((times, window, over))
 }
 
-fn gather(settings: &Settings, columns: Option<usize>) -> Result<Found, Error> {
+fn gather(settings: &ShowSettings, columns: Option<usize>) -> Result<Found, Error> {
     let now_ns = sys::clock_ns(Clock::Real);
     let db = follow_links(&settings.db);
     let beside = store::look_before_reading(&db)?;
@@ -189,8 +188,8 @@ fn gather(settings: &Settings, columns: Option<usize>) -> Result<Found, Error> {
         false => String::new(),
     };
     let marks = match settings.format {
-        Format::Text => Vec::new(),
-        Format::Html => reader.marks(Times {
+        ShowFormat::Text => Vec::new(),
+        ShowFormat::Html => reader.marks(Times {
             from_ns: window.from_ns,
             to_ns: window.to_ns,
         })?,
@@ -206,8 +205,8 @@ fn gather(settings: &Settings, columns: Option<usize>) -> Result<Found, Error> {
     if is_cut {
         let shown = lines.len();
         let what = match settings.format {
-            Format::Text => "table",
-            Format::Html => "page",
+            ShowFormat::Text => "table",
+            ShowFormat::Html => "page",
         };
         notes += &format!(
             "the {what} ends after {shown} series; {left_out} readings of others are not shown: choose with --sensor\n"
@@ -249,7 +248,7 @@ fn wants_colours() -> bool {
 
 /// Adds up every reading of these times.
 fn sum_up(
-    settings: &Settings,
+    settings: &ShowSettings,
     times: Times,
     window: &Window,
     newest_id: i64,
@@ -258,12 +257,11 @@ fn sum_up(
     let part_ns = window.part_ns();
     // Both closures need it, and never at once.
     let sums = RefCell::new(Sums::default());
-    let mut names = Names::default();
-    let mut at = Position::default();
-    let mut name = |sensor: &str, field: &str, kind: Kind| {
+    let mut names = Names::new(|sensor, field, kind| {
         glob::matches(&settings.sensor, sensor)
             .then(|| sums.borrow_mut().place(sensor, field, kind, window.parts))
-    };
+    });
+    let mut at = Position::default();
     let mut each = |reading: &Reading<'_>, place: &Option<usize>| {
         let sums = &mut *sums.borrow_mut();
         match sums.at(*place) {
@@ -275,6 +273,7 @@ fn sum_up(
         }
         true
     };
-    while reader.chunk(&mut at, newest_id, times, &mut names, &mut name, &mut each)? {}
+    while reader.chunk(&mut at, newest_id, times, &mut names, &mut each)? {}
+    drop(names);
     Ok(sums.into_inner())
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::axis::{Axis, full, times};
-use super::sums::{Line, Part, Window};
+use super::sums::{Bucket, ShownSeries, Window};
 use super::table::WIDTH_MAX;
 use super::values::{Shown, age, cut, unit, visible};
 use crate::units::grouped;
@@ -22,7 +22,7 @@ const HEAD: &str = include_str!("page.html");
 pub const END: &str = "</main></body></html>\n";
 
 /// Time and step, in nanoseconds; the step of a run that began is 0.
-type Mark = (i64, i64);
+type PageMark = (i64, i64);
 
 /// Parts of the window for so many series: bounds the size of the page, and the memory.
 pub fn parts(series: usize) -> usize {
@@ -34,8 +34,8 @@ pub struct Page<'a> {
     pub now_ns: i64,
     pub window: &'a Window,
     /// From the newest on.
-    pub marks: &'a [Mark],
-    pub lines: &'a [Line],
+    pub marks: &'a [PageMark],
+    pub lines: &'a [ShownSeries],
     pub notes: &'a str,
 }
 
@@ -95,7 +95,7 @@ impl Page<'_> {
         if self.lines.len() > 16 { 120 } else { 200 }
     }
 
-    fn axis(&self, line: &Line) -> Axis {
+    fn axis(&self, line: &ShownSeries) -> Axis {
         Axis::of(line, self.height())
     }
 
@@ -141,7 +141,7 @@ impl Page<'_> {
         out
     }
 
-    pub fn section(&self, out: &mut String, line: &Line) {
+    pub fn section(&self, out: &mut String, line: &ShownSeries) {
         let sensor = escaped(&cut(&line.sensor, WIDTH_MAX));
         let field = escaped(&cut(&line.field, WIDTH_MAX));
         let head = "<section><h2>~ <b>~</b></h2><div class=\"d\"><p class=\"v\">";
@@ -176,7 +176,7 @@ impl Page<'_> {
         *out += "</section>\n";
     }
 
-    fn chart(&self, out: &mut String, line: &Line, unit: &str) {
+    fn chart(&self, out: &mut String, line: &ShownSeries, unit: &str) {
         let axis = self.axis(line);
         let [parts, height] = [self.window.parts as i32, self.height()].map(|n| n.to_string());
         let (mut grid, mut labels) = (String::new(), String::new());
@@ -191,7 +191,7 @@ impl Page<'_> {
         let (mut band, mut mean, mut dots) = (String::new(), String::new(), String::new());
         for stretch in line.stretches() {
             let point = |n: usize, of: usize| {
-                let range = line.parts.get(n).and_then(Part::range);
+                let range = line.parts.get(n).and_then(Bucket::range);
                 (n as i32, axis.y(range.map_or(0.0, |range| range[of])))
             };
             let is_wide = |n: &usize| point(*n, 0) != point(*n, 2);

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::values::{Form, Shown, cut, shorten, visible};
+use super::values::{NumberFormat, Shown, cut, shorten, visible};
 use crate::reading::{Kind, Value};
 
 /// Upper bounds on series and on their names, which bound the memory: in a container it has what the recorder leaves.
@@ -42,7 +42,7 @@ impl Window {
 
 /// Readings of one series in one part of the window.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Part {
+pub struct Bucket {
     pub count: u64,
     /// Above `greatest` where no reading is a number.
     pub least: f64,
@@ -50,16 +50,16 @@ pub struct Part {
     scaled_sum: f64,
 }
 
-impl Part {
-    pub const EMPTY: Part = Part {
+impl Bucket {
+    pub const EMPTY: Bucket = Bucket {
         count: 0,
         least: f64::INFINITY,
         greatest: f64::NEG_INFINITY,
         scaled_sum: 0.0,
     };
 
-    pub fn total(parts: &[Part]) -> Part {
-        parts.iter().fold(Part::EMPTY, |all, part| Part {
+    pub fn total(parts: &[Bucket]) -> Bucket {
+        parts.iter().fold(Bucket::EMPTY, |all, part| Bucket {
             count: all.count + part.count,
             least: all.least.min(part.least),
             greatest: all.greatest.max(part.greatest),
@@ -82,8 +82,8 @@ impl Part {
     }
 
     #[cfg(test)]
-    pub fn of(numbers: &[f64]) -> Part {
-        let mut all = Part::EMPTY;
+    pub fn of(numbers: &[f64]) -> Bucket {
+        let mut all = Bucket::EMPTY;
         numbers.iter().for_each(|number| all.add(*number));
         all
     }
@@ -91,12 +91,12 @@ impl Part {
 
 /// One series, as it is shown.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Line {
+pub struct ShownSeries {
     pub sensor: String,
     pub field: String,
     /// Of all parts.
-    pub whole: Part,
-    pub parts: Vec<Part>,
+    pub whole: Bucket,
+    pub parts: Vec<Bucket>,
     /// The newest reading in the window.
     pub last: Option<Last>,
 }
@@ -107,22 +107,22 @@ pub struct Last {
     pub age: Duration,
 }
 
-impl Line {
+impl ShownSeries {
     /// The newest value, the least, the mean and the greatest, with the same decimals.
     pub fn written(&self, text_width: usize) -> [Option<String>; 4] {
         let range = self.whole.range();
         let [min, mean, max] = range.unwrap_or_default();
         let last = self.last.as_ref().map(|last| &last.value);
         let form = match last {
-            Some(Shown::Real(v)) => Form::of(&[*v, min, max]),
-            _ => Form::of(&[min, max]),
+            Some(Shown::Real(v)) => NumberFormat::of(&[*v, min, max]),
+            _ => NumberFormat::of(&[min, max]),
         };
         let last = last.map(|last| match last {
             Shown::Real(v) => form.write(*v),
             Shown::Word(word) => word.clone(),
             Shown::Text(text) => format!("\"{}\"", cut(&visible(text), text_width)),
         });
-        let number = |form: Form, value| range.map(|_| form.write(value));
+        let number = |form: NumberFormat, value| range.map(|_| form.write(value));
         [
             last,
             number(form, min),
@@ -150,7 +150,7 @@ pub struct Sum {
     kind: Kind,
     time_ns: i64,
     last: Option<Shown>,
-    parts: Vec<Part>,
+    parts: Vec<Bucket>,
 }
 
 impl Sum {
@@ -174,12 +174,12 @@ impl Sum {
         });
     }
 
-    fn line(self, sensor: String, field: String, now_ns: i64) -> Line {
+    fn line(self, sensor: String, field: String, now_ns: i64) -> ShownSeries {
         let age_ns = now_ns.saturating_sub(self.time_ns).max(0);
-        Line {
+        ShownSeries {
             sensor,
             field,
-            whole: Part::total(&self.parts),
+            whole: Bucket::total(&self.parts),
             parts: self.parts,
             last: self.last.map(|value| Last {
                 value,
@@ -220,7 +220,7 @@ impl Sums {
             kind,
             time_ns: i64::MIN,
             last: None,
-            parts: vec![Part::EMPTY; parts],
+            parts: vec![Bucket::EMPTY; parts],
         });
         Some(place)
     }
@@ -230,7 +230,7 @@ impl Sums {
     }
 
     /// In no order.
-    pub fn lines(self, now_ns: i64) -> Vec<Line> {
+    pub fn lines(self, now_ns: i64) -> Vec<ShownSeries> {
         let mut sums: Vec<Option<Sum>> = self.sums.into_iter().map(Some).collect();
         let lines = self.by_name.into_iter();
         lines

@@ -1,7 +1,7 @@
 //! The table of sensors that `show` prints: columns, numbers, units and sparklines, fitted to a width. Pure.
 
 use super::names;
-use super::sums::{Line, Part};
+use super::sums::{Bucket, ShownSeries};
 use super::values::{age, cut, share, unit, visible, width};
 use crate::units::grouped;
 
@@ -64,11 +64,11 @@ pub struct Style {
 }
 
 type Widths = [usize; HEADING.len()];
-type Row = [String; HEADING.len()];
+type Cells = [String; HEADING.len()];
 
 /// The table with its heading; `over` says how long the sparkline is.
-pub fn table(lines: &[Line], over: &str, style: Style) -> String {
-    let mut cells: Vec<Row> = lines.iter().map(cells).collect();
+pub fn table(lines: &[ShownSeries], over: &str, style: Style) -> String {
+    let mut cells: Vec<Cells> = lines.iter().map(cells).collect();
     let heading = HEADING.map(str::to_owned);
     let mut widths = HEADING.map(width);
     for row in &cells {
@@ -124,7 +124,7 @@ fn total(widths: &Widths, spark: usize) -> usize {
 }
 
 /// Fits the columns to a terminal: drops some, and cuts names. Returns the width of the sparkline.
-fn fit(cells: &mut [Row], widths: &mut Widths, columns: usize) -> usize {
+fn fit(cells: &mut [Cells], widths: &mut Widths, columns: usize) -> usize {
     let whole = *widths;
     let layout = |&(dropped, spark): &(usize, usize)| {
         let mut left = whole;
@@ -185,7 +185,7 @@ fn fit(cells: &mut [Row], widths: &mut Widths, columns: usize) -> usize {
     spark
 }
 
-fn cells(line: &Line) -> Row {
+fn cells(line: &ShownSeries) -> Cells {
     let [last, min, mean, max] = line.written(TEXT_WIDTH_MAX).map(|text| match text {
         None => "-".to_owned(),
         Some(text) => text,
@@ -205,13 +205,13 @@ fn cells(line: &Line) -> Row {
     ]
 }
 
-fn sparkline(parts: &[Part], columns: usize) -> String {
+fn sparkline(parts: &[Bucket], columns: usize) -> String {
     if columns == 0 {
         return String::new();
     }
     let means: Vec<Option<f64>> = parts
         .chunks(parts.len().div_ceil(columns).max(1))
-        .map(|parts| Some(Part::total(parts).range()?[1]))
+        .map(|parts| Some(Bucket::total(parts).range()?[1]))
         .collect();
     let known = || means.iter().flatten().copied();
     let (low, high) = known().fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
@@ -223,7 +223,7 @@ fn sparkline(parts: &[Part], columns: usize) -> String {
 }
 
 /// Names to the left, numbers to the right.
-fn row(cells: &Row, widths: &Widths, spark: &str) -> String {
+fn row(cells: &Cells, widths: &Widths, spark: &str) -> String {
     let mut out = String::new();
     for (n, (cell, &columns)) in cells.iter().zip(widths).enumerate() {
         if columns == 0 {
@@ -252,13 +252,13 @@ mod tests {
     use super::super::values::Shown;
     use super::*;
 
-    fn line(sensor: &str, field: &str, value: f64) -> Line {
-        let whole = Part::of(&[value - 1.0, value - 0.25, value + 1.25]);
+    fn line(sensor: &str, field: &str, value: f64) -> ShownSeries {
+        let whole = Bucket::of(&[value - 1.0, value - 0.25, value + 1.25]);
         let parts = (0..BLOCKS_MAX).map(|n| match n {
-            1 => Part::EMPTY,
-            _ => Part::of(&[n as f64]),
+            1 => Bucket::EMPTY,
+            _ => Bucket::of(&[n as f64]),
         });
-        Line {
+        ShownSeries {
             sensor: sensor.into(),
             field: field.into(),
             whole,
@@ -278,8 +278,8 @@ mod tests {
     #[test]
     fn numbers_stand_under_each_other_with_the_same_decimals() {
         let mut silent = line("old", "note", 0.0);
-        (silent.whole, silent.last) = (Part::EMPTY, None);
-        silent.parts = vec![Part::EMPTY; BLOCKS_MAX];
+        (silent.whole, silent.last) = (Bucket::EMPTY, None);
+        silent.parts = vec![Bucket::EMPTY; BLOCKS_MAX];
         let lines = [line("a,k=1", "temperature_c", 20.5), silent];
         assert_eq!(
             table(&lines, "over 1h", PIPED),

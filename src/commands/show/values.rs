@@ -39,38 +39,38 @@ pub fn share(value: f64, from: f64, to: f64) -> f64 {
 
 /// Format of the numbers of one series.
 #[derive(Clone, Copy)]
-pub enum Form {
+pub enum NumberFormat {
     Decimals(usize),
     Powers,
 }
 
-impl Form {
+impl NumberFormat {
     /// As many decimals as the values themselves have, up to a few.
     pub fn of(values: &[f64]) -> Self {
         let finite = || values.iter().filter(|v| v.is_finite());
         let greatest = finite().fold(0.0f64, |most, v| most.max(v.abs()));
         if greatest >= 1e12 || (greatest > 0.0 && greatest < 1e-3) {
-            return Form::Powers;
+            return NumberFormat::Powers;
         }
         let decimals = finite().map(|v| {
             let text = format!("{v}");
             text.split_once('.').map_or(0, |(_, tail)| tail.len())
         });
-        Form::Decimals(decimals.max().unwrap_or(0).min(DECIMALS_MAX))
+        NumberFormat::Decimals(decimals.max().unwrap_or(0).min(DECIMALS_MAX))
     }
 
     /// A mean of whole numbers is seldom one.
     pub fn mean(self) -> Self {
         match self {
-            Form::Decimals(0) => Form::Decimals(1),
+            NumberFormat::Decimals(0) => NumberFormat::Decimals(1),
             other => other,
         }
     }
 
     pub fn write(self, value: f64) -> String {
         match self {
-            Form::Decimals(n) => format!("{value:.n$}"),
-            Form::Powers => format!("{value:.3e}"),
+            NumberFormat::Decimals(n) => format!("{value:.n$}"),
+            NumberFormat::Powers => format!("{value:.3e}"),
         }
     }
 }
@@ -114,9 +114,9 @@ mod tests {
 
     #[test]
     fn large_and_small_numbers_are_written_with_powers() {
-        assert_eq!(Form::of(&[1.5e15]).write(1.5e15), "1.500e15");
-        assert_eq!(Form::of(&[2e-7]).write(2e-7), "2.000e-7");
-        assert_eq!(Form::of(&[0.0]).write(0.0), "0");
-        assert_eq!(Form::of(&[1.23456]).write(1.23456), "1.2346");
+        assert_eq!(NumberFormat::of(&[1.5e15]).write(1.5e15), "1.500e15");
+        assert_eq!(NumberFormat::of(&[2e-7]).write(2e-7), "2.000e-7");
+        assert_eq!(NumberFormat::of(&[0.0]).write(0.0), "0");
+        assert_eq!(NumberFormat::of(&[1.23456]).write(1.23456), "1.2346");
     }
 }

@@ -9,11 +9,11 @@ use std::ptr::NonNull;
 
 use libsqlite3_sys as ffi;
 
-use super::callbacks::{BULK_COLUMNS, Callbacks, NewRow, Source};
+use super::callbacks::{BULK_COLUMNS, Callbacks, NewRow, RowSource};
 use super::connection::Connection;
 use super::statement::Statement;
 use crate::db::error::Error;
-use crate::db::value::Value;
+use crate::db::value::SqlValue;
 
 /// The table's name in SQL. It needs no `CREATE`, and SQLite lets nobody make a table of such a name, which
 /// would be read in its place.
@@ -26,7 +26,7 @@ struct Table {
 }
 
 #[repr(C)]
-struct Cursor {
+struct BulkCursor {
     base: ffi::sqlite3_vtab_cursor,
     row: NewRow<'static>,
     is_at_end: bool,
@@ -80,10 +80,10 @@ impl Connection {
         statement: Statement,
         source: &mut (dyn FnMut(&mut NewRow<'a>) -> bool + 'b),
     ) -> Result<i64, Error> {
-        let source: NonNull<Source<'a, 'b>> = NonNull::from(source);
+        let source: NonNull<RowSource<'a, 'b>> = NonNull::from(source);
         // SAFETY: only the lifetimes change; the pointer is taken away below, before what it leads to ends.
         let source = unsafe {
-            std::mem::transmute::<NonNull<Source<'a, 'b>>, NonNull<Source<'static, 'static>>>(
+            std::mem::transmute::<NonNull<RowSource<'a, 'b>>, NonNull<RowSource<'static, 'static>>>(
                 source,
             )
         };
@@ -155,10 +155,10 @@ unsafe extern "C" fn open(
     _table: *mut ffi::sqlite3_vtab,
     made: *mut *mut ffi::sqlite3_vtab_cursor,
 ) -> c_int {
-    let cursor = Box::new(Cursor {
+    let cursor = Box::new(BulkCursor {
         // SAFETY: pointers and numbers, which SQLite sets.
         base: unsafe { std::mem::zeroed() },
-        row: [Value::Integer(0); BULK_COLUMNS],
+        row: [SqlValue::Integer(0); BULK_COLUMNS],
         is_at_end: true,
     });
     // SAFETY: SQLite's; the cursor goes back to `close`.
@@ -170,7 +170,7 @@ unsafe extern "C" fn open(
 /// As SQLite calls it, once for each `open`.
 unsafe extern "C" fn close(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
     // SAFETY: `open` made it.
-    drop(unsafe { Box::from_raw(cursor.cast::<Cursor>()) });
+    drop(unsafe { Box::from_raw(cursor.cast::<BulkCursor>()) });
     ffi::SQLITE_OK
 }
 
@@ -193,7 +193,7 @@ unsafe extern "C" fn next(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
     // SAFETY: `open` made the cursor and `connect` its table; where there is a source, `insert_all` waits for
     // this call with the only reference to it.
     unsafe {
-        let cursor = &mut *cursor.cast::<Cursor>();
+        let cursor = &mut *cursor.cast::<BulkCursor>();
         let table = cursor.base.pVtab.cast::<Table>();
         let source = (*(*table).callbacks).source.get();
         cursor.is_at_end = !source.is_some_and(|mut source| source.as_mut()(&mut cursor.row));
@@ -205,7 +205,7 @@ unsafe extern "C" fn next(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
 /// As SQLite calls it.
 unsafe extern "C" fn is_at_end(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
     // SAFETY: `open` made it.
-    c_int::from(unsafe { (*cursor.cast::<Cursor>()).is_at_end })
+    c_int::from(unsafe { (*cursor.cast::<BulkCursor>()).is_at_end })
 }
 
 /// # Safety
@@ -217,14 +217,14 @@ unsafe extern "C" fn column(
 ) -> c_int {
     // SAFETY: `open` made the cursor; a text is the source's, which stays as it is until the statement ends.
     unsafe {
-        let row = &(*cursor.cast::<Cursor>()).row;
+        let row = &(*cursor.cast::<BulkCursor>()).row;
         let Some(value) = row.get(number as usize) else {
             return ffi::SQLITE_MISUSE;
         };
         match *value {
-            Value::Integer(v) => ffi::sqlite3_result_int64(context, v),
-            Value::Real(v) => ffi::sqlite3_result_double(context, v),
-            Value::Text(v) => {
+            SqlValue::Integer(v) => ffi::sqlite3_result_int64(context, v),
+            SqlValue::Real(v) => ffi::sqlite3_result_double(context, v),
+            SqlValue::Text(v) => {
                 let length = c_int::try_from(v.len()).unwrap_or(c_int::MAX);
                 ffi::sqlite3_result_text(context, v.as_ptr().cast(), length, ffi::SQLITE_STATIC());
             }

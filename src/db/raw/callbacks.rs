@@ -7,23 +7,23 @@ use std::ptr::NonNull;
 
 use libsqlite3_sys as ffi;
 
-use crate::db::value::Value;
+use crate::db::value::SqlValue;
 
 /// Columns of the table that a bulk insert reads from.
 pub const BULK_COLUMNS: usize = 3;
 
 /// A row of a bulk insert.
-pub type NewRow<'a> = [Value<'a>; BULK_COLUMNS];
+pub type NewRow<'a> = [SqlValue<'a>; BULK_COLUMNS];
 
 /// Sets the rows of a bulk insert, one after the other. Returns false after the last.
-pub(super) type Source<'a, 'b> = dyn FnMut(&mut NewRow<'a>) -> bool + 'b;
+pub(super) type RowSource<'a, 'b> = dyn FnMut(&mut NewRow<'a>) -> bool + 'b;
 
 /// One for each connection. Only shared references to it are ever made.
 pub(super) struct Callbacks {
     /// Frames in the WAL after the last commit.
     pub wal_frames: Cell<u32>,
     /// The source of the bulk insert that runs; none between two.
-    pub source: Cell<Option<NonNull<Source<'static, 'static>>>>,
+    pub source: Cell<Option<NonNull<RowSource<'static, 'static>>>>,
     /// The declaration of the table that a bulk insert reads from.
     pub columns: Cell<&'static CStr>,
 }

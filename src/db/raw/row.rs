@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use libsqlite3_sys as ffi;
 
-use crate::db::value::Value;
+use crate::db::value::SqlValue;
 
 /// Borrows what can step the statement, so that the row stays while this is there.
 pub struct Row<'a> {
@@ -55,18 +55,18 @@ impl Row<'_> {
     }
 
     /// None for NULL, a blob, and a text that is not UTF-8.
-    pub fn value(&self, column: i32) -> Option<Value<'_>> {
+    pub fn value(&self, column: i32) -> Option<SqlValue<'_>> {
         // SAFETY: as for `integer`.
         match unsafe { ffi::sqlite3_column_type(self.statement, column) } {
-            ffi::SQLITE_INTEGER => Some(Value::Integer(self.integer(column))),
+            ffi::SQLITE_INTEGER => Some(SqlValue::Integer(self.integer(column))),
             ffi::SQLITE_FLOAT => {
                 // SAFETY: as for `integer`.
                 let real = unsafe { ffi::sqlite3_column_double(self.statement, column) };
-                Some(Value::Real(real))
+                Some(SqlValue::Real(real))
             }
             ffi::SQLITE_TEXT => {
                 let text = std::str::from_utf8(self.bytes(column));
-                text.ok().map(Value::Text)
+                text.ok().map(SqlValue::Text)
             }
             _ => None,
         }

@@ -8,7 +8,7 @@ use libsqlite3_sys as ffi;
 use super::connection::Connection;
 use super::row::Row;
 use crate::db::error::Error;
-use crate::db::value::Value;
+use crate::db::value::SqlValue;
 
 /// A prepared statement of the connection that made it.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ impl Connection {
         &mut self,
         operation: &'static str,
         statement: Statement,
-        values: &[Option<Value<'_>>],
+        values: &[Option<SqlValue<'_>>],
     ) -> Result<(), Error> {
         let row = self.query(operation, statement, values)?;
         debug_assert!(row.is_none());
@@ -67,17 +67,17 @@ impl Connection {
         &mut self,
         operation: &'static str,
         statement: Statement,
-        values: &[Option<Value<'_>>],
+        values: &[Option<SqlValue<'_>>],
     ) -> Result<Option<i64>, Error> {
         let raw = self.statements[statement.0];
         for (place, value) in (1..).zip(values) {
             // SAFETY: the statement is ours; places beyond its parameters give an error code.
             let code = match *value {
                 None => unsafe { ffi::sqlite3_bind_null(raw, place) },
-                Some(Value::Integer(v)) => unsafe { ffi::sqlite3_bind_int64(raw, place, v) },
+                Some(SqlValue::Integer(v)) => unsafe { ffi::sqlite3_bind_int64(raw, place, v) },
                 // SAFETY: as above.
-                Some(Value::Real(v)) => unsafe { ffi::sqlite3_bind_double(raw, place, v) },
-                Some(Value::Text(v)) => self.bind_text(statement, place, v),
+                Some(SqlValue::Real(v)) => unsafe { ffi::sqlite3_bind_double(raw, place, v) },
+                Some(SqlValue::Text(v)) => self.bind_text(statement, place, v),
             };
             self.check(operation, code)?;
         }

@@ -2,19 +2,19 @@
 
 use std::borrow::Cow;
 
-use super::reason::{Cause, Fault};
+use super::reason::{Fault, LineError};
 
-/// Bytes by their offsets in the input, or in the text of a `Line`.
+/// Bytes by their offsets in the input, or in the text of a `ParsedLine`.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Span {
+pub(super) struct ByteRange {
     pub(super) start: u32,
     end: u32,
 }
 
-impl Span {
+impl ByteRange {
     // Offsets stay below LINE_BYTES_MAX + 2 and fit.
-    pub(super) fn new(start: usize, end: usize) -> Span {
-        Span {
+    pub(super) fn new(start: usize, end: usize) -> ByteRange {
+        ByteRange {
             start: start as u32,
             end: end as u32,
         }
@@ -158,29 +158,29 @@ impl<'a> Cursor<'a> {
         !self.last && matches!(self.bytes.get(self.at..), None | Some([] | [b'\r']))
     }
 
-    pub(super) fn name(&mut self, end: u8, special: u8) -> Span {
+    pub(super) fn name(&mut self, end: u8, special: u8) -> ByteRange {
         let start = self.at;
         loop {
             self.skip_until(end);
             if !self.skip(b'\\') {
-                return Span::new(start, self.at);
+                return ByteRange::new(start, self.at);
             }
             self.at += usize::from(self.peek().is_some_and(|b| is(b, special)));
         }
     }
 
     /// The text between the quote here and the next unescaped one.
-    pub(super) fn quoted(&mut self) -> Result<Span, Fault> {
+    pub(super) fn quoted(&mut self) -> Result<ByteRange, Fault> {
         let quote = self.at;
         self.at += 1;
         loop {
             self.skip_until(QUOTED_END);
             let Some(byte) = self.peek() else {
-                return Err(Cause::OpenQuote.at(quote));
+                return Err(LineError::OpenQuote.at(quote));
             };
             self.at += 1;
             match byte {
-                b'"' => return Ok(Span::new(quote + 1, self.at - 1)),
+                b'"' => return Ok(ByteRange::new(quote + 1, self.at - 1)),
                 b'\n' => {
                     self.lines += 1;
                     self.runs_over.get_or_insert(quote);
@@ -195,12 +195,12 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn so_far_as_text(&self) -> Result<&'a str, Fault> {
         let so_far = self.bytes.get(..self.at).unwrap_or_default();
-        str::from_utf8(so_far).map_err(|e| Cause::Utf8.at(e.valid_up_to()))
+        str::from_utf8(so_far).map_err(|e| LineError::Utf8.at(e.valid_up_to()))
     }
 
     /// `cause` at this byte, unless the byte is one that may not stand here whatever was missing.
-    pub(super) fn fault(&self, cause: Cause) -> Fault {
+    pub(super) fn fault(&self, cause: LineError) -> Fault {
         let stray = self.peek().is_some_and(|b| is(b, CONTROL)) && self.line_ending().is_none();
-        if stray { Cause::ControlByte } else { cause }.at(self.at)
+        if stray { LineError::ControlByte } else { cause }.at(self.at)
     }
 }

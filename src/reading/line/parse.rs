@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::cursor::{
-    CONTROL, Cursor, KEY_END, KEY_SPECIAL, MEASUREMENT_END, MEASUREMENT_SPECIAL, Span,
+    ByteRange, CONTROL, Cursor, KEY_END, KEY_SPECIAL, MEASUREMENT_END, MEASUREMENT_SPECIAL,
     TAG_VALUE_END, VALUE_END, is, unescape,
 };
-use super::reason::{Cause, Fault, LINE_BYTES_MAX, Reason};
+use super::reason::{Fault, LINE_BYTES_MAX, LineError, Reason};
 use crate::reading::batch::{Kind, Value};
 use crate::reading::number::{self, Number};
 use crate::reading::series::{self, Beginning};
@@ -53,12 +53,12 @@ impl Precision {
 
 /// Result of parsing the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Parsed {
     /// Not a whole record yet, and more may come (or there was no input at all).
     Incomplete,
     /// An empty line or a comment.
     Nothing { used: usize },
-    /// A record; its parts are in `Line`. It took `lines` physical lines: a string may hold newlines.
+    /// A record; its parts are in `ParsedLine`. It took `lines` physical lines: a string may hold newlines.
     Record { used: usize, lines: u32 },
     /// No record; `used` is the first physical line of it, and reading resumes behind that.
     Rejected { used: usize, reason: Reason },
@@ -69,15 +69,15 @@ pub enum Outcome {
 
 #[derive(Clone, Copy, Debug)]
 struct Tag {
-    key: Span,
-    value: Span,
+    key: ByteRange,
+    value: ByteRange,
 }
 
-/// One field of a record; its parts are reached through the `Line`.
+/// One field of a record; its parts are reached through the `ParsedLine`.
 #[derive(Clone, Copy, Debug)]
-pub struct Field {
+pub struct ParsedField {
     pub kind: Kind,
-    key: Span,
+    key: ByteRange,
     stored: Stored,
 }
 
@@ -85,25 +85,25 @@ pub struct Field {
 enum Stored {
     Real(f64),
     Integer(i64),
-    /// In the text of the `Line`; in the input while the record is not known to be UTF-8.
-    Text(Span),
+    /// In the text of the `ParsedLine`; in the input while the record is not known to be UTF-8.
+    Text(ByteRange),
 }
 
 /// The parts of the record that `parse` found last, to be reused for the next. The methods that take
 /// `input` want the same bytes that `parse` was given.
 #[derive(Debug, Default)]
-pub struct Line {
+pub struct ParsedLine {
     /// It begins as the caller expected. Measurement and tags were not taken apart then.
     pub is_expected: bool,
-    measurement: Span,
-    sensor: Span,
+    measurement: ByteRange,
+    sensor: ByteRange,
     tags: Vec<Tag>,
-    fields: Vec<Field>,
+    fields: Vec<ParsedField>,
     text: String,
     time_ns: Option<i64>,
 }
 
-impl Line {
+impl ParsedLine {
     /// Measurement and tags exactly as they were sent.
     pub fn sensor<'a>(&self, input: &'a [u8]) -> &'a [u8] {
         self.sensor.of(input)
@@ -112,30 +112,30 @@ impl Line {
     /// Measurement and tags under the name that the database knows.
     pub fn canonical_sensor(&self, input: &[u8]) -> String {
         let sensor = self.sensor.of(input);
-        let mut line = Line::default();
+        let mut line = ParsedLine::default();
         // Only new names get here: the parts of an expected line were not looked at. There is no fault in them.
         let _ = line.read_sensor(&mut Cursor::new(sensor, true));
-        let name = |key: Span| unescape(key.of(sensor), KEY_SPECIAL);
+        let name = |key: ByteRange| unescape(key.of(sensor), KEY_SPECIAL);
         let measurement = unescape(line.measurement.of(sensor), MEASUREMENT_SPECIAL);
         let tags = line.tags.iter().map(|t| (name(t.key), name(t.value)));
         series::canonical(&measurement, &tags.collect::<Vec<_>>())
     }
 
-    pub fn fields(&self) -> &[Field] {
+    pub fn fields(&self) -> &[ParsedField] {
         &self.fields
     }
 
     /// The field's key exactly as it was sent.
-    pub fn field_key<'a>(&self, input: &'a [u8], field: &Field) -> &'a [u8] {
+    pub fn field_key<'a>(&self, input: &'a [u8], field: &ParsedField) -> &'a [u8] {
         field.key.of(input)
     }
 
     /// The field's key, escapes undone.
-    pub fn field_name<'a>(&self, input: &'a [u8], field: &Field) -> Cow<'a, str> {
+    pub fn field_name<'a>(&self, input: &'a [u8], field: &ParsedField) -> Cow<'a, str> {
         unescape(field.key.of(input), KEY_SPECIAL)
     }
 
-    pub fn value(&self, field: &Field) -> Value<'_> {
+    pub fn value(&self, field: &ParsedField) -> Value<'_> {
         match field.stored {
             Stored::Real(v) => Value::Real(v),
             Stored::Integer(v) => Value::Integer(v),
@@ -161,16 +161,16 @@ impl Line {
         &mut self,
         c: &mut Cursor<'_>,
         expected: Option<Beginning<'_>>,
-    ) -> Option<Span> {
+    ) -> Option<ByteRange> {
         let expected = expected.filter(|expected| starts_with(c.bytes, expected.bytes))?;
         self.is_expected = true;
-        self.sensor = Span::new(0, expected.sensor_bytes);
+        self.sensor = ByteRange::new(0, expected.sensor_bytes);
         c.at = expected.bytes.len();
-        Some(Span::new(expected.sensor_bytes + 1, c.at - 1))
+        Some(ByteRange::new(expected.sensor_bytes + 1, c.at - 1))
     }
 
     /// Reads as far as the first field's value, whose key it returns. None before the ending of a line without a field.
-    fn read_beginning(&mut self, c: &mut Cursor<'_>) -> Result<Option<Span>, Fault> {
+    fn read_beginning(&mut self, c: &mut Cursor<'_>) -> Result<Option<ByteRange>, Fault> {
         c.skip_spaces();
         if c.line_ending().is_some() {
             return Ok(None);
@@ -178,13 +178,13 @@ impl Line {
         if c.peek() == Some(b'#') {
             c.skip_until(CONTROL);
             if c.line_ending().is_none() {
-                return Err(c.fault(Cause::ControlByte));
+                return Err(c.fault(LineError::ControlByte));
             }
             return c.so_far_as_text().map(|_| None);
         }
         self.read_sensor(c)?;
         if !c.skip_spaces() || c.line_ending().is_some() {
-            return Err(c.fault(Cause::NoField));
+            return Err(c.fault(LineError::NoField));
         }
         read_key(c).map(Some)
     }
@@ -214,7 +214,7 @@ impl Line {
         let apart = c.skip_spaces();
         if c.line_ending().is_none() {
             if !apart {
-                return Err(c.fault(Cause::AfterFieldValue));
+                return Err(c.fault(LineError::AfterFieldValue));
             }
             self.time_ns = Some(read_timestamp(c, precision)?);
         }
@@ -226,28 +226,28 @@ impl Line {
         let start = c.at;
         self.measurement = c.name(MEASUREMENT_END, MEASUREMENT_SPECIAL);
         if self.measurement.is_empty() {
-            return Err(c.fault(Cause::NoMeasurement));
+            return Err(c.fault(LineError::NoMeasurement));
         }
         while c.skip(b',') {
             let key = c.name(KEY_END, KEY_SPECIAL);
             if key.is_empty() {
-                return Err(c.fault(Cause::NoTagKey));
+                return Err(c.fault(LineError::NoTagKey));
             }
             if !c.skip(b'=') {
-                return Err(c.fault(Cause::NoTagEquals));
+                return Err(c.fault(LineError::NoTagEquals));
             }
             let value = c.name(TAG_VALUE_END, KEY_SPECIAL);
             if c.peek() == Some(b'=') {
-                return Err(c.fault(Cause::TagValueEquals));
+                return Err(c.fault(LineError::TagValueEquals));
             }
             if value.is_empty() {
-                return Err(c.fault(Cause::NoTagValue));
+                return Err(c.fault(LineError::NoTagValue));
             }
             self.tags.push(Tag { key, value });
         }
-        self.sensor = Span::new(start, c.at);
+        self.sensor = ByteRange::new(start, c.at);
         match self.tag_key_twice(c.bytes) {
-            Some(at) => Err(Cause::TagTwice.at(at)),
+            Some(at) => Err(LineError::TagTwice.at(at)),
             None => Ok(()),
         }
     }
@@ -270,15 +270,15 @@ impl Line {
         twice.map(|key| key.start as usize).min()
     }
 
-    fn read_value(&mut self, c: &mut Cursor<'_>, key: Span) -> Result<Field, Fault> {
+    fn read_value(&mut self, c: &mut Cursor<'_>, key: ByteRange) -> Result<ParsedField, Fault> {
         let at = c.at;
         let (kind, stored) = match c.peek() {
             Some(b'0'..=b'9' | b'-' | b'.') => {
                 let number = number::take(c.bytes, &mut c.at);
                 if c.peek().is_some_and(|b| !is(b, VALUE_END)) {
-                    return Err(Cause::Number(number::Wrong::Form).at(at));
+                    return Err(LineError::Number(number::NumberError::Form).at(at));
                 }
-                match number.map_err(|wrong| Cause::Number(wrong).at(at))? {
+                match number.map_err(|wrong| LineError::Number(wrong).at(at))? {
                     Number::Float(v) => (Kind::Float, Stored::Real(v)),
                     Number::Integer(v) => (Kind::Integer, Stored::Integer(v)),
                     Number::Unsigned(v) => (Kind::Unsigned, self.unsigned(v)),
@@ -287,16 +287,16 @@ impl Line {
             Some(b'"') => (Kind::String, Stored::Text(c.quoted()?)),
             _ => {
                 c.skip_until(VALUE_END);
-                let truth = match Span::new(at, c.at).of(c.bytes) {
+                let truth = match ByteRange::new(at, c.at).of(c.bytes) {
                     b"t" | b"T" | b"true" | b"True" | b"TRUE" => 1,
                     b"f" | b"F" | b"false" | b"False" | b"FALSE" => 0,
-                    b"" => return Err(c.fault(Cause::NoFieldValue)),
-                    _ => return Err(Cause::FieldValue.at(at)),
+                    b"" => return Err(c.fault(LineError::NoFieldValue)),
+                    _ => return Err(LineError::FieldValue.at(at)),
                 };
                 (Kind::Boolean, Stored::Integer(truth))
             }
         };
-        Ok(Field { kind, key, stored })
+        Ok(ParsedField { kind, key, stored })
     }
 
     /// SQLite has no integer above `i64::MAX`: such a one is kept as its digits.
@@ -306,7 +306,7 @@ impl Line {
         }
         let start = self.text.len();
         let _ = write!(self.text, "{value}");
-        Stored::Text(Span::new(start, self.text.len()))
+        Stored::Text(ByteRange::new(start, self.text.len()))
     }
 
     /// Copies the strings of a record, escapes undone, out of the input.
@@ -325,7 +325,7 @@ impl Line {
                 rest = left;
             }
             self.text.push_str(rest);
-            *span = Span::new(start, self.text.len());
+            *span = ByteRange::new(start, self.text.len());
         }
     }
 }
@@ -341,13 +341,13 @@ fn starts_with(bytes: &[u8], start: &[u8]) -> bool {
 }
 
 /// The key of a field and the "=" behind it.
-fn read_key(c: &mut Cursor<'_>) -> Result<Span, Fault> {
+fn read_key(c: &mut Cursor<'_>) -> Result<ByteRange, Fault> {
     let key = c.name(KEY_END, KEY_SPECIAL);
     if key.is_empty() {
-        return Err(c.fault(Cause::NoFieldKey));
+        return Err(c.fault(LineError::NoFieldKey));
     }
     if !c.skip(b'=') {
-        return Err(c.fault(Cause::NoFieldEquals));
+        return Err(c.fault(LineError::NoFieldEquals));
     }
     Ok(key)
 }
@@ -355,15 +355,15 @@ fn read_key(c: &mut Cursor<'_>) -> Result<Span, Fault> {
 fn read_timestamp(c: &mut Cursor<'_>, precision: Precision) -> Result<i64, Fault> {
     let at = c.at;
     let count = number::take_integer(c.bytes, &mut c.at);
-    if count == Err(number::Wrong::Form) || c.peek().is_some_and(|b| !is(b, VALUE_END)) {
-        return Err(Cause::Timestamp.at(at));
+    if count == Err(number::NumberError::Form) || c.peek().is_some_and(|b| !is(b, VALUE_END)) {
+        return Err(LineError::Timestamp.at(at));
     }
     c.skip_spaces();
     if c.line_ending().is_none() {
-        return Err(c.fault(Cause::AfterTimestamp));
+        return Err(c.fault(LineError::AfterTimestamp));
     }
     let time_ns = count.ok().and_then(|n| n.checked_mul(precision as i64));
-    time_ns.ok_or(Cause::TimestampRange.at(at))
+    time_ns.ok_or(LineError::TimestampRange.at(at))
 }
 
 /// Takes one record, comment or empty line off the front of `input`. `end` says that nothing comes after
@@ -373,31 +373,31 @@ pub fn parse(
     end: bool,
     precision: Precision,
     expected: Option<Beginning<'_>>,
-    line: &mut Line,
-) -> Outcome {
+    line: &mut ParsedLine,
+) -> Parsed {
     line.clear();
     if input.is_empty() {
-        return Outcome::Incomplete;
+        return Parsed::Incomplete;
     }
     let window = input.get(..LINE_BYTES_MAX + 2).unwrap_or(input);
     let mut cursor = Cursor::new(window, end && window.len() == input.len());
     let read = line.read(&mut cursor, precision, expected);
     let used = cursor.at + cursor.line_ending().unwrap_or_default();
     match read {
-        _ if cursor.at > LINE_BYTES_MAX => refuse(input, &cursor, Cause::TooLong.at(cursor.at)),
-        Ok(()) if line.fields.is_empty() => Outcome::Nothing { used },
-        Ok(()) => Outcome::Record {
+        _ if cursor.at > LINE_BYTES_MAX => refuse(input, &cursor, LineError::TooLong.at(cursor.at)),
+        Ok(()) if line.fields.is_empty() => Parsed::Nothing { used },
+        Ok(()) => Parsed::Record {
             used,
             lines: cursor.lines,
         },
-        Err(_) if cursor.is_starved() => Outcome::Incomplete,
+        Err(_) if cursor.is_starved() => Parsed::Incomplete,
         Err(fault) => refuse(input, &cursor, fault),
     }
 }
 
 /// No record comes of this; all that is left to know is where its first physical line ends.
 #[cold]
-fn refuse(input: &[u8], cursor: &Cursor<'_>, fault: Fault) -> Outcome {
+fn refuse(input: &[u8], cursor: &Cursor<'_>, fault: Fault) -> Parsed {
     let newline = cursor.bytes.iter().position(|&b| b == b'\n');
     let length = newline.unwrap_or(cursor.bytes.len());
     let physical = cursor.bytes.get(..length).unwrap_or_default();
@@ -405,14 +405,14 @@ fn refuse(input: &[u8], cursor: &Cursor<'_>, fault: Fault) -> Outcome {
     if content.len() > LINE_BYTES_MAX {
         let newline = input.iter().position(|&b| b == b'\n');
         let used = newline.unwrap_or(input.len());
-        return Outcome::TooLong { used };
+        return Parsed::TooLong { used };
     }
     if newline.is_none() && !cursor.last {
-        return Outcome::Incomplete;
+        return Parsed::Incomplete;
     }
     // A fault further down would have no column in the line that is refused for it.
     let quote = cursor.runs_over.filter(|_| fault.at > length);
-    Outcome::Rejected {
+    Parsed::Rejected {
         used: length + usize::from(newline.is_some()),
         reason: Reason {
             cause: fault.cause,
@@ -427,8 +427,8 @@ fn refuse(input: &[u8], cursor: &Cursor<'_>, fault: Fault) -> Outcome {
 mod tests {
     use super::*;
 
-    fn parse_all(input: &[u8]) -> (Outcome, Line) {
-        let mut line = Line::default();
+    fn parse_all(input: &[u8]) -> (Parsed, ParsedLine) {
+        let mut line = ParsedLine::default();
         let outcome = parse(input, true, Precision::Ns, None, &mut line);
         (outcome, line)
     }
@@ -438,7 +438,7 @@ mod tests {
         let (_, mut line) = parse_all(b"m,a=b f=\"c\",g=18446744073709551615u 7");
         let outcome = parse(b"n h=1\n", false, Precision::Ns, None, &mut line);
         let (used, lines) = (6, 1);
-        assert_eq!(outcome, Outcome::Record { used, lines });
+        assert_eq!(outcome, Parsed::Record { used, lines });
         assert_eq!((line.tags.len(), line.fields.len()), (0, 1));
         assert_eq!((line.text.len(), line.time_ns), (0, None));
     }
@@ -446,7 +446,7 @@ mod tests {
     #[test]
     fn a_reason_names_the_column() {
         let reason = |input: &[u8]| match parse_all(input).0 {
-            Outcome::Rejected { reason, .. } => reason.to_string(),
+            Parsed::Rejected { reason, .. } => reason.to_string(),
             other => format!("{other:?}"),
         };
         let one_line = reason(b"m,a=b field= 1");

@@ -11,7 +11,7 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Why a line was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason {
-    pub cause: Cause,
+    pub cause: LineError,
     /// The byte of the first physical line where it went wrong, counted from 1.
     pub column: u32,
     /// It went wrong further down, after the quote at `column` ran over the end of the line.
@@ -24,9 +24,9 @@ pub struct Reason {
 const FORM: &str = "a line is: measurement,tag=value field=value timestamp";
 
 impl Reason {
-    /// The reason that goes with `Outcome::TooLong`.
+    /// The reason that goes with `Parsed::TooLong`.
     pub const TOO_LONG: Reason = Reason {
-        cause: Cause::TooLong,
+        cause: LineError::TooLong,
         column: LINE_BYTES_MAX as u32 + 1,
         runs_over: false,
         hint: "",
@@ -49,7 +49,7 @@ impl fmt::Display for Reason {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum LineError {
     NoMeasurement,
     NoTagKey,
     NoTagEquals,
@@ -61,7 +61,7 @@ pub enum Cause {
     NoFieldEquals,
     NoFieldValue,
     FieldValue,
-    Number(number::Wrong),
+    Number(number::NumberError),
     AfterFieldValue,
     OpenQuote,
     Timestamp,
@@ -72,29 +72,29 @@ pub enum Cause {
     TooLong,
 }
 
-impl Cause {
+impl LineError {
     pub fn words(self) -> &'static str {
         match self {
-            Cause::NoMeasurement => "no measurement",
-            Cause::NoTagKey => r#"no tag key after ",""#,
-            Cause::NoTagEquals => r#"no "=" after the tag key"#,
-            Cause::NoTagValue => r#"no tag value after "=""#,
-            Cause::TagValueEquals => r#"an "=" in a tag value needs a backslash before it"#,
-            Cause::TagTwice => "this tag key is there twice",
-            Cause::NoField => "no field",
-            Cause::NoFieldKey => "no field key",
-            Cause::NoFieldEquals => r#"no "=" after the field key"#,
-            Cause::NoFieldValue => r#"no field value after "=""#,
-            Cause::FieldValue => r#"not a number, true, false or "string""#,
-            Cause::Number(wrong) => wrong.words(),
-            Cause::AfterFieldValue => r#"neither "," nor a space after the field value"#,
-            Cause::OpenQuote => "no closing quote",
-            Cause::Timestamp => "the timestamp is not a whole number",
-            Cause::TimestampRange => "the timestamp is out of the range of 64-bit nanoseconds",
-            Cause::AfterTimestamp => "something follows the timestamp",
-            Cause::ControlByte => "a control byte (0x00 to 0x1f, 0x7f)",
-            Cause::Utf8 => "not UTF-8",
-            Cause::TooLong => "longer than 64 KiB",
+            LineError::NoMeasurement => "no measurement",
+            LineError::NoTagKey => r#"no tag key after ",""#,
+            LineError::NoTagEquals => r#"no "=" after the tag key"#,
+            LineError::NoTagValue => r#"no tag value after "=""#,
+            LineError::TagValueEquals => r#"an "=" in a tag value needs a backslash before it"#,
+            LineError::TagTwice => "this tag key is there twice",
+            LineError::NoField => "no field",
+            LineError::NoFieldKey => "no field key",
+            LineError::NoFieldEquals => r#"no "=" after the field key"#,
+            LineError::NoFieldValue => r#"no field value after "=""#,
+            LineError::FieldValue => r#"not a number, true, false or "string""#,
+            LineError::Number(wrong) => wrong.words(),
+            LineError::AfterFieldValue => r#"neither "," nor a space after the field value"#,
+            LineError::OpenQuote => "no closing quote",
+            LineError::Timestamp => "the timestamp is not a whole number",
+            LineError::TimestampRange => "the timestamp is out of the range of 64-bit nanoseconds",
+            LineError::AfterTimestamp => "something follows the timestamp",
+            LineError::ControlByte => "a control byte (0x00 to 0x1f, 0x7f)",
+            LineError::Utf8 => "not UTF-8",
+            LineError::TooLong => "longer than 64 KiB",
         }
     }
 
@@ -102,12 +102,12 @@ impl Cause {
     fn is_of_form(self) -> bool {
         matches!(
             self,
-            Cause::NoMeasurement
-                | Cause::NoTagKey
-                | Cause::NoTagEquals
-                | Cause::NoField
-                | Cause::NoFieldKey
-                | Cause::NoFieldEquals
+            LineError::NoMeasurement
+                | LineError::NoTagKey
+                | LineError::NoTagEquals
+                | LineError::NoField
+                | LineError::NoFieldKey
+                | LineError::NoFieldEquals
         )
     }
 
@@ -147,6 +147,6 @@ fn ends_in_decimals(text: &[u8]) -> bool {
 }
 
 pub(super) struct Fault {
-    pub(super) cause: Cause,
+    pub(super) cause: LineError,
     pub(super) at: usize,
 }

@@ -14,7 +14,7 @@ use crate::record::notify::Manager;
 use crate::record::progress::Exchange;
 use crate::record::queue::{Policy, Queue};
 use crate::record::sampler::Sampler;
-use crate::record::settings::Settings;
+use crate::record::settings::RecordSettings;
 use crate::record::staging::Staging;
 use crate::record::status::server::Server;
 use crate::record::terminal::StatusLine;
@@ -26,7 +26,7 @@ use crate::sys::{self, Clock, signals};
 use crate::time::ClockWatch;
 
 impl Recorder {
-    pub(super) fn start(mut settings: Settings) -> Result<Self, String> {
+    pub(super) fn start(mut settings: RecordSettings) -> Result<Self, String> {
         let mut status = Server::default();
         let place = place::prepare(&settings.db, settings.create, settings.on_damage)?;
         settings.db.clone_from(&place.path);

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::source::http::reply::State;
+use crate::source::http::reply::Health;
 
 /// What Prometheus gets of a value: type, name and help of a metric.
 #[derive(Clone, Copy)]
@@ -108,9 +108,9 @@ impl Report {
     }
 
     /// For clients that ask over HTTP.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> Health {
         let reasons: Vec<&str> = self.all("reason").collect();
-        State {
+        Health {
             reasons: reasons.join("; "),
             metrics: self.prometheus(),
         }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::time::Instant;
 
-use super::reply::{Form, Reply, State, Wanted};
+use super::reply::{Health, Reply, ReplyForm, Wanted};
 
 #[derive(Debug)]
 pub enum Answer {
@@ -29,7 +29,7 @@ pub struct Due {
     /// Lines of the stream that have to be settled before.
     pub lines: u64,
     pub since: Instant,
-    pub form: Form,
+    pub form: ReplyForm,
     pub answer: Answer,
 }
 
@@ -104,7 +104,7 @@ impl Dues {
         first.is_some_and(|due| matches!(due.answer, Answer::Status(_)))
     }
 
-    pub fn answer(&mut self, state: &State) {
+    pub fn answer(&mut self, state: &Health) {
         if self.asks()
             && let Some(due) = self.take_first()
             && let Answer::Status(wanted) = due.answer

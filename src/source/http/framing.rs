@@ -15,7 +15,7 @@ const TOO_LONG: Refusal = (
 );
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum ChunkPart {
     /// Before the first digit of a size, and within the digits.
     Size(u8),
     /// Behind the size: white space, before an extension or the line end.
@@ -36,7 +36,7 @@ enum Part {
 
 #[derive(Debug)]
 pub struct Framing {
-    part: Part,
+    part: ChunkPart,
     is_chunked: bool,
     /// Bytes of data that are left, of the body or of the chunk.
     left: u64,
@@ -47,9 +47,9 @@ pub struct Framing {
 impl Framing {
     pub fn new(length: Length) -> Self {
         let (part, left) = match length {
-            Length::Bytes(0) => (Part::End, 0),
-            Length::Bytes(bytes) => (Part::Data, bytes),
-            Length::Chunked => (Part::Size(0), 0),
+            Length::Bytes(0) => (ChunkPart::End, 0),
+            Length::Bytes(bytes) => (ChunkPart::Data, bytes),
+            Length::Chunked => (ChunkPart::Size(0), 0),
         };
         Framing {
             part,
@@ -61,18 +61,18 @@ impl Framing {
 
     /// The whole body was passed.
     pub fn is_over(&self) -> bool {
-        self.part == Part::End
+        self.part == ChunkPart::End
     }
 
     /// Passes framing at the beginning of `bytes`. Returns its length, and the length of the data behind it.
     pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, usize), Refusal> {
         for (at, &byte) in bytes.iter().enumerate() {
             match self.part {
-                Part::Data => {
+                ChunkPart::Data => {
                     let here = (bytes.len() - at) as u64;
                     return Ok((at, here.min(self.left) as usize));
                 }
-                Part::End => return Ok((at, 0)),
+                ChunkPart::End => return Ok((at, 0)),
                 _ => self.part = self.pass(byte)?,
             }
         }
@@ -82,47 +82,49 @@ impl Framing {
     /// So much of the data was used.
     pub fn advance(&mut self, used: usize) {
         self.left -= used as u64;
-        if self.left == 0 && self.part == Part::Data {
+        if self.left == 0 && self.part == ChunkPart::Data {
             self.part = match self.is_chunked {
-                true => Part::DataEnd,
-                false => Part::End,
+                true => ChunkPart::DataEnd,
+                false => ChunkPart::End,
             };
         }
     }
 
-    fn pass(&mut self, byte: u8) -> Result<Part, Refusal> {
+    fn pass(&mut self, byte: u8) -> Result<ChunkPart, Refusal> {
         Ok(match (self.part, byte) {
-            (Part::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+            (ChunkPart::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 if digits == SIZE_DIGITS_MAX {
                     return Err(BAD_SIZE);
                 }
                 let digit = char::from(byte).to_digit(16).unwrap_or(0);
                 self.left = self.left << 4 | u64::from(digit);
-                Part::Size(digits + 1)
+                ChunkPart::Size(digits + 1)
             }
-            (Part::Size(1..) | Part::Space | Part::Extension, b'\r') => Part::SizeEnd,
-            (Part::Size(1..) | Part::Space, b';') => Part::Extension,
-            (Part::Size(1..) | Part::Space, b' ' | b'\t') => {
+            (ChunkPart::Size(1..) | ChunkPart::Space | ChunkPart::Extension, b'\r') => {
+                ChunkPart::SizeEnd
+            }
+            (ChunkPart::Size(1..) | ChunkPart::Space, b';') => ChunkPart::Extension,
+            (ChunkPart::Size(1..) | ChunkPart::Space, b' ' | b'\t') => {
                 self.ignore()?;
-                Part::Space
+                ChunkPart::Space
             }
-            (Part::Extension, b'\n') => return Err(BAD_END),
-            (Part::Extension, _) => {
+            (ChunkPart::Extension, b'\n') => return Err(BAD_END),
+            (ChunkPart::Extension, _) => {
                 self.ignore()?;
-                Part::Extension
+                ChunkPart::Extension
             }
-            (Part::SizeEnd, b'\n') if self.left == 0 => Part::Trailer(0),
-            (Part::SizeEnd, b'\n') => Part::Data,
-            (Part::DataEnd, b'\r') => Part::DataEndLf,
-            (Part::DataEndLf, b'\n') => Part::Size(0),
-            (Part::Trailer(length), b'\r') => Part::TrailerLf(length),
-            (Part::TrailerLf(0), b'\n') => Part::End,
-            (Part::TrailerLf(_), b'\n') => Part::Trailer(0),
-            (Part::Trailer(length), _) if byte != b'\n' => {
+            (ChunkPart::SizeEnd, b'\n') if self.left == 0 => ChunkPart::Trailer(0),
+            (ChunkPart::SizeEnd, b'\n') => ChunkPart::Data,
+            (ChunkPart::DataEnd, b'\r') => ChunkPart::DataEndLf,
+            (ChunkPart::DataEndLf, b'\n') => ChunkPart::Size(0),
+            (ChunkPart::Trailer(length), b'\r') => ChunkPart::TrailerLf(length),
+            (ChunkPart::TrailerLf(0), b'\n') => ChunkPart::End,
+            (ChunkPart::TrailerLf(_), b'\n') => ChunkPart::Trailer(0),
+            (ChunkPart::Trailer(length), _) if byte != b'\n' => {
                 self.ignore()?;
-                Part::Trailer(length + 1)
+                ChunkPart::Trailer(length + 1)
             }
-            (Part::Size(_) | Part::Space, _) => return Err(BAD_SIZE),
+            (ChunkPart::Size(_) | ChunkPart::Space, _) => return Err(BAD_SIZE),
             _ => return Err(BAD_END),
         })
     }

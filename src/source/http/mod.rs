@@ -23,7 +23,7 @@ use crate::source::protocol::{Memory, Now, Protocol, Read, Turn, Write};
 use crate::store::ack::Ack;
 use dues::{Answer, Due, Dues};
 use head::{HEAD_BYTES_MAX, Refusal};
-use reply::{Form, Reply, State};
+use reply::{Health, Reply, ReplyForm};
 use request::{Decoded, Held, Request};
 use route::Route;
 
@@ -45,7 +45,7 @@ pub struct Rules {
 }
 
 #[derive(Debug)]
-enum Step {
+enum Stage {
     /// Between two requests, or within a head.
     Head,
     Body(Box<Request>),
@@ -59,7 +59,7 @@ pub struct Http {
     stream: Stream,
     /// Bytes that were read and not decoded yet.
     wire: Buffer,
-    step: Step,
+    stage: Stage,
     dues: Dues,
     /// What the next request or its body waits for, besides input and room.
     held: Option<Held>,
@@ -81,7 +81,7 @@ impl Http {
             stream: Stream::new(id, rules.precision, false).strict(true),
             rules,
             wire: Buffer::default(),
-            step: Step::Head,
+            stage: Stage::Head,
             dues: Dues::default(),
             held: None,
             head_since: now,
@@ -114,8 +114,8 @@ impl Http {
 
     /// When the body began that is being inflated.
     pub fn inflates_since(&self) -> Option<Instant> {
-        match &self.step {
-            Step::Body(request) if request.inflates() => Some(request.began),
+        match &self.stage {
+            Stage::Body(request) if request.inflates() => Some(request.began),
             _ => None,
         }
     }
@@ -131,13 +131,13 @@ impl Http {
     fn take_requests(&mut self, to: &mut Intake<'_>, now: Now, reject: Reject<'_>) -> Taken {
         self.held = None;
         loop {
-            match std::mem::replace(&mut self.step, Step::Over) {
-                Step::Over => {
+            match std::mem::replace(&mut self.stage, Stage::Over) {
+                Stage::Over => {
                     self.wire.forget();
                     return Taken::All;
                 }
-                Step::Head => {
-                    self.step = Step::Head;
+                Stage::Head => {
+                    self.stage = Stage::Head;
                     if self.dues.len() >= PIPELINED_MAX {
                         self.held = Some(Held::Answers);
                         return Taken::All;
@@ -145,17 +145,17 @@ impl Http {
                     match self.begin(now.time) {
                         Ok(true) => {}
                         Ok(false) => return self.wait_for_input(),
-                        Err(refusal) => self.refuse(refusal, Form::default(), now.time),
+                        Err(refusal) => self.refuse(refusal, ReplyForm::default(), now.time),
                     }
                 }
-                Step::Body(mut request) => {
+                Stage::Body(mut request) => {
                     let form = request.form;
                     let decoded = request.decode(&mut self.wire, &mut self.stream, to, now, reject);
                     if decoded == Ok(Decoded::Whole) {
                         self.finish(*request, to, now.time);
                         continue;
                     }
-                    self.step = Step::Body(request);
+                    self.stage = Stage::Body(request);
                     match decoded {
                         Ok(Decoded::Refused(refusal)) => {
                             self.stream.drop_text();
@@ -176,7 +176,7 @@ impl Http {
 
     fn wait_for_input(&mut self) -> Taken {
         if self.input_ended || self.is_stopping {
-            self.step = Step::Over;
+            self.stage = Stage::Over;
         }
         Taken::All
     }
@@ -184,7 +184,7 @@ impl Http {
     /// The connection is broken.
     fn break_off(&mut self) {
         self.input_ended = true;
-        self.step = Step::Over;
+        self.stage = Stage::Over;
         self.dues = Dues::default();
     }
 
@@ -195,7 +195,7 @@ impl Http {
         };
         let route = route::route(&head, self.rules.token.as_deref());
         let is_final = matches!(route, Route::Answer(_) | Route::Status(_));
-        let form = Form {
+        let form = ReplyForm {
             is_head: head.method == "HEAD",
             // Whether a body follows that was announced and is refused is the client's choice.
             keeps_alive: head.keeps_alive && !(is_final && head.expects_continue),
@@ -232,7 +232,7 @@ impl Http {
         if expects {
             self.due(Answer::Continue, form, now);
         }
-        self.step = Step::Body(Box::new(request));
+        self.stage = Stage::Body(Box::new(request));
         Ok(true)
     }
 
@@ -240,9 +240,9 @@ impl Http {
     fn finish(&mut self, request: Request, to: &mut Intake<'_>, now: Instant) {
         // The next head may have begun to come with the end of this body.
         self.head_since = now;
-        self.step = match request.form.keeps_alive {
-            true => Step::Head,
-            false => Step::Over,
+        self.stage = match request.form.keeps_alive {
+            true => Stage::Head,
+            false => Stage::Over,
         };
         // Lines before are committed as they come. The last commit syncs them.
         if self.stream.lines() > self.stream.marked() {
@@ -256,22 +256,22 @@ impl Http {
     }
 
     /// Answers with an error, behind which nothing can be read.
-    fn refuse(&mut self, refusal: Refusal, form: Form, now: Instant) {
-        let form = Form {
+    fn refuse(&mut self, refusal: Refusal, form: ReplyForm, now: Instant) {
+        let form = ReplyForm {
             keeps_alive: false,
             ..form
         };
         self.answer_error(refusal, form, now);
-        self.step = Step::Over;
+        self.stage = Stage::Over;
     }
 
-    fn answer_error(&mut self, (status, reason): Refusal, form: Form, now: Instant) {
+    fn answer_error(&mut self, (status, reason): Refusal, form: ReplyForm, now: Instant) {
         self.complaint = Some(format!("answered with {status}: {reason}"));
         self.due(Answer::Reply(Reply::error(status, reason)), form, now);
     }
 
     /// Behind the answers to earlier requests, and to the lines taken so far.
-    fn due(&mut self, answer: Answer, form: Form, now: Instant) {
+    fn due(&mut self, answer: Answer, form: ReplyForm, now: Instant) {
         self.dues.push(Due {
             lines: self.stream.marked(),
             since: now,
@@ -290,7 +290,7 @@ impl Http {
         self.dues.asks()
     }
 
-    pub fn answer(&mut self, state: &State) {
+    pub fn answer(&mut self, state: &Health) {
         self.dues.answer(state);
     }
 
@@ -305,10 +305,10 @@ impl Http {
                 "no commit within --http-wait: the client has to send again",
             )
         });
-        let stalled = match &self.step {
+        let stalled = match &self.stage {
             _ if is_blocked || self.held.is_some() || self.input_ended => None,
-            Step::Head if !self.wire.waiting().is_empty() => Some(self.head_since),
-            Step::Body(_) => Some(self.active),
+            Stage::Head if !self.wire.waiting().is_empty() => Some(self.head_since),
+            Stage::Body(_) => Some(self.active),
             _ => None,
         };
         let stalled =
@@ -326,16 +326,16 @@ impl Http {
 
 impl Protocol for Http {
     fn held_bytes(&self) -> usize {
-        let request = match &self.step {
-            Step::Body(request) => request.held_bytes(),
-            Step::Head | Step::Over => 0,
+        let request = match &self.stage {
+            Stage::Body(request) => request.held_bytes(),
+            Stage::Head | Stage::Over => 0,
         };
         let waiting = self.wire.waiting().len() + self.stream.waiting().len();
         waiting + request + self.dues.held_bytes()
     }
 
     fn is_open(&self) -> bool {
-        !self.input_ended && self.held.is_none() && !matches!(self.step, Step::Over)
+        !self.input_ended && self.held.is_none() && !matches!(self.stage, Stage::Over)
     }
 
     fn is_idle(&self, _: Duration) -> bool {
@@ -353,7 +353,7 @@ impl Protocol for Http {
     }
 
     fn read(&mut self, now: Instant, read: Read<'_>) -> io::Result<()> {
-        let is_head = matches!(self.step, Step::Head);
+        let is_head = matches!(self.stage, Stage::Head);
         if is_head && self.wire.waiting().is_empty() {
             self.head_since = now;
         }
@@ -394,7 +394,7 @@ impl Protocol for Http {
     }
 
     fn is_over(&mut self, _: Instant) -> bool {
-        matches!(self.step, Step::Over) && self.dues.is_empty()
+        matches!(self.stage, Stage::Over) && self.dues.is_empty()
     }
 
     fn gives_up(&self, is_blocked: bool) -> Option<Instant> {

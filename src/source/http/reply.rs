@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// What `/health` and `/metrics` say.
 #[derive(Debug)]
-pub struct State {
+pub struct Health {
     /// Why it is not healthy; empty where it is.
     pub reasons: String,
     pub metrics: String,
@@ -29,7 +29,7 @@ pub struct Reply {
 
 /// How a request wants to be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Form {
+pub struct ReplyForm {
     /// `HEAD`: without the body.
     pub is_head: bool,
     pub keeps_alive: bool,
@@ -85,7 +85,7 @@ impl Reply {
         Self::json(400, body)
     }
 
-    pub fn of_state(wanted: Wanted, state: &State) -> Self {
+    pub fn of_state(wanted: Wanted, state: &Health) -> Self {
         match wanted {
             Wanted::Metrics => Reply {
                 status: 200,
@@ -108,7 +108,7 @@ impl Reply {
     }
 
     /// Appends the reply.
-    pub fn render(&self, form: Form, out: &mut Vec<u8>) {
+    pub fn render(&self, form: ReplyForm, out: &mut Vec<u8>) {
         let mut head = format!(
             "HTTP/1.1 {} {}\r\nX-Influxdb-Version: 1.8-seawall\r\nX-Influxdb-Build: seawall\r\n",
             self.status,

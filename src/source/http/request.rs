@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::framing::Framing;
 use super::head::{Coding, Head, Refusal};
-use super::reply::{Form, Reply};
+use super::reply::{Reply, ReplyForm};
 use super::route::{self, Route};
 use crate::reading::Buffer;
 use crate::reading::stream::{Intake, Reject, Stream, Taken};
@@ -55,7 +55,7 @@ pub enum Decoded {
 
 #[derive(Debug)]
 pub struct Request {
-    pub form: Form,
+    pub form: ReplyForm,
     pub began: Instant,
     pub statement: Option<String>,
     framing: Framing,
@@ -72,7 +72,7 @@ pub struct Request {
 }
 
 impl Request {
-    pub fn new(head: &Head<'_>, route: &Route, form: Form, now: Instant) -> Self {
+    pub fn new(head: &Head<'_>, route: &Route, form: ReplyForm, now: Instant) -> Self {
         let body = match route {
             Route::Write(_) => Body::Lines,
             Route::Query(_) => Body::Form(Vec::new()),

@@ -3,53 +3,58 @@
 //! Pure. No file is opened that no `Spec` names, above all no `*_alarm`, because reading some of
 //! those clears them.
 
-/// The kernel's families of sensors. The name is the measurement of their readings.
+/// The kernel's classes of sensors. The name is the measurement of their readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum SensorClass {
     Hwmon,
     Thermal,
     Iio,
     PowerSupply,
 }
 
-impl Class {
-    pub const ALL: [Class; 4] = [Class::Hwmon, Class::Thermal, Class::Iio, Class::PowerSupply];
+impl SensorClass {
+    pub const ALL: [SensorClass; 4] = [
+        SensorClass::Hwmon,
+        SensorClass::Thermal,
+        SensorClass::Iio,
+        SensorClass::PowerSupply,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
-            Class::Hwmon => "hwmon",
-            Class::Thermal => "thermal",
-            Class::Iio => "iio",
-            Class::PowerSupply => "power_supply",
+            SensorClass::Hwmon => "hwmon",
+            SensorClass::Thermal => "thermal",
+            SensorClass::Iio => "iio",
+            SensorClass::PowerSupply => "power_supply",
         }
     }
 
     /// Folder of the nodes, below the root.
     pub fn folder(self) -> &'static str {
         match self {
-            Class::Hwmon => "class/hwmon",
-            Class::Thermal => "class/thermal",
-            Class::Iio => "bus/iio/devices",
-            Class::PowerSupply => "class/power_supply",
+            SensorClass::Hwmon => "class/hwmon",
+            SensorClass::Thermal => "class/thermal",
+            SensorClass::Iio => "bus/iio/devices",
+            SensorClass::PowerSupply => "class/power_supply",
         }
     }
 
     /// Prefix of a node's name; cooling devices and triggers are in the same folders.
     pub fn prefix(self) -> &'static str {
         match self {
-            Class::Hwmon => "hwmon",
-            Class::Thermal => "thermal_zone",
-            Class::Iio => "iio:device",
-            Class::PowerSupply => "",
+            SensorClass::Hwmon => "hwmon",
+            SensorClass::Thermal => "thermal_zone",
+            SensorClass::Iio => "iio:device",
+            SensorClass::PowerSupply => "",
         }
     }
 
     /// File with the kind of node, and the tag for it.
     pub fn title(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Class::Hwmon | Class::Iio => Some(("name", "chip")),
-            Class::Thermal => Some(("type", "type")),
-            Class::PowerSupply => None,
+            SensorClass::Hwmon | SensorClass::Iio => Some(("name", "chip")),
+            SensorClass::Thermal => Some(("type", "type")),
+            SensorClass::PowerSupply => None,
         }
     }
 }
@@ -160,12 +165,12 @@ impl Spec {
 }
 
 /// Channels of a node, from the names of its files, which are in order.
-pub fn channels(class: Class, names: &[String]) -> Vec<Spec> {
+pub fn channels(class: SensorClass, names: &[String]) -> Vec<Spec> {
     match class {
-        Class::Hwmon => names.iter().filter_map(|name| hwmon(name, names)).collect(),
-        Class::Iio => names.iter().filter_map(|name| iio(name, names)).collect(),
-        Class::Thermal => listed(&THERMAL, names),
-        Class::PowerSupply => {
+        SensorClass::Hwmon => names.iter().filter_map(|name| hwmon(name, names)).collect(),
+        SensorClass::Iio => names.iter().filter_map(|name| iio(name, names)).collect(),
+        SensorClass::Thermal => listed(&THERMAL, names),
+        SensorClass::PowerSupply => {
             let mut specs = listed(&POWER_SUPPLY, names);
             for (name, words) in WORDS {
                 if has(names, name) {
@@ -181,11 +186,11 @@ pub fn channels(class: Class, names: &[String]) -> Vec<Spec> {
 }
 
 /// Files that look like channels and are none of `specs`, comma-separated.
-pub fn unknown(class: Class, names: &[String], specs: &[Spec]) -> String {
+pub fn unknown(class: SensorClass, names: &[String], specs: &[Spec]) -> String {
     let is_channel = |name: &str| match class {
-        Class::Hwmon => name.ends_with("_input"),
-        Class::Thermal => false,
-        Class::Iio => {
+        SensorClass::Hwmon => name.ends_with("_input"),
+        SensorClass::Thermal => false,
+        SensorClass::Iio => {
             let channel = name
                 .strip_prefix("in_")
                 .and_then(|rest| rest.rsplit_once('_'));
@@ -195,7 +200,7 @@ pub fn unknown(class: Class, names: &[String], specs: &[Spec]) -> String {
                 (is_raw || suffix == "input") && !is_other
             })
         }
-        Class::PowerSupply => ["_now", "_avg", "_ambient"]
+        SensorClass::PowerSupply => ["_now", "_avg", "_ambient"]
             .iter()
             .any(|end| name.ends_with(end)),
     };

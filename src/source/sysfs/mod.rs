@@ -18,7 +18,7 @@ use crate::order;
 use crate::reading::series;
 use crate::source::spec::Choice;
 use attribute::Miss;
-use channel::{Class, Spec};
+use channel::{SensorClass, Spec};
 use scan::{Seen, Tags};
 
 pub use attribute::Failure;
@@ -110,7 +110,7 @@ impl Channel {
 
 #[derive(Debug)]
 struct Node {
-    class: Class,
+    class: SensorClass,
     place: PathBuf,
     tags: Tags,
     dir: PathBuf,
@@ -157,8 +157,8 @@ impl Sysfs {
     pub fn rescan(&mut self, tell: &mut dyn FnMut(Notice<'_>)) {
         let mut old = std::mem::take(&mut self.nodes);
         let mut added: Vec<(usize, Spec, Option<String>)> = Vec::new();
-        let mut new: Vec<(Class, Seen, Vec<Option<String>>)> = Vec::new();
-        for class in Class::ALL {
+        let mut new: Vec<(SensorClass, Seen, Vec<Option<String>>)> = Vec::new();
+        for class in SensorClass::ALL {
             let Ok(seen) = scan::nodes(&self.root, class, &self.choice) else {
                 // A list that fails for want of memory or descriptors does not mean that all have gone.
                 self.nodes
@@ -356,7 +356,13 @@ fn label(dir: &Path, spec: &Spec) -> Option<String> {
 }
 
 /// Name of the series; `copy` numbers nodes that nothing else distinguishes, from 1.
-fn sensor(class: Class, tags: &Tags, channel: &str, label: Option<&str>, copy: usize) -> String {
+fn sensor(
+    class: SensorClass,
+    tags: &Tags,
+    channel: &str,
+    label: Option<&str>,
+    copy: usize,
+) -> String {
     let copy = copy.to_string();
     let own = [
         ("channel", channel),

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::attribute::{PAGE_BYTES, open};
-use super::channel::{Class, Spec, channels, unknown};
+use super::channel::{SensorClass, Spec, channels, unknown};
 use crate::order;
 use crate::source::spec::Choice;
 
@@ -37,7 +37,7 @@ pub struct Seen {
 
 /// Chosen nodes of a class that have channels, by number. An error means that the system could not list
 /// them now; a class that does not exist has none.
-pub fn nodes(root: &Path, class: Class, choice: &Choice) -> io::Result<Vec<Seen>> {
+pub fn nodes(root: &Path, class: SensorClass, choice: &Choice) -> io::Result<Vec<Seen>> {
     let mut seen: Vec<Seen> = Vec::new();
     for name in list(&root.join(class.folder()))? {
         if !name.starts_with(class.prefix()) {
@@ -92,11 +92,11 @@ pub fn folder(place: &Path) -> Option<Folder> {
 }
 
 /// Old hwmon drivers put the attributes into the device's folder instead of the node's.
-fn attributes(class: Class, place: &Path) -> io::Result<(PathBuf, Vec<Spec>, String)> {
+fn attributes(class: SensorClass, place: &Path) -> io::Result<(PathBuf, Vec<Spec>, String)> {
     let names = list(place)?;
     let specs = channels(class, &names);
     if specs.is_empty()
-        && class == Class::Hwmon
+        && class == SensorClass::Hwmon
         && let Ok(device) = fs::canonicalize(place.join("device"))
     {
         let names = list(&device)?;
@@ -140,7 +140,7 @@ fn number(name: &str) -> u64 {
 
 /// Tags that identify the node whatever its number is. They depend on this node alone, so no other node that comes or
 /// goes changes it.
-pub fn tags(root: &Path, class: Class, place: &Path) -> Tags {
+pub fn tags(root: &Path, class: SensorClass, place: &Path) -> Tags {
     let mut tags = Tags::new();
     if let Some(device) = device(root, class, place) {
         tags.push(("device", device));
@@ -149,11 +149,11 @@ pub fn tags(root: &Path, class: Class, place: &Path) -> Tags {
         let title = text(&place.join(file)).or_else(|| text(&place.join("device").join(file)));
         tags.extend(title.map(|title| (key, title)));
     }
-    if class == Class::PowerSupply {
+    if class == SensorClass::PowerSupply {
         tags.extend(last(place).map(|name| ("supply", without_count(&name).to_owned())));
     }
     // The board's own name for the node, if it has one.
-    if matches!(class, Class::Hwmon | Class::Iio) {
+    if matches!(class, SensorClass::Hwmon | SensorClass::Iio) {
         tags.extend(text(&place.join("label")).map(|label| ("device_label", label)));
     }
     tags
@@ -161,7 +161,7 @@ pub fn tags(root: &Path, class: Class, place: &Path) -> Tags {
 
 /// Bus and address of the node's device, from its `device` link or from the folder that
 /// it lies in (devices on the iio bus have no such link).
-fn device(root: &Path, class: Class, place: &Path) -> Option<String> {
+fn device(root: &Path, class: SensorClass, place: &Path) -> Option<String> {
     let root = fs::canonicalize(root).ok()?;
     let devices = root.join("devices");
     let link = place.join("device");
