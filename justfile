@@ -7,9 +7,7 @@ default:
     @'{{ just_executable() }}' --list
 
 # Install what the other recipes need beyond cargo, Python and Docker: rustfmt, clippy, the oldest Rust, zig (in .venv)
-setup:
-    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
-    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+setup: lints
     test -x .venv/bin/python3 || python3 -m venv .venv
     oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); cargo "+$oldest" --version >/dev/null 2>&1 || \
         rustup toolchain install "$oldest" --profile minimal || [ "${CI:-}" != true ]
@@ -17,18 +15,24 @@ setup:
         'influxdb-client[async]==1.50.0' duckdb==1.5.5 duckdb-extension-sqlite-scanner==1.5.5 \
         kubernetes-validate==1.37.0 'cyclonedx-python-lib[json-validation]==11.12.0' spdx-tools==0.8.5
 
+[private]
+lints:
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+
 # Build the program for this machine
 build:
     cargo build --release --locked
 
 # Run every test; those in containers are skipped where there is no Docker, but never on CI
-test: setup fmt-check
+test: fmt-check
     #!/bin/sh
     set -eu
     mkdir -p target
-    # The static programs and what is tested are compiled in folders of their own: side by side.
+    # What is tested, and the static programs with what they need, are made in folders of their own: side by side.
     log=target/static.log
     {
+        '{{ just_executable() }}' setup || exit
         if [ "${CI:-}" = true ] || docker version >/dev/null 2>&1; then
             '{{ just_executable() }}' image || exit
         fi
@@ -255,13 +259,13 @@ miri:
         log:: reading:: record:: --skip floats_are_those_of_the_standard_library
 
 # Format the sources
-fmt:
+fmt: lints
     cargo fmt
 
 [private]
-fmt-check:
+fmt-check: lints
     cargo fmt --check
 
 # Check with clippy, all warnings denied
-clippy:
+clippy: lints
     cargo clippy --locked --all-targets -- -D warnings
