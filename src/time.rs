@@ -10,7 +10,7 @@ const NS_PER_MS: i64 = 1_000_000;
 const S_PER_DAY: i64 = 86_400;
 
 /// The Gregorian date of a day counted from 1970-01-01.
-fn civil(day: i64) -> (i64, i64, i64) {
+pub fn civil(day: i64) -> (i64, i64, i64) {
     // Years that begin in March put the leap day last; 146,097 days are 400 years.
     let shifted = day + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -50,7 +50,7 @@ pub fn write_timestamp(to: &mut dyn fmt::Write, time_ns: i64) -> fmt::Result {
 }
 
 /// Days since 1970-01-01 of a Gregorian date; the inverse of `civil`.
-fn day_of(year: i64, month: i64, day: i64) -> i64 {
+pub fn day_of(year: i64, month: i64, day: i64) -> i64 {
     let year = year - i64::from(month <= 2);
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);

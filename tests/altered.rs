@@ -205,6 +205,60 @@ fn of_many_runs_that_never_ended_some_are_told() {
     );
 }
 
+/// A text in the place of a number would reach a terminal, and the rows of an export, as it is.
+#[test]
+fn a_text_in_the_place_of_a_number_or_of_a_device_is_damage_and_printed_nowhere() {
+    let changes = [
+        (
+            "UPDATE readings SET value = char(27) || '[2J' WHERE id = 3",
+            "reading 3 is a text",
+        ),
+        (
+            "UPDATE readings SET value = '99999999999999999999' WHERE id = 3",
+            "reading 3 is a text",
+        ),
+        (
+            "UPDATE readings SET value = '000000000000000000007' WHERE id = 3",
+            "reading 3 is a text",
+        ),
+        (
+            "UPDATE runs SET device = char(27) || '[2J'",
+            "run 1 has a device",
+        ),
+    ];
+    for (change, told) in changes {
+        let dir = Dir::new("altered-text");
+        let db = dir.file("x.db");
+        record_lines(
+            &db,
+            "m v=1u 1\nm v=2u 2\nm v=18446744073709551615u 3\nm v=4u 4\n",
+        );
+        let (code, out, _) = seawall(&["export", "--db", text(&db)]);
+        assert_eq!(
+            (code, out.contains(",18446744073709551615,")),
+            (0, true),
+            "{out}"
+        );
+        sql(&db, change);
+        for command in [
+            &["show", "--since", "none"][..],
+            &["export"],
+            &["export", "--format", "ndjson"],
+        ] {
+            let (code, out, err) = seawall(&[command, &["--db", text(&db)]].concat());
+            assert_eq!(code, 1, "{command:?}");
+            assert!(err.contains(told), "{err}");
+            assert!(!(out + &err).contains(['\u{1b}', '\u{0}']), "{command:?}");
+        }
+        if told.starts_with("reading") {
+            let (code, out, _) = seawall(&["check", "--full", "--db", text(&db)]);
+            assert_eq!(code, 1, "{out}");
+            let (_, out, err) = seawall(&["export", "--skip-damaged", "--db", text(&db)]);
+            assert_eq!(out.lines().count(), 4, "{out}{err}");
+        }
+    }
+}
+
 /// SQLite gives an error of its own for a text that is longer than the limit set for it.
 #[test]
 fn a_text_that_is_longer_than_any_that_is_written_here_is_damage() {

@@ -332,10 +332,13 @@ fn labels_of_an_axis_are_round_whatever_the_values() {
             "101325.12 101325.14 101325.16 101325.18 101325.20",
         ),
         ("7 7", "6 7 8"),
+        // The last digits of floats are no change.
+        ("1.9 1.9000000000000001", "1.0 1.5 2.0 2.5"),
+        ("10.2 10.200000000000003", "9.5 10.0 10.5 11.0"),
         ("-1e300 1e300", "-5.000e299 0.000e0 5.000e299"),
         ("-1.7e308 1.7e308", "-1.000e308 0.000e0 1.000e308"),
         ("1.7976931348623157e308", "1.796e308 1.797e308"),
-        ("5e-324 0", "0.000e0"),
+        ("5e-324 0", "-1 0 1"),
     ];
     let mut lines = String::new();
     for (n, (values, _)) in cases.iter().enumerate() {
@@ -352,7 +355,11 @@ fn labels_of_an_axis_are_round_whatever_the_values() {
             .filter(|word| !word.starts_with("top:"));
         assert_eq!(labels.collect::<Vec<_>>().join(" "), *expected, "{values}");
     }
-    // One moment has ten seconds before it.
+    // One moment has ten seconds before it, in 288 parts.
+    assert!(
+        found.shared["header"][0].contains("mean of 34 ms"),
+        "{found:?}"
+    );
     assert_eq!(
         found.shared["times"],
         ["UTC|23:59:52|23:59:54|23:59:56|23:59:58"]
@@ -361,6 +368,28 @@ fn labels_of_an_axis_are_round_whatever_the_values() {
     record_lines(&dir.file("ends.db"), extremes);
     let found = read(&page(&dir.file("ends.db"), "--since none"));
     assert!(found.shared["header"][0].contains("21 Sep 1677 00:12:43 to 11 Apr 2262 23:47:16 UTC"));
+}
+
+#[test]
+fn long_windows_are_labelled_by_the_months_and_years_that_begin() {
+    let dir = Dir::new("html-years");
+    // From 1 February 2024 on, 2024 has a leap day.
+    let cases = [
+        (300, "UTC|Apr 2024|Jul 2024|Oct 2024"),
+        (700, "UTC|Jul 2024|Jan 2025|Jul 2025"),
+        (4000, "UTC|2025|2028|2031|2034"),
+    ];
+    for (days, expected) in cases {
+        let db = dir.file(&format!("{days}.db"));
+        let (from_s, day_s) = (1_706_745_600_u64, 86_400);
+        let to_s = from_s + days * day_s;
+        record_lines(
+            &db,
+            &format!("m f=1 {from_s}000000000\nm f=2 {to_s}000000000\n"),
+        );
+        let found = read(&page(&db, "--since none"));
+        assert_eq!(found.shared["times"], [expected], "{days} days");
+    }
 }
 
 #[test]

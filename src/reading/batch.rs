@@ -35,6 +35,15 @@ impl Kind {
             Kind::String => "string",
         }
     }
+
+    /// Whether a value of this type may be a text: an unsigned is where 63 bits do not hold it.
+    pub fn has_text(self, text: &str) -> bool {
+        match self {
+            Kind::String => true,
+            Kind::Unsigned => text.len() <= 20 && text.parse::<u64>().is_ok(),
+            _ => false,
+        }
+    }
 }
 
 /// A value as SQLite will store it.

@@ -48,8 +48,8 @@ pub struct Manager {
     is_settled: bool,
     status_due: Instant,
     feed_due: Instant,
-    /// Nothing is sent before.
-    again: Instant,
+    /// When a message that was not taken is sent again.
+    again: Option<Instant>,
     /// CPU time of the writer when it was last seen to get on.
     used_ns: i64,
     /// Logged already.
@@ -83,7 +83,7 @@ impl Manager {
             is_settled: true,
             status_due: now,
             feed_due: now,
-            again: now,
+            again: None,
             used_ns: 0,
             hangs: false,
             is_refused: false,
@@ -95,8 +95,7 @@ impl Manager {
         let is_recording = self.told == ServiceState::Recording;
         let status = (!is_recording || !self.is_settled).then_some(self.status_due);
         let feed = (is_recording && self.feed_period.is_some()).then_some(self.feed_due);
-        let due = status.into_iter().chain(feed).min();
-        due.map(|due| due.max(self.again))
+        self.again.or(status.into_iter().chain(feed).min())
     }
 
     /// Tells what is new and what is due.
@@ -109,7 +108,7 @@ impl Manager {
         let feeds = self
             .feed_period
             .filter(|_| is_recording && (is_new || now >= self.feed_due));
-        if now < self.again || !(reports || feeds.is_some()) {
+        if self.again.is_some_and(|again| now < again) || !(reports || feeds.is_some()) {
             return;
         }
         let used_ns = progress.cpu.map_or(0, sys::clock_ns);
@@ -156,12 +155,13 @@ impl Manager {
         if message.is_empty() {
             return true;
         }
+        self.again = None;
         let Err(e) = sys::send_datagram(&self.socket, message.as_bytes()) else {
             return true;
         };
         // The watchdog has half of its interval left.
         let watchdog = self.feed_period.unwrap_or(AGAIN * 4);
-        self.again = now + AGAIN.min(watchdog / 4);
+        self.again = Some(now + AGAIN.min(watchdog / 4));
         if e.kind() != ErrorKind::WouldBlock && !std::mem::replace(&mut self.is_refused, true) {
             doubt(&e);
         }

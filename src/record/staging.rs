@@ -85,10 +85,14 @@ impl Staging {
         self.batch.counts.errors += errors;
     }
 
-    /// Counts and logs readings that the kernel dropped before they came here.
+    /// Counts and logs datagrams that the kernel dropped, however many readings were in each.
     pub fn count_dropped_by_kernel(&mut self, dropped: u64) {
         self.batch.counts.dropped += dropped;
-        self.log_dropped(dropped, "the system's buffer for datagrams is full");
+        self.log_dropped(
+            "datagrams",
+            dropped,
+            "the system's buffer for datagrams is full",
+        );
     }
 
     /// Counts of the run, as the log and `status` report them.
@@ -101,17 +105,14 @@ impl Staging {
     /// Logs readings that found no room since `before`.
     pub fn log_dropped_since(&mut self, before: Counts) {
         let dropped = self.counts().dropped - before.dropped;
-        self.log_dropped(dropped, "the queue is full");
+        self.log_dropped("readings", dropped, "the queue is full");
     }
 
-    fn log_dropped(&mut self, dropped: u64, reason: &str) {
+    fn log_dropped(&mut self, what: &str, dropped: u64, reason: &str) {
         if dropped > 0 {
             let in_all = self.counts().dropped;
-            let fields: [log::Field; 3] = [
-                ("readings", &dropped),
-                ("in_all", &in_all),
-                ("reason", &reason),
-            ];
+            let fields: [log::Field; 3] =
+                [(what, &dropped), ("in_all", &in_all), ("reason", &reason)];
             self.drops.warn("dropped", &fields);
         }
     }

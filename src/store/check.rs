@@ -395,7 +395,6 @@ fn fits(kind: Kind, value: Value<'_>) -> bool {
         (kind, value),
         (Kind::Float, Value::Real(_))
             | (Kind::Integer | Kind::Boolean, Value::Integer(_))
-            | (Kind::Unsigned, Value::Integer(_) | Value::Text(_))
-            | (Kind::String, Value::Text(_))
-    )
+            | (Kind::Unsigned, Value::Integer(_))
+    ) || matches!(value, Value::Text(text) if kind.has_text(text))
 }

@@ -41,6 +41,7 @@ pub use identify::{is_seawall, was_seawall};
 pub use ledger::{Committed, Db};
 pub use names::Names;
 pub use open::{Beside, look_before_reading};
+pub use overview::MARKS_MAX;
 pub use read::{Position, Reader, Reading, Times};
 pub use room::look_for_room;
 pub use salvage::Salvage;

@@ -23,9 +23,9 @@ const READ: &str = "read";
 /// Makes the caller's value from sensor, field and kind.
 type Namer<'a, T> = Box<dyn FnMut(&str, &str, Kind) -> Option<T> + 'a>;
 
-/// The caller's value for each series; `None` for a series that it does not want.
+/// Type of each series and the caller's value for it; `None` for a series that it does not want.
 pub struct Names<'a, T> {
-    pub(super) by_series: HashMap<i64, Option<T>>,
+    pub(super) by_series: HashMap<i64, (Kind, Option<T>)>,
     bytes: usize,
     name: Namer<'a, T>,
 }
@@ -51,18 +51,18 @@ impl<'a, T> Names<'a, T> {
         }
     }
 
-    /// The caller's value for a series that is not in memory; `id` is a reading of it.
+    /// Those of a series that is not in memory; `id` is a reading of it.
     pub(super) fn look_up(
         &mut self,
         raw: &mut Connection,
         statements: &NamesOf,
         series: i64,
         id: i64,
-    ) -> Result<Option<T>, Error> {
-        let mut named = None;
+    ) -> Result<(Kind, Option<T>), Error> {
+        let mut named = (Kind::String, None);
         statements.find(raw, series, id, &mut |sensor, field, kind| {
             self.bytes += sensor.len() + field.len() + NAME_OVERHEAD_BYTES;
-            named = (self.name)(sensor, field, kind);
+            named = (kind, (self.name)(sensor, field, kind));
         })?;
         Ok(named)
     }

@@ -24,11 +24,14 @@ const SENSOR_OF_1970: &CStr = c"SELECT sensor FROM readings JOIN series ON serie
     WHERE readings.id >= coalesce((SELECT max(first_id) FROM spans WHERE oldest_ns < 63072000000000000),
       (SELECT max(last_id) FROM spans), 0) AND time_ns < 63072000000000000 ORDER BY readings.id LIMIT 1";
 const _: () = assert!(AFTER_1970_NS == 63_072_000_000_000_000);
+/// Upper bound on the runs, and on the steps of the clock, that `marks` returns.
+pub const MARKS_MAX: usize = 1000;
 const RECORDED: &CStr = c"SELECT coalesce(sum(committed), 0) FROM runs";
 /// From the newest on: each run when it began, each step of the clock at the first reading after it.
-const MARKS_BETWEEN: &CStr = c"SELECT time, step FROM (SELECT started_ns AS time, 0 AS step FROM runs
-    UNION ALL SELECT (SELECT time_ns FROM readings WHERE id > after_id ORDER BY id LIMIT 1), step_ns FROM clock_steps)
-    WHERE time BETWEEN ?1 AND ?2 ORDER BY time DESC LIMIT 1000";
+const MARKS_BETWEEN: &CStr = c"SELECT * FROM (SELECT * FROM (SELECT started_ns AS time, 0 AS step FROM runs
+      WHERE time BETWEEN ?1 AND ?2 ORDER BY time DESC LIMIT ?3)
+    UNION ALL SELECT * FROM (SELECT (SELECT time_ns FROM readings WHERE id > after_id ORDER BY id LIMIT 1) AS time, step_ns
+      FROM clock_steps WHERE time BETWEEN ?1 AND ?2 ORDER BY time DESC LIMIT ?3)) ORDER BY time DESC";
 
 impl Reader {
     /// A sensor that sent a time of 1970; empty where none did.
@@ -59,10 +62,10 @@ impl Reader {
         Ok(oldest.map(|(oldest, _)| oldest))
     }
 
-    /// Times at which a run began, which have a step of 0, or the clock was set: the newest thousand, in nanoseconds.
+    /// Times at which a run began, which have a step of 0, or the clock was set: in nanoseconds; the newest of each.
     pub fn marks(&mut self, times: Times) -> Result<Vec<(i64, i64)>, Error> {
         let statement = self.raw.prepare(MARKS_BETWEEN)?;
-        let limits = [times.from_ns, times.to_ns];
+        let limits = [times.from_ns, times.to_ns, MARKS_MAX as i64];
         self.raw.begin_rows(READ, statement, &limits)?;
         let mut marks = Vec::new();
         while let Some(row) = self.raw.step(READ, statement)? {

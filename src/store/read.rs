@@ -249,7 +249,7 @@ impl Reader {
                 continue;
             }
             fit += 1;
-            let named = match names.by_series.get(&series) {
+            let (kind, named) = match names.by_series.get(&series) {
                 Some(named) => named,
                 None => {
                     let named = names.look_up(&mut self.raw, &self.series_names, series, id)?;
@@ -260,6 +260,9 @@ impl Reader {
             let Some(value) = row.value(3).map(super::values::from_db) else {
                 return Err(self.bad(format!("reading {id} has a value that no sensor sends")));
             };
+            if matches!(value, Value::Text(text) if !kind.has_text(text)) {
+                return Err(self.bad(format!("reading {id} is a text, and its series has none")));
+            }
             *at = here;
             let Some(named) = named else {
                 continue;
@@ -307,7 +310,11 @@ impl Reader {
         self.raw
             .begin_rows(READ, statement, &[self.runs.newest()])?;
         while let Some(row) = self.raw.step(READ, statement)? {
-            self.runs.add(row.integer(0), row.integer(1), &row.text(2));
+            let (run, device) = (row.integer(0), row.text(2));
+            if device.bytes().any(|b| !b.is_ascii_hexdigit()) {
+                return Err(self.bad(format!("run {run} has a device that is no number in hex")));
+            }
+            self.runs.add(run, row.integer(1), &device);
         }
         self.raw.end_rows(statement);
         self.runs.sort();

@@ -90,7 +90,14 @@ impl Salvage {
         let pages = reader.raw.answer("read", transaction::PAGE_COUNT)?;
         let pages: i64 = pages.parse().unwrap_or(0);
         let most = pages.saturating_mul(PAGE_BYTES as i64);
-        Ok(vec![(first, last.min(first.saturating_add(most)))])
+        let (end, start) = (first.saturating_add(most), last.saturating_sub(most));
+        let oldest = (first, last.min(end));
+        // Either end may be the damaged one.
+        Ok(if end < last {
+            vec![(start.max(end + 1), last), oldest]
+        } else {
+            vec![oldest]
+        })
     }
 
     fn lose(&mut self, id: i64) {

@@ -2,20 +2,22 @@
 
 use super::sums::{ShownSeries, Window};
 use super::values::{NumberFormat, share};
-use crate::time::timestamp;
+use crate::time::{civil, day_of, timestamp};
 
 /// What is left free above the greatest value and below the least, in pixels.
 const MARGIN: f64 = 6.0;
 const VALUES_MAX: f64 = 5.0;
+/// Part of a value that its sensor does not tell: the last digits of floats are no change.
+const CONSTANT: f64 = 1e-9;
 const TIMES_MAX: u64 = 5;
 const NS_PER_S: u64 = 1_000_000_000;
 const DAY_S: u64 = 86_400;
-const MONTHS_FROM_S: u64 = 7_862_400;
-const YEAR_S: u64 = 31_536_000;
-/// Between two labels of time, in seconds; where none of them is enough, whole years.
-const STEPS_S: [u64; 26] = [
+const MONTH_S: u64 = 31 * DAY_S;
+const DAY_NS: i64 = (DAY_S * NS_PER_S) as i64;
+/// Steps between two labels of time, in seconds; longer ones are whole months.
+const STEPS_S: [u64; 24] = [
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200,
-    86_400, 172_800, 259_200, 345_600, 604_800, 1_209_600, 2_592_000, 7_862_400, 15_768_000,
+    86_400, 172_800, 259_200, 345_600, 604_800, 1_209_600, 2_592_000,
 ];
 const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
 
@@ -29,7 +31,8 @@ pub struct Axis {
 impl Axis {
     pub fn of(line: &ShownSeries, height: i32) -> Self {
         let [mut low, _, mut high] = line.whole.range().unwrap_or_default();
-        if low == high {
+        // Halves, because the whole may be more than a float holds.
+        if high / 2.0 - low / 2.0 <= low.abs().max(high.abs()) * CONSTANT {
             // A constant series is a line in the middle.
             let around = (low.abs() / 1000.0).max(1.0);
             (low, high) = ((low - around).max(f64::MIN), (high + around).min(f64::MAX));
@@ -81,33 +84,50 @@ impl Axis {
 
 /// Round times of a window, each as a share of it, with their labels.
 pub fn times(window: &Window) -> Vec<(f64, String)> {
-    let length_ns = window.length_ns();
-    let least_s = length_ns.div_ceil(TIMES_MAX * NS_PER_S).max(1);
-    let fits = |step_s: &&u64| **step_s >= least_s;
-    let years_s = least_s.div_ceil(YEAR_S) * YEAR_S;
-    let step_s = *STEPS_S.iter().find(fits).unwrap_or(&years_s);
-    let step_ns = step_s * NS_PER_S;
-    let mut after_ns = step_ns - window.from_ns.rem_euclid(step_ns as i64) as u64;
-    let mut times = Vec::new();
-    while after_ns < length_ns {
-        let time_ns = window.from_ns.wrapping_add_unsigned(after_ns);
-        times.push((after_ns as f64 / length_ns as f64, label(time_ns, step_s)));
-        after_ns = after_ns.saturating_add(step_ns);
-    }
-    times
+    let least_s = window.length_ns().div_ceil(TIMES_MAX * NS_PER_S).max(1);
+    let Some(step_s) = STEPS_S.into_iter().find(|step_s| *step_s >= least_s) else {
+        return months(window, least_s.div_ceil(MONTH_S) as i64);
+    };
+    let step_ns = (step_s * NS_PER_S) as i64;
+    let first = window.from_ns.div_euclid(step_ns) + 1;
+    let times = (first..).map_while(|n| n.checked_mul(step_ns));
+    shares(window, times, &|text, time_ns| match step_s {
+        ..60 => text[11..19].to_owned(),
+        60..DAY_S if time_ns % DAY_NS != 0 => text[11..16].to_owned(),
+        _ => date(text),
+    })
 }
 
-/// Of a time, as much as a label needs where the next is so far away.
-fn label(time_ns: i64, step_s: u64) -> String {
-    let text = timestamp(time_ns);
-    let is_midnight = time_ns.rem_euclid((DAY_S * NS_PER_S) as i64) == 0;
-    match step_s {
-        ..60 => text[11..19].to_owned(),
-        60..DAY_S if !is_midnight => text[11..16].to_owned(),
-        60..MONTHS_FROM_S => date(&text),
-        MONTHS_FROM_S..=YEAR_S => [&date(&text)[3..], " ", &text[..4]].concat(),
+/// Each third or sixth month, or first month of some years.
+fn months(window: &Window, least: i64) -> Vec<(f64, String)> {
+    let step = match least {
+        ..=3 => 3,
+        4..=6 => 6,
+        _ => (least + 11) / 12 * 12,
+    };
+    let (year, month, _) = civil(window.from_ns.div_euclid(DAY_NS));
+    let first = (year * 12 + month - 1).div_euclid(step) + 1;
+    let days =
+        (first..).map(|n| day_of((n * step).div_euclid(12), (n * step).rem_euclid(12) + 1, 1));
+    let times = days.map_while(|day| day.checked_mul(DAY_NS));
+    shares(window, times, &|text, _| match step {
+        ..12 => [&date(text)[3..], " ", &text[..4]].concat(),
         _ => text[..4].to_owned(),
-    }
+    })
+}
+
+fn shares(
+    window: &Window,
+    times: impl Iterator<Item = i64>,
+    label: &dyn Fn(&str, i64) -> String,
+) -> Vec<(f64, String)> {
+    let within = times.take_while(|time_ns| *time_ns < window.to_ns);
+    let share = |time_ns: i64| {
+        let after_ns = time_ns.wrapping_sub(window.from_ns) as u64;
+        let share = after_ns as f64 / window.length_ns() as f64;
+        (share, label(&timestamp(time_ns), time_ns))
+    };
+    within.map(share).collect()
 }
 
 /// `2026-11-28T…` as `28 Nov`.

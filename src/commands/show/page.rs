@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::axis::{Axis, full, times};
 use super::sums::{Bucket, ShownSeries, Window};
 use super::table::WIDTH_MAX;
-use super::values::{Shown, age, cut, unit, visible};
+use super::values::{Shown, age, cut, length, unit, visible};
+use crate::store::MARKS_MAX;
 use crate::units::grouped;
 
 const TEXT_WIDTH_MAX: usize = 80;
@@ -77,7 +78,7 @@ impl Page<'_> {
             &grouped(self.lines.len() as u64),
             &grouped(readings),
             &full(self.now_ns),
-            &age(Duration::from_nanos(window.part_ns())),
+            &length(Duration::from_nanos(window.part_ns())),
             &runs,
             &steps,
             &notes,
@@ -128,7 +129,8 @@ impl Page<'_> {
         }
         if count > MARKS_NAMED_MAX {
             let before = grouped((count - MARKS_NAMED_MAX) as u64);
-            fill(&mut words, ", and ~ before", &[&before]);
+            let least = if count == MARKS_MAX { "at least " } else { "" };
+            fill(&mut words, ", and ~~ before", &[least, &before]);
         }
         let mut out = String::new();
         if count > 0 {
@@ -256,12 +258,10 @@ fn trace(out: &mut String, command: char, points: &mut dyn Iterator<Item = (i32,
 }
 
 fn step_in_words(step_ns: i64) -> String {
-    let step = Duration::from_nanos(step_ns.unsigned_abs());
-    let by = match step.as_millis() {
-        0 => return String::new(),
-        ms @ 1..2000 => ms.to_string() + " ms",
-        _ => age(step),
-    };
+    if step_ns == 0 {
+        return String::new();
+    }
+    let by = length(Duration::from_nanos(step_ns.unsigned_abs()));
     let way = if step_ns < 0 {
         " (back by "
     } else {

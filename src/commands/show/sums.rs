@@ -67,7 +67,7 @@ impl Bucket {
         })
     }
 
-    /// A number; NaN counts as a reading that is none.
+    /// A number; NaN stands for a text, and then no reading of the series is a number.
     fn add(&mut self, number: f64) {
         self.count += 1;
         self.least = self.least.min(number);

@@ -85,6 +85,14 @@ pub fn age(age: Duration) -> String {
     }
 }
 
+/// A length of time, which may be less than a second.
+pub fn length(time: Duration) -> String {
+    match time.as_millis() {
+        ms @ ..2000 => format!("{ms} ms"),
+        _ => age(time),
+    }
+}
+
 pub fn width(text: &str) -> usize {
     text.chars().count()
 }
