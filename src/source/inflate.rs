@@ -62,7 +62,7 @@ struct Flow<'a> {
 /// A gzip body on its way through.
 #[derive(Debug)]
 pub struct Inflate {
-    step: MemberPart,
+    part: MemberPart,
     bits: Bits,
     members: u64,
     flags: u8,
@@ -88,7 +88,7 @@ pub struct Inflate {
 impl Inflate {
     pub fn new() -> Box<Inflate> {
         Box::new(Inflate {
-            step: MemberPart::Header(0),
+            part: MemberPart::Header(0),
             bits: Bits::default(),
             members: 0,
             flags: 0,
@@ -110,7 +110,7 @@ impl Inflate {
 
     /// The input so far is one or more whole members, and nothing behind them.
     pub fn is_whole(&self) -> bool {
-        self.members > 0 && matches!(self.step, MemberPart::Header(0)) && self.bits.held == 0
+        self.members > 0 && matches!(self.part, MemberPart::Header(0)) && self.bits.held == 0
     }
 
     /// Inflates from the beginning of `input` into `out`. Returns the bytes used of `input` and written to `out`;
@@ -128,11 +128,11 @@ impl Inflate {
             summed: 0,
         };
         loop {
-            match self.step(&mut flow) {
+            match self.part(&mut flow) {
                 Ok(()) => {}
                 Err(Pause::Waits) => break,
                 Err(Pause::Damaged(reason)) => {
-                    self.step = MemberPart::Damaged(reason);
+                    self.part = MemberPart::Damaged(reason);
                     return Err(reason);
                 }
             }
@@ -142,9 +142,9 @@ impl Inflate {
         Ok((input.len() - flow.input.len(), flow.at))
     }
 
-    fn step(&mut self, flow: &mut Flow) -> Result<(), Pause> {
-        let step = self.step;
-        self.step = match step {
+    fn part(&mut self, flow: &mut Flow) -> Result<(), Pause> {
+        let part = self.part;
+        self.part = match part {
             MemberPart::Header(at) => {
                 if at == 0 {
                     (self.sum, self.length) = (0, 0);
