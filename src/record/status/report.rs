@@ -108,7 +108,7 @@ impl Report {
     }
 
     /// For clients that ask over HTTP.
-    pub fn state(&self) -> Health {
+    pub fn health(&self) -> Health {
         let reasons: Vec<&str> = self.all("reason").collect();
         Health {
             reasons: reasons.join("; "),

@@ -285,13 +285,13 @@ impl Http {
         self.dues.settle(lines);
     }
 
-    /// The next answer is the state of the recorder.
+    /// The next answer is the health or the metrics.
     pub fn asks(&self) -> bool {
         self.dues.asks()
     }
 
-    pub fn answer(&mut self, state: &Health) {
-        self.dues.answer(state);
+    pub fn answer(&mut self, health: &Health) {
+        self.dues.answer(health);
     }
 
     /// When to close, and why, if nothing happens until then. `is_blocked`: lines wait for room.
