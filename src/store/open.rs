@@ -21,7 +21,7 @@ use crate::place::mark;
 /// Memory for pages: every page is needed once.
 pub(super) const CACHE_KIB: i64 = 256;
 
-const READ: &str = "read";
+pub(super) const READ: &str = "read";
 
 /// Before a command opens a database, and while this process has it open nowhere: an error where SQLite would
 /// replay a -wal that is another database's, or needs room that is not there.
