@@ -78,7 +78,7 @@ struct Recorder {
     staging: Staging,
     /// A source ended that should not have.
     source_failed: bool,
-    /// Whose turn is first, so that no source that is always ready takes all the room.
+    /// Turns alternate, so that no source that is always ready takes all the room.
     streams_first: bool,
     sockets_first: bool,
     clock: ClockWatch,

@@ -41,7 +41,7 @@ struct Sample {
     value: f64,
 }
 
-/// What the thread of a `sysfs` source hands over.
+/// Shared with the thread of a `sysfs` source, which hands over its samples.
 #[derive(Default)]
 struct Shared {
     pending: Mutex<Pending>,
@@ -51,7 +51,7 @@ struct Shared {
     duty: Mutex<Duty>,
 }
 
-/// Whose duty it is to read the sensors of a source.
+/// Thread that has to read the sensors of a source.
 #[derive(Default)]
 struct Duty {
     /// Number of the thread; those before it hang, or end when they return.

@@ -26,7 +26,7 @@ const ORDER: [u8; 19] = [
     16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
 ];
 
-/// What comes next, in the order of a member.
+/// Part of a member that comes next, in order.
 #[derive(Clone, Copy, Debug)]
 enum MemberPart {
     /// With the bytes of the header so far.
@@ -55,7 +55,7 @@ struct Flow<'a> {
     out: &'a mut [u8],
     /// Written.
     at: usize,
-    /// Of these the member's sum and length know.
+    /// Written, and in the member's sum and length.
     summed: usize,
 }
 
@@ -66,7 +66,7 @@ pub struct Inflate {
     bits: Bits,
     members: u64,
     flags: u8,
-    /// Of the header, then of the output of the member.
+    /// CRC-32 of the header, then of the output of the member.
     sum: u32,
     length: u64,
     is_last_block: bool,
@@ -434,7 +434,7 @@ impl Inflate {
                 let copied = room.min(self.distance);
                 out.copy_within(from..from + copied, flow.at);
                 if copied == self.distance {
-                    // What repeats does so after twice the distance too.
+                    // The output repeats after twice the distance too.
                     self.distance *= 2;
                 }
                 copied

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::source::http::reply::Health;
 
-/// What Prometheus gets of a value: type, name and help of a metric.
+/// A value as Prometheus gets it: type, name and help of a metric.
 #[derive(Clone, Copy)]
 enum Metric {
     /// Not a number.

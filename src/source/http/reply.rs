@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// What `/health` and `/metrics` say.
+/// Contents of `/health` and `/metrics`.
 #[derive(Debug)]
 pub struct Health {
     /// Why it is not healthy; empty where it is.
