@@ -66,10 +66,10 @@ pub fn find_journal(stream: Option<OsString>) {
     }
 }
 
-/// What a line begins with, up to the name of its event. The handler of SIGBUS calls this: no lock, no allocation.
+/// Writes a line's beginning, up to the name of its event. The handler of SIGBUS calls this: no lock, no allocation.
 pub fn begin(line: &mut dyn fmt::Write, level: Level) -> fmt::Result {
     if IS_JOURNAL.load(Ordering::SeqCst) {
-        // Those of syslog(3).
+        // Priorities of syslog(3).
         write!(line, "<{}>", [3, 4, 6, 7][level as usize])?;
     } else {
         line.write_str("ts=")?;
@@ -361,7 +361,7 @@ mod tests {
         assert!((58..=60).contains(&per_hour), "{per_hour}");
         // After a quiet hour there is room for as many.
         assert_eq!(passed(&mut limit, 7300, 7310), 50);
-        // What comes now and then is never held back.
+        // An event now and then is never held back.
         let mut limit = Limit::of(2);
         assert!((0..99).all(|n| limit.pass(start + Duration::from_secs(n * 60)) == Some(0)));
     }

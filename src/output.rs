@@ -11,7 +11,7 @@ pub struct Output {
     fd: RawFd,
     /// Looked for at the first write.
     own: Option<Option<OwnedFd>>,
-    /// What the output has not taken of the last write, so that lines are never mixed up.
+    /// Bytes of the last write that the output has not taken, so that lines are never mixed up.
     rest: Vec<u8>,
 }
 

@@ -180,7 +180,7 @@ pub enum Clock {
     Real,
     /// Since boot.
     Boot,
-    /// Of a processor, by one thread of this process; stands at 0 once it has ended.
+    /// Processor time of one thread of this process; stands at 0 once it has ended.
     Thread(libc::clockid_t),
 }
 

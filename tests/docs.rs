@@ -1,6 +1,7 @@
 //! Guards against documents that have fallen behind the program: an option or event that is missing, a link that
 //! leads nowhere. That README can be followed is held by `tests/readme.rs`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -32,58 +33,101 @@ fn every_option_is_documented_as_the_help_has_it() {
     }
 }
 
-/// The names that stand as the first argument of a call that logs.
+const LOG: [&str; 6] = [
+    "log::error",
+    "log::warn",
+    "log::info",
+    "log::debug",
+    "log::last",
+    ".warn",
+];
+
+/// Code below a folder, without its tests.
+fn sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if !path.ends_with("src/log.rs") {
+            let text = fs::read_to_string(path).unwrap();
+            found.push(text.split("#[cfg(test)]").next().unwrap().to_owned());
+        }
+    }
+}
+
+/// The first arguments at each bracket that `is_wanted` by the text before it: `None` where it is no literal.
+fn first_arguments(text: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<Option<&str>> {
+    let brackets = text
+        .match_indices('(')
+        .filter(|(at, _)| is_wanted(&text[..*at]));
+    let literal = |at: usize| {
+        let (name, behind) = text[at + 1..]
+            .trim_start()
+            .strip_prefix('"')?
+            .split_once('"')?;
+        behind.starts_with(',').then_some(name)
+    };
+    brackets.map(|(at, _)| literal(at)).collect()
+}
+
+/// Each function of src is read whole: its keys are those of all events that it logs.
 #[test]
-fn every_event_of_the_log_is_documented() {
-    fn sources(folder: &Path, found: &mut String) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                sources(&path, found);
-            } else {
-                *found += &fs::read_to_string(path).unwrap();
-            }
+fn every_event_of_the_log_is_documented_with_its_keys() {
+    let (document, mut documented) = (document("docs/interface.md"), BTreeMap::new());
+    let table = document.split("\n## Log events\n").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap().lines();
+    for row in table.filter(|row| row.starts_with("| `")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        for event in cells[1].split(", ") {
+            let keys: BTreeSet<_> = cells[3].trim_matches('`').split_whitespace().collect();
+            let before = documented.insert(event.trim_matches('`'), keys);
+            assert!(before.is_none(), "{event} twice");
         }
     }
-    let mut code = String::new();
+    let mut code = Vec::new();
     sources(&Path::new(CHECKOUT).join("src"), &mut code);
-    let calls = [
-        "log::error(",
-        "log::warn(",
-        "log::info(",
-        "log::debug(",
-        "log::last(",
-        ".warn(",
-        "retry.over(",
-        "retry.wait(&self.queue,",
-        "place(",
-        "tell(limit,",
-    ];
-    let document = document("docs/interface.md");
-    let mut events = 0;
-    for call in calls {
-        for (at, _) in code.match_indices(call) {
-            // `replace(` is another function than `place(`.
-            let is_part = call.starts_with(char::is_alphabetic)
-                && code[..at].ends_with(char::is_alphanumeric);
-            if is_part {
-                continue;
-            }
-            let argument = code[at + call.len()..].trim_start();
-            let Some(event) = argument
-                .strip_prefix('"')
-                .and_then(|rest| rest.split('"').next())
-            else {
-                continue;
+    // Logged by the log itself.
+    let own = [("lines-held-back", "lines"), ("lines-lost", "")];
+    let mut logged = BTreeMap::from(own.map(|(event, key)| (event, BTreeSet::from([key]))));
+    for function in code.iter().flat_map(|text| text.split("fn ")) {
+        let logs = |before: &str| LOG.iter().any(|call| before.ends_with(call));
+        let calls = first_arguments(function, logs);
+        let mut events: BTreeSet<&str> = calls.iter().copied().flatten().collect();
+        if calls.contains(&None) {
+            // Its callers name the event, in their first or second argument.
+            let callers: &[&str] = match function.split('(').next().unwrap() {
+                "wait" => &["retry.wait("],
+                "over" => &["retry.over("],
+                "tell" => &["tell(limit, ", "self.refuse("],
+                name => panic!("{name} logs events of other names"),
             };
-            assert!(
-                document.contains(&format!("`{event}`")),
-                "{event} is not in docs/interface.md"
-            );
-            events += 1;
+            for text in &code {
+                let calls = callers.iter().flat_map(|call| text.split(call).skip(1));
+                let arguments = calls
+                    .flat_map(|call| call.split([',', ')']).take(2))
+                    .map(str::trim);
+                events.extend(arguments.filter_map(|a| a.strip_prefix('"')?.strip_suffix('"')));
+            }
+        }
+        if events.is_empty() {
+            continue;
+        }
+        let is_pair = |before: &str| before.ends_with(['(', '[', ',', '&', ' ']);
+        let keys = first_arguments(function, is_pair).into_iter().flatten();
+        let keys: BTreeSet<_> = keys.collect();
+        let known = events.iter().filter_map(|event| documented.get(event));
+        let known: BTreeSet<_> = known.flatten().copied().collect();
+        assert!(keys.is_subset(&known), "{keys:?} of {events:?}");
+        for event in events {
+            let all: &mut BTreeSet<_> = logged.entry(event).or_default();
+            all.extend(&keys);
         }
     }
-    assert!(events > 40, "{events}");
+    for (event, keys) in &documented {
+        let is_logged = logged.get(event).is_some_and(|all| keys.is_subset(all));
+        assert!(is_logged, "{event} is not logged with {keys:?}");
+    }
+    assert_eq!(documented.len(), logged.len(), "{logged:?}");
 }
 
 #[test]

@@ -69,8 +69,8 @@ pub fn table() -> Result<Vec<(&'static str, Vec<OptionRow>)>, Usage> {
     COMMANDS.iter().map(rows).collect()
 }
 
-/// What a path has that a file which was not quoted for the shell that reads it leaves there. Such a path is taken as it
-/// is: what it names may have been recorded to before.
+/// Trace in a path of a settings file that is not quoted as its reader expects. Such a path is taken as it is: it may
+/// have been recorded to before.
 pub fn doubt_of(path: &Path) -> Option<&'static str> {
     let text = path.to_string_lossy();
     let is_in = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);

@@ -11,13 +11,13 @@ use crate::words::words;
 
 words!(CheckpointMode: Passive = "passive", Full = "full", Restart = "restart", Truncate = "truncate");
 
-/// What one checkpoint did.
+/// Result of one checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Checkpoint {
     pub mode: CheckpointMode,
     /// Frames in the WAL.
     pub log: u32,
-    /// Of these, frames that are in the database file.
+    /// Frames of these that are in the database file.
     pub copied: u32,
     pub busy: bool,
     pub took: Duration,
@@ -29,7 +29,7 @@ impl Checkpoint {
         !self.busy && self.log == self.copied
     }
 
-    /// What is known where it failed.
+    /// Result of one that failed.
     pub fn not_made(mode: CheckpointMode, log: u32) -> Self {
         Checkpoint {
             mode,

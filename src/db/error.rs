@@ -1,4 +1,4 @@
-//! What a failed call to SQLite means for the recorder.
+//! Meaning of a failed call to SQLite for the recorder.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub struct Error {
     pub errno: i32,
 }
 
-/// What can be done about an error.
+/// Possible reaction to an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// SQLite rolled back cleanly and the cause may pass: wait and try again.
@@ -31,7 +31,7 @@ pub enum Class {
     Foreign,
 }
 
-/// What failed: a call of SQLite, or a check of our own.
+/// Failed call of SQLite, or failed check of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// SQLite's extended result code.
@@ -64,7 +64,7 @@ impl Cause {
     }
 }
 
-/// What is there cannot be what was recorded.
+/// The contents cannot be what was recorded.
 pub fn corrupt(operation: &'static str, path: &Path, message: String) -> Error {
     Error::new(operation, path, ffi::SQLITE_CORRUPT, message)
 }
@@ -99,7 +99,7 @@ impl Error {
         Self::new("record to", path, Cause::ForeignWal, message)
     }
 
-    /// What the -wal beside it shows would be gone once it is opened.
+    /// The contents of the -wal beside it would be gone once it is opened.
     pub fn unread_wal(operation: &'static str, path: &Path) -> Self {
         let message = "the -wal beside it does not belong to it; start the recorder, which sets it aside, or take it away";
         Self::new(operation, path, Cause::ForeignWal, message)
@@ -184,7 +184,7 @@ impl Error {
         }
     }
 
-    /// What the user can do.
+    /// Advice to the user.
     fn advice(&self) -> &'static str {
         let code = match self.cause {
             Cause::Sqlite(code) => code,

@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::error::{Cause, Error};
 use super::raw::Connection;
 
-/// Of a new file. A commit writes whole pages: a device that commits ten readings a second writes half of
+/// Page size of a new file. A commit writes whole pages: a device that commits ten readings a second writes half of
 /// what it would with SQLite's 4096, and reading all of a large file takes a tenth longer.
 pub const PAGE_BYTES: u64 = 1024;
-/// Bytes to which a WAL that has grown is cut back when it starts again from its beginning: several times
-/// what the automatic checkpoint lets it come to, so that in daily work it is neither cut nor grown anew.
+/// Bytes to which a WAL that has grown is cut back when it starts again from its beginning: with pages of 1 KiB
+/// several times its size at an automatic checkpoint, so that in daily work it is neither cut nor grown anew.
 pub const WAL_BYTES_KEPT: u64 = 8 * 1024 * 1024;
 /// Memory for pages; a commit that changes more spills into the WAL early, which costs no safety.
 const CACHE_KIB: i64 = 512;

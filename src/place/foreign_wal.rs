@@ -22,7 +22,7 @@ use super::paths::{wal_of, with_end};
 /// A `-wal` that is no longer than its header holds no frame.
 const WAL_HEADER_BYTES: u64 = 32;
 
-/// What to do with the `-wal` before SQLite sees it.
+/// Treatment of the `-wal` before SQLite sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
     /// It is the database's own, or there is none.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::header::{HEADER_BYTES, WAL_MAGIC};
 use super::paths::{wal_of, with_end};
 
-/// What SQLite says of its files.
+/// Sizes that SQLite expects of its files.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
     pub page_bytes: u64,
@@ -41,7 +41,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of the files as they are now.
+    /// Identity of the files as they are now.
     pub fn of(db: &Path) -> io::Result<Self> {
         let file = |path: PathBuf| {
             let inode = inode(&path)?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::reading::fingerprint;
 use crate::sys;
 
-/// Serial number of the card or eMMC that the database is on, of the board, and the system's own id.
+/// Board, product and system ids; the card and CPU are added in `look`.
 const FILES: [(&str, &str); 4] = [
     ("board", "/sys/firmware/devicetree/base/serial-number"),
     ("product", "/sys/class/dmi/id/product_uuid"),
@@ -22,7 +22,7 @@ const FILES: [(&str, &str); 4] = [
 pub struct Machine(Vec<(String, u64)>);
 
 impl Machine {
-    /// Of this machine, with the card that holds the file of this device number.
+    /// Names this machine, with the card that holds the file of this device number.
     pub fn look(device: Option<u64>) -> Self {
         let read = |path: &Path| fs::read_to_string(path).ok();
         let mut names: Vec<_> = FILES

@@ -90,7 +90,7 @@ pub fn still_aside(db: &Path) -> Aside {
         }
         let (base, ends_before) = base_and_ends(&name);
         let path = folder.join(base);
-        // Of files that belong together one counts.
+        // Files that belong together count as one.
         let is_there = |end: &str| fs::symlink_metadata(with_end(&path, end)).is_ok();
         if ends_before.iter().any(|end| is_there(end)) {
             continue;

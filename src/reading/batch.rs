@@ -141,7 +141,7 @@ pub struct Counts {
     pub dropped: u64,
     /// Lines that did not parse.
     pub rejected: u64,
-    /// Failures of sources and of commits.
+    /// Failures of sources, commits and checkpoints.
     pub errors: u64,
 }
 

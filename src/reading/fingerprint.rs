@@ -22,7 +22,7 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
     })
 }
 
-/// Of a series' name; the readings' fingerprints build on it, so that a changed name is noticed too.
+/// Fingerprints a series' name; the readings' fingerprints build on it, so that a changed name is noticed too.
 pub fn series(sensor: &str, field: &str, kind: Kind) -> u64 {
     mix(hash(
         mix(hash(kind as u64, sensor.as_bytes())),
@@ -30,7 +30,7 @@ pub fn series(sensor: &str, field: &str, kind: Kind) -> u64 {
     ))
 }
 
-/// Of a name that is not a series'.
+/// Fingerprints a name that is not a series'.
 pub fn name(name: &str) -> u64 {
     mix(hash(0, name.as_bytes()))
 }

@@ -48,7 +48,7 @@ pub fn canonical(measurement: &str, tags: &[(Cow<'_, str>, Cow<'_, str>)]) -> St
     out
 }
 
-/// What a line begins with, as its sender spells it: sensor, space, field and "=".
+/// Beginning of a line, as its sender spells it: sensor, space, field and "=".
 #[derive(Clone, Copy, Debug)]
 pub struct Beginning<'a> {
     pub bytes: &'a [u8],
@@ -85,7 +85,7 @@ impl Interner {
             .map_or(0, |last| last.next)
     }
 
-    /// What the next line is expected to begin with.
+    /// Expected beginning of the next line.
     pub fn beginning(&self) -> Option<Beginning<'_>> {
         let known = self.known.get(self.next() as usize)?;
         Some(Beginning {

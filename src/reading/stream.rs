@@ -25,7 +25,7 @@ pub enum Taken {
     NoRoom,
 }
 
-/// What happens to a line without room.
+/// Treatment of a line without room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     Waits,
@@ -124,9 +124,9 @@ pub struct Stream {
     fresh: bool,
     /// Lines taken so far.
     lines: u64,
-    /// Those before the text that is being taken.
+    /// Lines before the text that is being taken.
     text_from: u64,
-    /// That text may begin with a mark.
+    /// The text may begin with a mark.
     awaits_mark: bool,
     /// Within a line that was rejected as too long.
     skipping: bool,
@@ -248,7 +248,7 @@ impl Stream {
         self.skipping = false;
     }
 
-    /// What waits of the text is not taken.
+    /// Drops the part of the text that waits.
     pub fn drop_text(&mut self) {
         self.buffer.truncate(0);
     }

@@ -107,7 +107,7 @@ fn full_queue(rows: usize, page_bytes: u64) -> u64 {
     pages_of(rows, TEXT_BYTES_MAX, page_bytes)
 }
 
-/// What was done about the cap, so that the commit in hand gets past it.
+/// Treatment of the cap, so that the commit in hand gets past it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cap {
     /// It did not meet the cap.

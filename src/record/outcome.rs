@@ -7,7 +7,7 @@ use crate::log::{self, Level};
 use crate::reading::Counts;
 use crate::record::stop::{Step, StopReason};
 
-/// What is known when the process leaves.
+/// Facts known when the process leaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     pub reason: StopReason,

@@ -44,7 +44,7 @@ fn is_awaited(batch: &Batch) -> bool {
     batch.hurried || !batch.hellos().is_empty() || batch.streams() >= STREAMS_WAITING_MAX
 }
 
-/// What the writer does next.
+/// Next task of the writer.
 #[derive(Debug)]
 pub enum Order {
     /// The batch given to `next` was filled.
@@ -262,7 +262,7 @@ impl Queue {
         }
     }
 
-    /// What `next` returned is committed.
+    /// The batch that `next` returned is committed.
     pub fn done(&self) {
         let mut inner = self.lock();
         inner.in_hand_rows = 0;
@@ -355,7 +355,7 @@ mod tests {
             queue.push(&mut batch, Instant::now());
         };
         let mut batch = Batch::default();
-        // What is due comes within two orders, and the other is to look around.
+        // A commit that is due comes within two orders, and the other is to look around.
         let mut is_committed = || {
             let past = Some(Instant::now());
             let is_due = (0..2).any(|_| matches!(queue.next(&mut batch, past), Order::Commit));

@@ -78,7 +78,7 @@ struct Recorder {
     staging: Staging,
     /// A source ended that should not have.
     source_failed: bool,
-    /// Whose turn is first, so that no source that is always ready takes all the room.
+    /// Turns alternate, so that no source that is always ready takes all the room.
     streams_first: bool,
     sockets_first: bool,
     clock: ClockWatch,
@@ -105,7 +105,7 @@ impl Recorder {
                 self.queue.want_room();
             }
             self.sockets.flush(now);
-            self.answer_state(now);
+            self.answer_health(now);
             self.close_drained_queue();
             self.show_status(now);
             self.tell_manager(now);
@@ -311,11 +311,11 @@ impl Recorder {
         self.staging.count_dropped_by_kernel(dropped_by_kernel);
     }
 
-    /// Answers clients that ask for the state of the recorder, and what is due behind that.
-    fn answer_state(&mut self, now: Instant) {
-        while self.sockets.ask_state() {
+    /// Answers clients that ask for the health or the metrics, and what is due behind that.
+    fn answer_health(&mut self, now: Instant) {
+        while self.sockets.asks_health() {
             let report = self.report();
-            self.sockets.answer_state(&report.state());
+            self.sockets.answer_health(&report.health());
             self.sockets.flush(now);
         }
     }
@@ -435,7 +435,7 @@ impl Recorder {
             stdin.flush(last_wait);
             stdin.take(&mut to, &mut self.rejections);
         }
-        self.answer_state(Instant::now());
+        self.answer_health(Instant::now());
         self.sockets.finish(last_wait);
         let progress = self.exchange.progress();
         let outcome = Outcome {

@@ -28,7 +28,7 @@ const PENDING_MAX: usize = 16 * 1024;
 #[derive(Default)]
 pub struct Sampler {
     sims: Vec<Sim>,
-    scans: Vec<SysfsSource>,
+    sysfs: Vec<SysfsSource>,
     /// A source could not be started.
     pub has_failed: bool,
 }
@@ -41,7 +41,7 @@ struct Sample {
     value: f64,
 }
 
-/// What the thread of a `sysfs` source hands over.
+/// Shared with the thread of a `sysfs` source, which hands over its samples.
 #[derive(Default)]
 struct Shared {
     pending: Mutex<Pending>,
@@ -51,7 +51,7 @@ struct Shared {
     duty: Mutex<Duty>,
 }
 
-/// Whose duty it is to read the sensors of a source.
+/// Thread that has to read the sensors of a source.
 #[derive(Default)]
 struct Duty {
     /// Number of the thread; those before it hang, or end when they return.
@@ -92,7 +92,7 @@ impl Sampler {
                         exchange: exchange.clone(),
                     };
                     if source.start_thread(now) {
-                        sampler.scans.push(source);
+                        sampler.sysfs.push(source);
                     } else {
                         sampler.has_failed = true;
                     }
@@ -104,18 +104,18 @@ impl Sampler {
     }
 
     pub fn sources(&self) -> usize {
-        self.sims.len() + self.scans.len()
+        self.sims.len() + self.sysfs.len()
     }
 
     /// `sysfs` sources that have no sensor that can be read.
     pub fn blind_sources(&self) -> usize {
-        let is_blind = |scan: &&SysfsSource| scan.shared.is_blind.load(Ordering::SeqCst);
-        self.scans.iter().filter(is_blind).count()
+        let is_blind = |source: &&SysfsSource| source.shared.is_blind.load(Ordering::SeqCst);
+        self.sysfs.iter().filter(is_blind).count()
     }
 
     /// No more samples will come.
     pub fn is_over(&self) -> bool {
-        self.scans.is_empty() && self.sims.iter().all(Sim::ended)
+        self.sysfs.is_empty() && self.sims.iter().all(Sim::ended)
     }
 
     /// A source samples whenever there is room.
@@ -128,9 +128,9 @@ impl Sampler {
     pub fn next(&self) -> Option<Instant> {
         let sims = self.sims.iter().filter_map(Sim::next);
         // Also where no read is under way yet: nothing else may wake this thread.
-        let looks = self.scans.iter().map(|scan| {
-            let later = || Instant::now() + scan.interval.max(HANG_MIN);
-            scan.shared.duty().hangs_at().unwrap_or_else(later)
+        let looks = self.sysfs.iter().map(|source| {
+            let later = || Instant::now() + source.interval.max(HANG_MIN);
+            source.shared.duty().hangs_at().unwrap_or_else(later)
         });
         sims.chain(looks).min()
     }
@@ -140,7 +140,9 @@ impl Sampler {
     pub fn sample(&mut self, to: &mut Intake<'_>, unpaced: Room) -> u64 {
         // Not the loop's own time: streams may have been taken since.
         let (now, now_ns) = sys::moment();
-        self.scans.iter().for_each(|scan| scan.leave_hanging(now));
+        for source in &self.sysfs {
+            source.leave_hanging(now);
+        }
         for sim in &mut self.sims {
             if sim.is_unpaced() {
                 let left = unpaced.rows.saturating_sub(to.batch.rows().len());
@@ -163,16 +165,16 @@ impl Sampler {
     /// Takes what was read before a stop, and ends the threads once they can; a driver that hangs keeps its own.
     pub fn stop(&mut self, to: &mut Intake<'_>) {
         to.batch.counts.errors += self.take(to);
-        for scan in &self.scans {
-            scan.shared.is_over.store(true, Ordering::SeqCst);
+        for source in &self.sysfs {
+            source.shared.is_over.store(true, Ordering::SeqCst);
         }
     }
 
     /// Takes what the threads have read. Returns failures of sensors.
     fn take(&mut self, to: &mut Intake<'_>) -> u64 {
         let mut errors = 0;
-        for scan in &self.scans {
-            let pending = std::mem::take(&mut *scan.shared.pending());
+        for source in &self.sysfs {
+            let pending = std::mem::take(&mut *source.shared.pending());
             to.batch.counts.dropped += pending.dropped;
             errors += pending.errors;
             for sample in pending.samples {

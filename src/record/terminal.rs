@@ -117,7 +117,7 @@ pub fn progress(done: u64, all: u64, took: Duration, columns: usize) -> String {
 pub struct Rate {
     at: Instant,
     readings: u64,
-    /// That of the last time `OVER`, once there was one.
+    /// Rate of the last time `OVER`, once there was one.
     per_second: Option<f64>,
 }
 

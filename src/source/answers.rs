@@ -109,7 +109,7 @@ impl Answers {
         }
     }
 
-    /// What was held back, once all before it is written.
+    /// Adds the answers held back, once all before them is written.
     fn refill(&mut self) {
         let left_out = std::mem::take(&mut self.left_out);
         if left_out > 0 {

@@ -158,9 +158,9 @@ impl Client {
         self.protocol().has_answer()
     }
 
-    pub fn answer_state(&mut self, state: &Health) {
+    pub fn answer_health(&mut self, health: &Health) {
         if let Speaks::Http(http) = &mut self.speaks {
-            http.answer(state);
+            http.answer(health);
         }
     }
 

@@ -26,7 +26,7 @@ const ORDER: [u8; 19] = [
     16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
 ];
 
-/// What comes next, in the order of a member.
+/// Part of a member that comes next, in order.
 #[derive(Clone, Copy, Debug)]
 enum MemberPart {
     /// With the bytes of the header so far.
@@ -55,18 +55,18 @@ struct Flow<'a> {
     out: &'a mut [u8],
     /// Written.
     at: usize,
-    /// Of these the member's sum and length know.
+    /// Written, and in the member's sum and length.
     summed: usize,
 }
 
 /// A gzip body on its way through.
 #[derive(Debug)]
 pub struct Inflate {
-    step: MemberPart,
+    part: MemberPart,
     bits: Bits,
     members: u64,
     flags: u8,
-    /// Of the header, then of the output of the member.
+    /// CRC-32 of the header, then of the output of the member.
     sum: u32,
     length: u64,
     is_last_block: bool,
@@ -88,7 +88,7 @@ pub struct Inflate {
 impl Inflate {
     pub fn new() -> Box<Inflate> {
         Box::new(Inflate {
-            step: MemberPart::Header(0),
+            part: MemberPart::Header(0),
             bits: Bits::default(),
             members: 0,
             flags: 0,
@@ -110,7 +110,7 @@ impl Inflate {
 
     /// The input so far is one or more whole members, and nothing behind them.
     pub fn is_whole(&self) -> bool {
-        self.members > 0 && matches!(self.step, MemberPart::Header(0)) && self.bits.held == 0
+        self.members > 0 && matches!(self.part, MemberPart::Header(0)) && self.bits.held == 0
     }
 
     /// Inflates from the beginning of `input` into `out`. Returns the bytes used of `input` and written to `out`;
@@ -128,11 +128,11 @@ impl Inflate {
             summed: 0,
         };
         loop {
-            match self.step(&mut flow) {
+            match self.part(&mut flow) {
                 Ok(()) => {}
                 Err(Pause::Waits) => break,
                 Err(Pause::Damaged(reason)) => {
-                    self.step = MemberPart::Damaged(reason);
+                    self.part = MemberPart::Damaged(reason);
                     return Err(reason);
                 }
             }
@@ -142,9 +142,9 @@ impl Inflate {
         Ok((input.len() - flow.input.len(), flow.at))
     }
 
-    fn step(&mut self, flow: &mut Flow) -> Result<(), Pause> {
-        let step = self.step;
-        self.step = match step {
+    fn part(&mut self, flow: &mut Flow) -> Result<(), Pause> {
+        let part = self.part;
+        self.part = match part {
             MemberPart::Header(at) => {
                 if at == 0 {
                     (self.sum, self.length) = (0, 0);
@@ -434,7 +434,7 @@ impl Inflate {
                 let copied = room.min(self.distance);
                 out.copy_within(from..from + copied, flow.at);
                 if copied == self.distance {
-                    // What repeats does so after twice the distance too.
+                    // The output repeats after twice the distance too.
                     self.distance *= 2;
                 }
                 copied

@@ -40,7 +40,7 @@ pub struct Listener {
     /// The address it is bound to.
     pub address: String,
     pub precision: Precision,
-    /// Of clients that speak HTTP.
+    /// For clients that speak HTTP.
     pub rules: Option<Rc<Rules>>,
     /// Somebody connected.
     pub is_ready: bool,
@@ -166,7 +166,7 @@ impl Listener {
                 let (stream, _) = listener.accept()?;
                 stream.set_nonblocking(true)?;
                 let process = sys::peer_credentials(stream.as_raw_fd());
-                // Of another container's process the number is 0.
+                // The number is 0 for another container's process.
                 let pid = process.as_ref().filter(|process| process.pid > 0);
                 let name = pid.map_or("unknown".into(), |process| {
                     format!("pid {}", process.pid).into()

@@ -1,4 +1,4 @@
-//! What a connection speaks: `Lines` or `Http`. Neither reads the socket itself, so that both are tested without one.
+//! Protocols of a connection: `Lines` or `Http`. Neither reads the socket itself, so that both are tested without one.
 
 use std::fmt::Debug;
 use std::io;
@@ -13,7 +13,7 @@ use crate::store::ack::Ack;
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub name: Rc<str>,
-    /// Of a unix socket.
+    /// Known for a unix socket.
     pub uid: Option<u32>,
 }
 
@@ -21,7 +21,7 @@ pub struct Peer {
 #[derive(Debug, Default)]
 pub struct Memory {
     pub lines: Vec<u8>,
-    /// Of HTTP, before it is decoded.
+    /// HTTP, before it is decoded.
     pub wire: Vec<u8>,
 }
 

@@ -330,15 +330,15 @@ impl Sockets {
         requests.any(|http| http.can_go_on(has_place))
     }
 
-    /// A client asks for the state of the recorder.
-    pub fn ask_state(&self) -> bool {
+    /// A client asks for the health or the metrics.
+    pub fn asks_health(&self) -> bool {
         let mut requests = self.clients.iter().filter_map(Client::http);
         requests.any(Http::asks)
     }
 
-    pub fn answer_state(&mut self, state: &Health) {
+    pub fn answer_health(&mut self, health: &Health) {
         for client in &mut self.clients {
-            client.answer_state(state);
+            client.answer_health(health);
         }
     }
 

@@ -57,7 +57,7 @@ impl Snapshot {
         })
     }
 
-    /// What the file lacks of its last run, in words. An error comes again where the readings are read.
+    /// Describes the readings of the last run that the file lacks. An error comes again where the readings are read.
     pub fn missing(&mut self, beside: &Beside) -> Option<String> {
         beside.missing(&mut self.raw).unwrap_or(None)
     }

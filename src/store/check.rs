@@ -52,7 +52,7 @@ struct CheckedSeries {
     kind: Option<Kind>,
 }
 
-/// CheckedSeries looked up lately, by the low bits of their numbers: there may be millions of them, and little memory.
+/// Recently used series, by the low bits of their numbers: there may be millions, and little memory.
 struct SeriesCache {
     find: Statement,
     places: Vec<Option<CheckedSeries>>,

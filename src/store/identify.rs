@@ -101,7 +101,7 @@ pub(super) fn identify(raw: &mut Connection) -> Result<bool, Error> {
     let is_layout = layout == schema::LAYOUT.to_string();
     let is_damaged = !(is_ours && is_layout) && {
         let objects = objects::compare(raw)?;
-        // What a later layout adds would look like another tool's, unless its number is past every layout's.
+        // Additions of a later layout would look like another tool's, unless its number is past every layout's.
         let may_be_later = layout.parse().is_ok_and(|n| (1..=LAYOUT_MAX).contains(&n));
         objects.wrong.is_empty() && !(is_ours && may_be_later && objects.has_others)
     };

@@ -129,7 +129,7 @@ pub struct Db {
     pub(super) checkpoints: i64,
     pub(super) tail: Tail,
     pub(super) age: Age,
-    /// Of the schema that was compared with the layout.
+    /// Version of the schema that was compared with the layout.
     pub(super) schema_version: Option<i64>,
     /// By slot.
     pub(super) series: Vec<KnownSeries>,
@@ -265,7 +265,7 @@ impl Db {
         self.raw.wal_frames()
     }
 
-    /// What the files have to be if so many frames are in the WAL.
+    /// Expected sizes of the files if so many frames are in the WAL.
     pub fn expected_files(&self, wal_frames: u32) -> Expected {
         let wal_bytes = match wal_frames {
             0 => 0,

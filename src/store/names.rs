@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 
-use super::open::is_unreadable;
+use super::open::{READ, is_unreadable};
 use super::schema;
 use crate::db::raw::{Connection, Statement};
 use crate::db::{Error, error};
@@ -17,8 +17,6 @@ const NAME_OVERHEAD_BYTES: usize = 256;
 /// The index has all columns of the table.
 const NAME_SERIES_BY_INDEX: &CStr = c"SELECT sensor, field, type
     FROM series INDEXED BY sqlite_autoindex_series_1 WHERE +id = ?1";
-
-const READ: &str = "read";
 
 /// Makes the caller's value from sensor, field and kind.
 type Namer<'a, T> = Box<dyn FnMut(&str, &str, Kind) -> Option<T> + 'a>;
@@ -55,12 +53,12 @@ impl<'a, T> Names<'a, T> {
     pub(super) fn look_up(
         &mut self,
         raw: &mut Connection,
-        statements: &NamesOf,
+        lookup: &NameLookup,
         series: i64,
         id: i64,
     ) -> Result<(Kind, Option<T>), Error> {
         let mut named = (Kind::String, None);
-        statements.find(raw, series, id, &mut |sensor, field, kind| {
+        lookup.find(raw, series, id, &mut |sensor, field, kind| {
             self.bytes += sensor.len() + field.len() + NAME_OVERHEAD_BYTES;
             named = (kind, (self.name)(sensor, field, kind));
         })?;
@@ -68,16 +66,16 @@ impl<'a, T> Names<'a, T> {
     }
 }
 
-pub(super) struct NamesOf {
+pub(super) struct NameLookup {
     by_id: Statement,
     /// For a damaged file.
     by_index: Option<Statement>,
 }
 
-impl NamesOf {
+impl NameLookup {
     pub fn prepare(raw: &mut Connection) -> Result<Self, Error> {
         let by_id = raw.prepare(schema::NAME_SERIES)?;
-        Ok(NamesOf {
+        Ok(NameLookup {
             by_id,
             by_index: None,
         })

@@ -24,7 +24,7 @@ fn made() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// Objects of a file beside those of the layout.
 pub(super) struct Objects {
-    /// Those of the layout that are not as they were made.
+    /// Objects of the layout that are not as they were made.
     pub wrong: Vec<Wrong>,
     /// Any that the layout has not.
     pub has_others: bool,

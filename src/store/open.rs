@@ -21,7 +21,7 @@ use crate::place::mark;
 /// Memory for pages: every page is needed once.
 pub(super) const CACHE_KIB: i64 = 256;
 
-const READ: &str = "read";
+pub(super) const READ: &str = "read";
 
 /// Before a command opens a database, and while this process has it open nowhere: an error where SQLite would
 /// replay a -wal that is another database's, or needs room that is not there.
@@ -42,12 +42,12 @@ pub fn look_before_reading(path: &Path) -> Result<Beside, Error> {
     }
     match look_at_wal(path) {
         Treatment::SetAside => Err(Error::unread_wal(READ, path)),
-        // What the file has already may be read once more.
+        // Frames that the file has already may be read once more.
         Treatment::Leave | Treatment::Remove { .. } => look_for_room_to_read(path).map(|()| beside),
     }
 }
 
-/// What lay beside a database before it was opened.
+/// Files beside a database before it was opened.
 pub struct Beside {
     is_recorded: bool,
     has_frames: bool,
@@ -61,7 +61,7 @@ impl Beside {
         run.is_open && self.is_in_wal_mode && !self.is_recorded
     }
 
-    /// What the file lacks of its last run, in words.
+    /// Describes the readings of the last run that the file lacks.
     pub(super) fn missing(&self, raw: &mut Connection) -> Result<Option<String>, Error> {
         if self.is_recorded {
             return Ok(None);

@@ -1,9 +1,10 @@
-//! What a database says of its readings as a whole. Called by the command `show`.
+//! Queries about a database as a whole.
 
 use std::ffi::CStr;
 
 use super::names::kind;
-use super::read::{READ, Reader, Times};
+use super::open::READ;
+use super::read::{Reader, Times};
 use super::schema;
 use crate::db::Error;
 use crate::reading::Kind;
@@ -19,7 +20,7 @@ const OLDEST_AND_NEWEST_TIME: &CStr = c"SELECT min(oldest), max(newest) FROM (
 const OLDEST_SINCE: &CStr = c"SELECT oldest, 0 FROM (SELECT min(iif(oldest_ns >= ?1, oldest_ns,
     (SELECT min(time_ns) FROM readings WHERE id BETWEEN first_id AND last_id AND time_ns >= ?1))) AS oldest
     FROM spans_to_now WHERE newest_ns >= ?1) WHERE oldest IS NOT NULL";
-/// Of the newest span that has such a reading, or of those behind the last span.
+/// First such reading in the newest span that has one, or after the last span.
 const SENSOR_OF_1970: &CStr = c"SELECT sensor FROM readings JOIN series ON series.id = series
     WHERE readings.id >= coalesce((SELECT max(first_id) FROM spans WHERE oldest_ns < 63072000000000000),
       (SELECT max(last_id) FROM spans), 0) AND time_ns < 63072000000000000 ORDER BY readings.id LIMIT 1";
@@ -75,18 +76,10 @@ impl Reader {
         Ok(marks)
     }
 
-    /// The series by number, with sensor, field and type.
-    pub fn series(
-        &mut self,
-        mut each: impl FnMut(i64, &str, &str, Option<Kind>),
-    ) -> Result<(), Error> {
+    /// Calls `each` with sensor, field and type of every series.
+    pub fn series(&mut self, mut each: impl FnMut(&str, &str, Option<Kind>)) -> Result<(), Error> {
         self.raw.rows(READ, schema::LIST_SERIES, |row| {
-            each(
-                row.integer(0),
-                &row.text(1),
-                &row.text(2),
-                kind(&row.text(3)),
-            );
+            each(&row.text(1), &row.text(2), kind(&row.text(3)));
             true
         })
     }

@@ -1,7 +1,7 @@
-//! Reads readings for `export` and `show`, in id order and a chunk at a time. Each chunk is one short snapshot,
+//! Reads readings for commands, in id order and a chunk at a time. Each chunk is one short snapshot,
 //! over when the call returns: a reader that then waits for its own consumer keeps no checkpoint waiting.
 //!
-//! Called by the commands `export` and `show`. The readings are taken from the bare table and joined to
+//! Called by `export`, `show` and `backup`. The readings are taken from the bare table and joined to
 //! their series and runs here, because the view looks both up anew for each row.
 
 use std::ffi::CStr;
@@ -9,8 +9,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::names::{Names, NamesOf};
-use super::open::{Beside, open, open_damaged};
+use super::names::{NameLookup, Names};
+use super::open::{Beside, READ, open, open_damaged};
 use super::runs::Runs;
 use super::spans;
 use crate::db::raw::{Connection, Statement};
@@ -29,8 +29,6 @@ const READINGS_FROM: &CStr =
 /// All limits included; quicker where most times do not fit.
 const READINGS_BETWEEN: &CStr = c"SELECT id, time_ns, series, value FROM readings
     WHERE id >= ?1 AND id <= ?2 AND time_ns >= ?3 AND time_ns <= ?4 ORDER BY id";
-
-pub(super) const READ: &str = "read";
 
 /// A range of times, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +87,7 @@ pub struct Reader {
     pub(super) raw: Connection,
     pub(super) statements: ReadStatements,
     pub(super) runs: Runs,
-    series_names: NamesOf,
+    series_names: NameLookup,
     /// At least half of the last chunk was within the times.
     is_dense: bool,
     /// Ranges of ids that may hold these times.
@@ -119,7 +117,7 @@ impl Reader {
             readings_from: raw.prepare(READINGS_FROM)?,
             readings_between: raw.prepare(READINGS_BETWEEN)?,
         };
-        let names = NamesOf::prepare(&mut raw)?;
+        let names = NameLookup::prepare(&mut raw)?;
         Ok(Reader {
             raw,
             statements,
@@ -131,7 +129,7 @@ impl Reader {
         })
     }
 
-    /// What the file lacks of its last run, in words. An error comes again where the readings are read.
+    /// Describes the readings of the last run that the file lacks. An error comes again where the readings are read.
     pub fn missing(&mut self, beside: &Beside) -> Option<String> {
         beside.missing(&mut self.raw).unwrap_or(None)
     }
@@ -324,7 +322,8 @@ impl Reader {
     /// Moves the position back where a later run used ids again.
     pub(super) fn go_back_to_a_later_run(&mut self, at: &mut Position) {
         self.runs.forget();
-        // Not to a later run that began earlier, as none does: that would be for ever.
+        // Only where this id belongs to another run now; a damaged row of a later run with a lower first id
+        // would otherwise send the reader back for ever.
         let run = at.run.filter(|_| at.run != self.runs.run_of(at.id));
         self.runs.forget();
         if let Some(first_id) = run.and_then(|run| self.runs.first_id_after(run)) {

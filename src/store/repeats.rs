@@ -19,7 +19,7 @@ const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 const OPERATION: &str = "look for a repeated reading in";
 
-/// What makes two readings the same.
+/// Readings with equal contents are the same.
 #[derive(Clone, Copy)]
 struct Content<'a> {
     time_ns: i64,

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 
 use super::names::Names;
-use super::open::is_unreadable;
+use super::open::{READ, is_unreadable};
 use super::read::{Position, Reader, Reading, Scan, Times};
 use super::runs::Runs;
 use crate::db::pragma::PAGE_BYTES;
@@ -87,7 +87,7 @@ impl Salvage {
         let (first, last) = reader.recorded_ids()?;
         let first = first.max(at.id.saturating_add(1));
         // A reading takes more than a byte: a damaged number must not keep the search going for ever.
-        let pages = reader.raw.answer("read", transaction::PAGE_COUNT)?;
+        let pages = reader.raw.answer(READ, transaction::PAGE_COUNT)?;
         let pages: i64 = pages.parse().unwrap_or(0);
         let most = pages.saturating_mul(PAGE_BYTES as i64);
         let (end, start) = (first.saturating_add(most), last.saturating_sub(most));
@@ -133,7 +133,7 @@ impl Reader {
             is_gapless: true,
         };
         let first = at.id.saturating_add(1);
-        self.raw.begin_rows("read", scan.statement, &[first])?;
+        self.raw.begin_rows(READ, scan.statement, &[first])?;
         let result = self.scan(&scan, at, names, each);
         self.raw.end_rows(scan.statement);
         Ok(result?.is_some())

@@ -66,7 +66,7 @@ pub(super) fn begin_run(
     mark: Option<&mark::Reached>,
 ) -> Result<Begun, Error> {
     let operation = "begin a run in";
-    // Of two starts on a new file, the write lock decides which creates the tables.
+    // The write lock decides which of two starts on a new file creates the tables.
     if is_new && identify(raw)? {
         raw.execute("make the tables of", schema::CREATE)?;
         set_device(raw, schema::ADD_DEVICE, &random_id(raw)?, &start.machine)?;
@@ -116,7 +116,7 @@ pub(super) fn begin_run(
     })
 }
 
-/// What the last run's row says.
+/// Contents of the last run's row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastRun {
     pub run: i64,

@@ -37,7 +37,7 @@ pub fn has_input() -> bool {
     stdin.is_ok_and(|file| file.is_file() || file.file_type().is_fifo())
 }
 
-/// What `statfs` says of the filesystem that holds a path.
+/// Answer of `statfs` about the filesystem that holds a path.
 pub struct Filesystem {
     pub magic: u64,
     /// Bytes that this user may still write.

@@ -29,7 +29,7 @@ const SIGNALS: [(Signal, libc::c_int, &str); 9] = [
     (Signal::Hup, libc::SIGHUP, "SIGHUP"),
     (Signal::Quit, libc::SIGQUIT, "SIGQUIT"),
     (Signal::Pwr, libc::SIGPWR, "SIGPWR"),
-    // Of no meaning here; without a handler they would end the process without its last commit.
+    // Without meaning here; without a handler they would end the process without its last commit.
     (Signal::Xcpu, libc::SIGXCPU, "SIGXCPU"),
     (Signal::Alrm, libc::SIGALRM, "SIGALRM"),
     (Signal::Usr2, libc::SIGUSR2, "SIGUSR2"),

@@ -1,4 +1,4 @@
-//! What the binary of the image has in place of an unwinder.
+//! Replaces the unwinder in the binary of the image.
 //!
 //! A panic aborts there, so nothing unwinds, and its backtrace has no frames: the binary is stripped, so there are
 //! no names to print. What the standard library brings along to look for some (readers of DWARF, of compressed

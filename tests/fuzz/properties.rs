@@ -508,7 +508,7 @@ fn converse(input: &[u8], has_token: bool, pieces: &[u8], rows: usize) -> Conver
     let (mut interner, mut line) = (Interner::default(), ParsedLine::default());
     let (mut names, mut readings) = (Vec::new(), Vec::new());
     let (mut said, mut rejected) = (Vec::new(), Vec::new());
-    let state = Health {
+    let health = Health {
         reasons: String::new(),
         metrics: "up 1\n".to_owned(),
     };
@@ -563,10 +563,10 @@ fn converse(input: &[u8], has_token: bool, pieces: &[u8], rows: usize) -> Conver
                 _ => {}
             }
             assert!(http.held_bytes() < HELD_BYTES_MAX);
-            answer(&mut http, &state, size, &mut said);
+            answer(&mut http, &health, size, &mut said);
             assert!(!http.is_held() || http.can_go_on(true), "it waits for ever");
         }
-        answer(&mut http, &state, size, &mut said);
+        answer(&mut http, &health, size, &mut said);
     }
     let answers = String::from_utf8(said).expect("answers are text");
     Conversation {
@@ -578,10 +578,10 @@ fn converse(input: &[u8], has_token: bool, pieces: &[u8], rows: usize) -> Conver
 }
 
 /// Everything so far is on the disk. The client takes so many bytes at once.
-fn answer(http: &mut Http, state: &Health, size: usize, said: &mut Vec<u8>) {
+fn answer(http: &mut Http, health: &Health, size: usize, said: &mut Vec<u8>) {
     http.settle(u64::MAX);
     while http.has_answer() || http.asks() {
-        http.answer(state);
+        http.answer(health);
         http.flush(Instant::now(), &mut |bytes| {
             let taken = size.min(bytes.len());
             said.extend_from_slice(&bytes[..taken]);

@@ -303,7 +303,7 @@ impl<'a> Exporter<'a> {
             return Ok(());
         }
         let mut is_there = false;
-        let each = |_, sensor: &str, _: &str, _| is_there |= glob::matches(pattern, sensor);
+        let each = |sensor: &str, _: &str, _| is_there |= glob::matches(pattern, sensor);
         self.open()?.series(each)?;
         if !is_there {
             complain(no_sensor(pattern));

@@ -170,7 +170,7 @@ fn gather(settings: &ShowSettings, columns: Option<usize>) -> Result<Found, Erro
     let newest = reader.newest()?;
     let recorded = reader.recorded()?;
     let mut matching = 0;
-    reader.series(|_, sensor, _, _| {
+    reader.series(|sensor, _, _| {
         matching += usize::from(glob::matches(&settings.sensor, sensor));
     })?;
     let parts = parts(settings, columns, matching);
@@ -178,7 +178,7 @@ fn gather(settings: &ShowSettings, columns: Option<usize>) -> Result<Found, Erro
     let newest_id = newest.map_or(0, |(id, _)| id);
     let mut sums = sum_up(settings, times, &window, newest_id, &mut reader)?;
     // Sensors without a reading in the window are listed too: one that fell silent is worth seeing.
-    reader.series(|_, sensor, field, kind| {
+    reader.series(|sensor, field, kind| {
         if let Some(kind) = kind
             && glob::matches(&settings.sensor, sensor)
         {

@@ -1,4 +1,4 @@
-//! What SQLite's callbacks read and write: on the heap, owned by the connection through a raw pointer, so that
+//! Memory that SQLite's callbacks read and write: on the heap, owned by the connection through a raw pointer, so that
 //! moving the connection invalidates no pointer that SQLite keeps.
 
 use std::cell::Cell;

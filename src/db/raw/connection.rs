@@ -111,7 +111,7 @@ impl Connection {
             callbacks: Callbacks::new(),
         };
         connection.check(operation, code)?;
-        // What somebody else put into the file must not decide what becomes of a reading.
+        // Objects that somebody else put into the file must not decide what becomes of a reading.
         connection.configure(ffi::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         connection.configure(ffi::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         // SAFETY: the handle is open; a limit is an int. Returns the limit before.

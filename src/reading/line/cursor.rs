@@ -33,7 +33,7 @@ impl ByteRange {
     }
 }
 
-// What a byte is in the places where it may stand; several at once.
+// Classes of a byte by the places where it may stand; several at once.
 pub(super) const CONTROL: u8 = 1;
 pub(super) const MEASUREMENT_END: u8 = 1 << 1;
 pub(super) const MEASUREMENT_SPECIAL: u8 = 1 << 2;

@@ -23,7 +23,7 @@ pub enum Precision {
     Us = 1_000,
     Ms = 1_000_000,
     S = 1_000_000_000,
-    /// Of clients of InfluxDB only, as hours are.
+    /// Only from clients of InfluxDB, as hours are.
     M = 60_000_000_000,
     H = 3_600_000_000_000,
 }

@@ -16,7 +16,7 @@ pub struct Reason {
     pub column: u32,
     /// It went wrong further down, after the quote at `column` ran over the end of the line.
     pub runs_over: bool,
-    /// What the line was meant as, where that shows; begins with a semicolon.
+    /// Form that the line was meant in, where that shows; begins with a semicolon.
     pub hint: &'static str,
 }
 
@@ -111,7 +111,7 @@ impl LineError {
         )
     }
 
-    /// What a line may be meant as that went wrong at this byte.
+    /// Guesses the meant form of a line that went wrong at this byte.
     pub(super) fn hint(self, line: &[u8], at: usize) -> &'static str {
         if !self.is_of_form() {
             return "";

@@ -1,4 +1,4 @@
-//! What the recorder reports of itself: the facts, the report made of them, and the socket that it is read from.
+//! The recorder's report on itself: the facts, the report made of them, and the socket that it is read from.
 
 pub mod facts;
 pub mod report;

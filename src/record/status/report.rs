@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::source::http::reply::Health;
 
-/// What Prometheus gets of a value: type, name and help of a metric.
+/// A value as Prometheus gets it: type, name and help of a metric.
 #[derive(Clone, Copy)]
 enum Metric {
     /// Not a number.
@@ -108,7 +108,7 @@ impl Report {
     }
 
     /// For clients that ask over HTTP.
-    pub fn state(&self) -> Health {
+    pub fn health(&self) -> Health {
         let reasons: Vec<&str> = self.all("reason").collect();
         Health {
             reasons: reasons.join("; "),

@@ -98,18 +98,18 @@ impl Dues {
         Some(due)
     }
 
-    /// The next answer is the state of the recorder.
+    /// The next answer is the health or the metrics.
     pub fn asks(&self) -> bool {
         let first = self.first();
         first.is_some_and(|due| matches!(due.answer, Answer::Status(_)))
     }
 
-    pub fn answer(&mut self, state: &Health) {
+    pub fn answer(&mut self, health: &Health) {
         if self.asks()
             && let Some(due) = self.take_first()
             && let Answer::Status(wanted) = due.answer
         {
-            Reply::of_state(wanted, state).render(due.form, &mut self.out);
+            Reply::of_health(wanted, health).render(due.form, &mut self.out);
         }
     }
 

@@ -15,7 +15,7 @@ const TOO_LONG: Refusal = (
 );
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ChunkPart {
+enum BodyPart {
     /// Before the first digit of a size, and within the digits.
     Size(u8),
     /// Behind the size: white space, before an extension or the line end.
@@ -36,7 +36,7 @@ enum ChunkPart {
 
 #[derive(Debug)]
 pub struct Framing {
-    part: ChunkPart,
+    part: BodyPart,
     is_chunked: bool,
     /// Bytes of data that are left, of the body or of the chunk.
     left: u64,
@@ -47,9 +47,9 @@ pub struct Framing {
 impl Framing {
     pub fn new(length: Length) -> Self {
         let (part, left) = match length {
-            Length::Bytes(0) => (ChunkPart::End, 0),
-            Length::Bytes(bytes) => (ChunkPart::Data, bytes),
-            Length::Chunked => (ChunkPart::Size(0), 0),
+            Length::Bytes(0) => (BodyPart::End, 0),
+            Length::Bytes(bytes) => (BodyPart::Data, bytes),
+            Length::Chunked => (BodyPart::Size(0), 0),
         };
         Framing {
             part,
@@ -61,18 +61,18 @@ impl Framing {
 
     /// The whole body was passed.
     pub fn is_over(&self) -> bool {
-        self.part == ChunkPart::End
+        self.part == BodyPart::End
     }
 
     /// Passes framing at the beginning of `bytes`. Returns its length, and the length of the data behind it.
     pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, usize), Refusal> {
         for (at, &byte) in bytes.iter().enumerate() {
             match self.part {
-                ChunkPart::Data => {
+                BodyPart::Data => {
                     let here = (bytes.len() - at) as u64;
                     return Ok((at, here.min(self.left) as usize));
                 }
-                ChunkPart::End => return Ok((at, 0)),
+                BodyPart::End => return Ok((at, 0)),
                 _ => self.part = self.pass(byte)?,
             }
         }
@@ -82,49 +82,49 @@ impl Framing {
     /// So much of the data was used.
     pub fn advance(&mut self, used: usize) {
         self.left -= used as u64;
-        if self.left == 0 && self.part == ChunkPart::Data {
+        if self.left == 0 && self.part == BodyPart::Data {
             self.part = match self.is_chunked {
-                true => ChunkPart::DataEnd,
-                false => ChunkPart::End,
+                true => BodyPart::DataEnd,
+                false => BodyPart::End,
             };
         }
     }
 
-    fn pass(&mut self, byte: u8) -> Result<ChunkPart, Refusal> {
+    fn pass(&mut self, byte: u8) -> Result<BodyPart, Refusal> {
         Ok(match (self.part, byte) {
-            (ChunkPart::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+            (BodyPart::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 if digits == SIZE_DIGITS_MAX {
                     return Err(BAD_SIZE);
                 }
                 let digit = char::from(byte).to_digit(16).unwrap_or(0);
                 self.left = self.left << 4 | u64::from(digit);
-                ChunkPart::Size(digits + 1)
+                BodyPart::Size(digits + 1)
             }
-            (ChunkPart::Size(1..) | ChunkPart::Space | ChunkPart::Extension, b'\r') => {
-                ChunkPart::SizeEnd
+            (BodyPart::Size(1..) | BodyPart::Space | BodyPart::Extension, b'\r') => {
+                BodyPart::SizeEnd
             }
-            (ChunkPart::Size(1..) | ChunkPart::Space, b';') => ChunkPart::Extension,
-            (ChunkPart::Size(1..) | ChunkPart::Space, b' ' | b'\t') => {
+            (BodyPart::Size(1..) | BodyPart::Space, b';') => BodyPart::Extension,
+            (BodyPart::Size(1..) | BodyPart::Space, b' ' | b'\t') => {
                 self.ignore()?;
-                ChunkPart::Space
+                BodyPart::Space
             }
-            (ChunkPart::Extension, b'\n') => return Err(BAD_END),
-            (ChunkPart::Extension, _) => {
+            (BodyPart::Extension, b'\n') => return Err(BAD_END),
+            (BodyPart::Extension, _) => {
                 self.ignore()?;
-                ChunkPart::Extension
+                BodyPart::Extension
             }
-            (ChunkPart::SizeEnd, b'\n') if self.left == 0 => ChunkPart::Trailer(0),
-            (ChunkPart::SizeEnd, b'\n') => ChunkPart::Data,
-            (ChunkPart::DataEnd, b'\r') => ChunkPart::DataEndLf,
-            (ChunkPart::DataEndLf, b'\n') => ChunkPart::Size(0),
-            (ChunkPart::Trailer(length), b'\r') => ChunkPart::TrailerLf(length),
-            (ChunkPart::TrailerLf(0), b'\n') => ChunkPart::End,
-            (ChunkPart::TrailerLf(_), b'\n') => ChunkPart::Trailer(0),
-            (ChunkPart::Trailer(length), _) if byte != b'\n' => {
+            (BodyPart::SizeEnd, b'\n') if self.left == 0 => BodyPart::Trailer(0),
+            (BodyPart::SizeEnd, b'\n') => BodyPart::Data,
+            (BodyPart::DataEnd, b'\r') => BodyPart::DataEndLf,
+            (BodyPart::DataEndLf, b'\n') => BodyPart::Size(0),
+            (BodyPart::Trailer(length), b'\r') => BodyPart::TrailerLf(length),
+            (BodyPart::TrailerLf(0), b'\n') => BodyPart::End,
+            (BodyPart::TrailerLf(_), b'\n') => BodyPart::Trailer(0),
+            (BodyPart::Trailer(length), _) if byte != b'\n' => {
                 self.ignore()?;
-                ChunkPart::Trailer(length + 1)
+                BodyPart::Trailer(length + 1)
             }
-            (ChunkPart::Size(_) | ChunkPart::Space, _) => return Err(BAD_SIZE),
+            (BodyPart::Size(_) | BodyPart::Space, _) => return Err(BAD_SIZE),
             _ => return Err(BAD_END),
         })
     }

@@ -35,7 +35,7 @@ const HEAD_READ_BYTES: usize = 2048;
 const STALL_MAX: Duration = Duration::from_secs(30);
 /// Upper bound on the wait for a client to read its answer.
 const UNREAD_MAX: Duration = Duration::from_secs(60);
-/// What a listener asks of its clients.
+/// Rules of a listener for its clients.
 #[derive(Debug)]
 pub struct Rules {
     pub token: Option<Vec<u8>>,
@@ -61,14 +61,14 @@ pub struct Http {
     wire: Buffer,
     stage: Stage,
     dues: Dues,
-    /// What the next request or its body waits for, besides input and room.
+    /// Cause of a wait of the next request or its body, besides input and room.
     held: Option<Held>,
     /// When the head that is read began to come.
     head_since: Instant,
     /// When something was read, taken or written last.
     active: Instant,
     input_ended: bool,
-    /// What is not read whole by now is not waited for.
+    /// A request that is not read whole by now is not waited for.
     is_stopping: bool,
     /// Why the last request was refused, to be logged.
     complaint: Option<String>,
@@ -102,7 +102,7 @@ impl Http {
         self.held == Some(Held::Place)
     }
 
-    /// What it waited for is there.
+    /// The cause of the wait has gone.
     pub fn can_go_on(&self, has_place: bool) -> bool {
         match self.held {
             Some(Held::Answers) => self.dues.len() < PIPELINED_MAX,
@@ -285,13 +285,13 @@ impl Http {
         self.dues.settle(lines);
     }
 
-    /// The next answer is the state of the recorder.
+    /// The next answer is the health or the metrics.
     pub fn asks(&self) -> bool {
         self.dues.asks()
     }
 
-    pub fn answer(&mut self, state: &Health) {
-        self.dues.answer(state);
+    pub fn answer(&mut self, health: &Health) {
+        self.dues.answer(health);
     }
 
     /// When to close, and why, if nothing happens until then. `is_blocked`: lines wait for room.

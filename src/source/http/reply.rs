@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// What `/health` and `/metrics` say.
+/// Contents of `/health` and `/metrics`.
 #[derive(Debug)]
 pub struct Health {
     /// Why it is not healthy; empty where it is.
@@ -85,21 +85,21 @@ impl Reply {
         Self::json(400, body)
     }
 
-    pub fn of_state(wanted: Wanted, state: &Health) -> Self {
+    pub fn of_health(wanted: Wanted, health: &Health) -> Self {
         match wanted {
             Wanted::Metrics => Reply {
                 status: 200,
                 content_type: "text/plain; version=0.0.4",
-                body: state.metrics.clone(),
+                body: health.metrics.clone(),
                 ..Reply::default()
             },
-            Wanted::Health if state.reasons.is_empty() => {
+            Wanted::Health if health.reasons.is_empty() => {
                 let body =
                     "{\"name\":\"seawall\",\"message\":\"ready for writes\",\"status\":\"pass\"}\n";
                 Self::json(200, body.to_owned())
             }
             Wanted::Health => {
-                let message = quoted(&state.reasons);
+                let message = quoted(&health.reasons);
                 let body =
                     format!("{{\"name\":\"seawall\",\"message\":{message},\"status\":\"fail\"}}\n");
                 Self::json(503, body)

@@ -29,7 +29,7 @@ enum Body {
     Ignored,
 }
 
-/// What a connection waits for, besides input and room.
+/// Cause of a connection's wait, besides input and room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
     /// Too many answers are due.

@@ -1,4 +1,4 @@
-//! What a request asks for, by its path, its query and its token. Pure.
+//! Finds what a request asks for, by its path, its query and its token. Pure.
 //!
 //! The paths are those of InfluxDB 1, 2 and 3 that its clients use to write, to see whether somebody is there, and to
 //! make their database.

@@ -143,7 +143,7 @@ pub struct Spec {
     pub fault: Option<String>,
     pub offset: Option<String>,
     pub scale: Option<String>,
-    /// What `input` may hold in place of a number.
+    /// Words that `input` may hold in place of a number.
     pub words: &'static [&'static str],
 }
 

@@ -24,7 +24,7 @@ use scan::{Seen, Tags};
 pub use attribute::Failure;
 pub use channel::parse_number;
 
-/// What became of a channel.
+/// Change of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is there and will be read.
