@@ -211,15 +211,15 @@ fn a_text_in_the_place_of_a_number_or_of_a_device_is_damage_and_printed_nowhere(
     let changes = [
         (
             "UPDATE readings SET value = char(27) || '[2J' WHERE id = 3",
-            "reading 3 is a text",
+            "reading 3 has a value that no sensor sends",
         ),
         (
             "UPDATE readings SET value = '99999999999999999999' WHERE id = 3",
-            "reading 3 is a text",
+            "reading 3 has a value that no sensor sends",
         ),
         (
             "UPDATE readings SET value = '000000000000000000007' WHERE id = 3",
-            "reading 3 is a text",
+            "reading 3 has a value that no sensor sends",
         ),
         (
             "UPDATE runs SET device = char(27) || '[2J'",

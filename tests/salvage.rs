@@ -167,6 +167,19 @@ fn damaged_indexes_spans_and_names_cost_no_reading() {
     );
 }
 
+/// More ids are missing then than a file of this size can hold.
+#[test]
+fn a_damaged_first_id_of_a_run_costs_no_reading() {
+    let dir = Dir::new("salvage-ids");
+    let db = recorded(&dir);
+    sql(
+        &db,
+        "UPDATE runs SET first_id = -1000000000000 WHERE id = 1",
+    );
+    let (_, rows, err) = export(&db, &["--skip-damaged"]);
+    assert_eq!(rows.len(), 1 + READINGS, "{err}");
+}
+
 #[test]
 fn of_a_file_that_was_cut_short_the_beginning_is_exported() {
     let dir = Dir::new("salvage");

@@ -377,7 +377,7 @@ fn long_windows_are_labelled_by_the_months_and_years_that_begin() {
     let cases = [
         (300, "UTC|Apr 2024|Jul 2024|Oct 2024"),
         (700, "UTC|Jul 2024|Jan 2025|Jul 2025"),
-        (4000, "UTC|2025|2028|2031|2034"),
+        (4000, "UTC|Jan 2025|Jan 2028|Jan 2031|Jan 2034"),
     ];
     for (days, expected) in cases {
         let db = dir.file(&format!("{days}.db"));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use seawall::reading::glob;
 use seawall::reading::line::Precision;
 use seawall::source::spec::{
     Choice, Door, Port, SimRate, SimSpec, SourceSpec, UNIX_PATH_BYTES_MAX,
@@ -344,5 +345,33 @@ proptest! {
         let size = size >> shift << (shift / 2);
         prop_assert_eq!(units::parse_size(&units::size(size)), Some(size));
         prop_assert!(units::bytes_human(size).ends_with('B'));
+    }
+}
+
+#[test]
+fn a_pattern_matches_whole_names() {
+    for (pattern, text, expected) in [
+        ("weather", "weather", true),
+        ("weather", "weather,station=sf", false),
+        ("weather*", "weather,station=sf", true),
+        ("*station=sf", "weather,station=sf", true),
+        ("*s?", "weather,station=sf", true),
+        ("*[a-g]", "weather,station=sf", true),
+        ("*[^a-g]", "weather,station=sf", false),
+        ("*[fx]", "weather,station=sf", true),
+        ("*[]x]", "a]", true),
+        ("[a-", "[a-", false),
+        ("*,chip=*,*", "hwmon,channel=1,chip=x,device=y", true),
+        ("*a*a*a*b", "aaaaaaaaaaaaaaaa", false),
+        ("?", "ü", true),
+        ("", "", true),
+        ("*", "", true),
+        ("?", "", false),
+    ] {
+        assert_eq!(
+            glob::matches(pattern, text),
+            expected,
+            "{pattern} on {text}"
+        );
     }
 }

@@ -36,12 +36,12 @@ impl Kind {
         }
     }
 
-    /// Whether a value of this type may be a text: an unsigned is where 63 bits do not hold it.
-    pub fn has_text(self, text: &str) -> bool {
-        match self {
-            Kind::String => true,
-            Kind::Unsigned => text.len() <= 20 && text.parse::<u64>().is_ok(),
-            _ => false,
+    /// False for a text where this type has none; an unsigned is one where 63 bits do not hold it.
+    pub fn may_be(self, value: Value<'_>) -> bool {
+        match (value, self) {
+            (Value::Text(text), Kind::Unsigned) => text.len() <= 20 && text.parse::<u64>().is_ok(),
+            (Value::Text(_), kind) => kind == Kind::String,
+            _ => true,
         }
     }
 }

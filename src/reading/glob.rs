@@ -66,32 +66,3 @@ fn is_in(set: &[char], c: char) -> bool {
     }
     false
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_matches_whole_names() {
-        for (pattern, text, expected) in [
-            ("weather", "weather", true),
-            ("weather", "weather,station=sf", false),
-            ("weather*", "weather,station=sf", true),
-            ("*station=sf", "weather,station=sf", true),
-            ("*s?", "weather,station=sf", true),
-            ("*[a-g]", "weather,station=sf", true),
-            ("*[^a-g]", "weather,station=sf", false),
-            ("*[fx]", "weather,station=sf", true),
-            ("*[]x]", "a]", true),
-            ("[a-", "[a-", false),
-            ("*,chip=*,*", "hwmon,channel=1,chip=x,device=y", true),
-            ("*a*a*a*b", "aaaaaaaaaaaaaaaa", false),
-            ("?", "ü", true),
-            ("", "", true),
-            ("*", "", true),
-            ("?", "", false),
-        ] {
-            assert_eq!(matches(pattern, text), expected, "{pattern} on {text}");
-        }
-    }
-}

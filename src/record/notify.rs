@@ -1,4 +1,4 @@
-//! What a service manager is told, as in sd_notify(3): that the recorder is ready or stops, how far it is, that a start or a
+//! Messages to the service manager, as in sd_notify(3): that the recorder is ready or stops, how far it is, that a start or a
 //! stop needs more time, and that it is alive.
 //!
 //! Never waits: a message for which the manager has no room is sent again later. Time is asked for and the watchdog fed
@@ -39,7 +39,7 @@ pub struct Manager {
     socket: Vec<u8>,
     /// Half of the watchdog's interval.
     feed_period: Option<Duration>,
-    /// What the manager has taken: the state, the status, and the readings accepted by then.
+    /// State, status and accepted readings of the last message that the manager took.
     told: ServiceState,
     status: String,
     accepted: u64,
@@ -108,7 +108,11 @@ impl Manager {
         let feeds = self
             .feed_period
             .filter(|_| is_recording && (is_new || now >= self.feed_due));
-        if self.again.is_some_and(|again| now < again) || !(reports || feeds.is_some()) {
+        if self.again > Some(now) {
+            return;
+        }
+        self.again = None;
+        if !reports && feeds.is_none() {
             return;
         }
         let used_ns = progress.cpu.map_or(0, sys::clock_ns);
@@ -155,7 +159,6 @@ impl Manager {
         if message.is_empty() {
             return true;
         }
-        self.again = None;
         let Err(e) = sys::send_datagram(&self.socket, message.as_bytes()) else {
             return true;
         };

@@ -88,11 +88,7 @@ impl Staging {
     /// Counts and logs datagrams that the kernel dropped, however many readings were in each.
     pub fn count_dropped_by_kernel(&mut self, dropped: u64) {
         self.batch.counts.dropped += dropped;
-        self.log_dropped(
-            "datagrams",
-            dropped,
-            "the system's buffer for datagrams is full",
-        );
+        self.log_dropped(dropped, true);
     }
 
     /// Counts of the run, as the log and `status` report them.
@@ -105,10 +101,14 @@ impl Staging {
     /// Logs readings that found no room since `before`.
     pub fn log_dropped_since(&mut self, before: Counts) {
         let dropped = self.counts().dropped - before.dropped;
-        self.log_dropped("readings", dropped, "the queue is full");
+        self.log_dropped(dropped, false);
     }
 
-    fn log_dropped(&mut self, what: &str, dropped: u64, reason: &str) {
+    fn log_dropped(&mut self, dropped: u64, are_datagrams: bool) {
+        let (what, reason) = match are_datagrams {
+            true => ("datagrams", "the system's buffer for datagrams is full"),
+            false => ("readings", "the queue is full"),
+        };
         if dropped > 0 {
             let in_all = self.counts().dropped;
             let fields: [log::Field; 3] =

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::place;
@@ -194,18 +194,43 @@ impl Drop for Listener {
     }
 }
 
-/// Removal of the sockets' files, in a thread that is waited for no longer than the stop may take:
-/// their folder may be on a disk that stalls. The channel closes when the thread ends.
+/// Result of a thread that may hang. The standard library's channels would be 8 KB of the image.
 #[derive(Debug)]
-pub struct Removal(Receiver<()>);
+struct ThreadResult<T>(Mutex<Option<T>>, Condvar);
+
+impl<T> ThreadResult<T> {
+    fn new() -> Arc<Self> {
+        Arc::new(ThreadResult(Mutex::new(None), Condvar::new()))
+    }
+
+    fn end(&self, result: T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        self.1.notify_all();
+    }
+
+    /// The result, `None` while there is none after the time.
+    fn wait(&self, most: Duration) -> MutexGuard<'_, Option<T>> {
+        let result = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .1
+            .wait_timeout_while(result, most, |result| result.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// Removal of the sockets' files, in a thread that is waited for no longer than the stop may take:
+/// their folder may be on a disk that stalls.
+#[derive(Debug)]
+pub struct Removal(Arc<ThreadResult<()>>);
 
 impl Removal {
     /// Calls `gone` at the end. Without a thread the files stay, as after a kill, and the next start replaces them.
     pub fn begin(files: Vec<SocketFile>, gone: impl FnOnce() + Send + 'static) -> Option<Self> {
-        let (end, removal) = mpsc::channel();
+        let removal = ThreadResult::new();
+        let pending = removal.clone();
         let remove = move || {
             files.into_iter().for_each(SocketFile::remove);
-            drop(end);
+            pending.end(());
             gone();
         };
         let started = sys::spawn("remove-sockets", Box::new(remove));
@@ -213,11 +238,11 @@ impl Removal {
     }
 
     pub fn is_over(&self) -> bool {
-        self.0.try_recv() == Err(TryRecvError::Disconnected)
+        self.0.wait(Duration::ZERO).is_some()
     }
 
     pub fn wait(&self, most: Duration) {
-        let _ = self.0.recv_timeout(most);
+        drop(self.0.wait(most));
     }
 }
 
@@ -239,18 +264,19 @@ fn resolve(port: &Port) -> io::Result<SocketAddr> {
     if let Ok(address) = port.host.parse::<IpAddr>() {
         return Ok((address, port.number).into());
     }
-    let (sender, answer) = mpsc::channel();
+    let answer = ThreadResult::new();
+    let pending = answer.clone();
     let name = (port.host.clone(), port.number);
     let look_up = move || {
-        let found = name.to_socket_addrs().map(|mut addresses| addresses.next());
-        let _ = sender.send(found);
+        pending.end(name.to_socket_addrs().map(|mut addresses| addresses.next()));
     };
     sys::spawn("look-up", Box::new(look_up))?;
     loop {
-        match answer.recv_timeout(LOOK_UP_AGAIN) {
-            Ok(found) => return found?.ok_or_else(|| io::Error::other("the name has no address")),
-            Err(RecvTimeoutError::Timeout) if !signals::stop_pending() => {}
-            Err(_) => return Err(io::Error::other("stopped while the name was looked up")),
+        if let Some(found) = answer.wait(LOOK_UP_AGAIN).take() {
+            return found?.ok_or_else(|| io::Error::other("the name has no address"));
+        }
+        if signals::stop_pending() {
+            return Err(io::Error::other("stopped while the name was looked up"));
         }
     }
 }

@@ -396,5 +396,6 @@ fn fits(kind: Kind, value: Value<'_>) -> bool {
         (Kind::Float, Value::Real(_))
             | (Kind::Integer | Kind::Boolean, Value::Integer(_))
             | (Kind::Unsigned, Value::Integer(_))
-    ) || matches!(value, Value::Text(text) if kind.has_text(text))
+            | (_, Value::Text(_))
+    ) && kind.may_be(value)
 }

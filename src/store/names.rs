@@ -49,7 +49,7 @@ impl<'a, T> Names<'a, T> {
         }
     }
 
-    /// Those of a series that is not in memory; `id` is a reading of it.
+    /// Looks up a series that is not in memory; `id` is a reading of it.
     pub(super) fn look_up(
         &mut self,
         raw: &mut Connection,

@@ -234,7 +234,7 @@ fn json(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What no sender can make, or Python's CSV reads as something else.
+    /// Values that no sender can make, or that Python's CSV reads as something else.
     #[test]
     fn infinities_and_nuls_are_written_so_that_others_can_read_them() {
         let (infinite, padded) = (Value::Real(f64::NEG_INFINITY), Value::Text("a\0\0"));

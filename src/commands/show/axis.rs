@@ -4,7 +4,7 @@ use super::sums::{ShownSeries, Window};
 use super::values::{NumberFormat, share};
 use crate::time::{civil, day_of, timestamp};
 
-/// What is left free above the greatest value and below the least, in pixels.
+/// Margin above the greatest value and below the least, in pixels.
 const MARGIN: f64 = 6.0;
 const VALUES_MAX: f64 = 5.0;
 /// Part of a value that its sensor does not tell: the last digits of floats are no change.
@@ -29,8 +29,8 @@ pub struct Axis {
 }
 
 impl Axis {
-    pub fn of(line: &ShownSeries, height: i32) -> Self {
-        let [mut low, _, mut high] = line.whole.range().unwrap_or_default();
+    pub fn of(series: &ShownSeries, height: i32) -> Self {
+        let [mut low, _, mut high] = series.whole.range().unwrap_or_default();
         // Halves, because the whole may be more than a float holds.
         if high / 2.0 - low / 2.0 <= low.abs().max(high.abs()) * CONSTANT {
             // A constant series is a line in the middle.
@@ -51,7 +51,7 @@ impl Axis {
     pub fn ticks(&self) -> Vec<(i32, String)> {
         let mut least = self.high / VALUES_MAX - self.low / VALUES_MAX;
         if let NumberFormat::Decimals(0) = NumberFormat::of(&[self.low, self.high]) {
-            // Of truth values and small counts.
+            // Truth values and small counts get whole steps.
             least = least.max(1.0);
         }
         let least = least.clamp(f64::MIN_POSITIVE, f64::MAX / 2.0);
@@ -71,11 +71,11 @@ impl Axis {
         let first = (self.low / step).ceil();
         let values = (0..6).map(|n| (first + f64::from(n)) * step);
         let values: Vec<f64> = values.filter(|v| *v <= self.high).collect();
-        let form = match NumberFormat::of(&[self.low, self.high]) {
+        let format = match NumberFormat::of(&[self.low, self.high]) {
             NumberFormat::Powers => NumberFormat::Powers,
             NumberFormat::Decimals(_) => NumberFormat::Decimals(decimals),
         };
-        let tick = |v: &f64| (self.y(*v), form.write(*v));
+        let tick = |v: &f64| (self.y(*v), format.write(*v));
         let mut ticks: Vec<_> = values.iter().map(tick).collect();
         ticks.dedup_by(|one, other| one.1 == other.1);
         ticks
@@ -85,49 +85,41 @@ impl Axis {
 /// Round times of a window, each as a share of it, with their labels.
 pub fn times(window: &Window) -> Vec<(f64, String)> {
     let least_s = window.length_ns().div_ceil(TIMES_MAX * NS_PER_S).max(1);
-    let Some(step_s) = STEPS_S.into_iter().find(|step_s| *step_s >= least_s) else {
-        return months(window, least_s.div_ceil(MONTH_S) as i64);
-    };
-    let step_ns = (step_s * NS_PER_S) as i64;
-    let first = window.from_ns.div_euclid(step_ns) + 1;
-    let times = (first..).map_while(|n| n.checked_mul(step_ns));
-    shares(window, times, &|text, time_ns| match step_s {
-        ..60 => text[11..19].to_owned(),
-        60..DAY_S if time_ns % DAY_NS != 0 => text[11..16].to_owned(),
-        _ => date(text),
-    })
-}
-
-/// Each third or sixth month, or first month of some years.
-fn months(window: &Window, least: i64) -> Vec<(f64, String)> {
-    let step = match least {
+    let step_s = STEPS_S.into_iter().find(|step_s| *step_s >= least_s);
+    let step_ns = (step_s.unwrap_or(0) * NS_PER_S) as i64;
+    // Each third or sixth, or the first of some years.
+    let months = match least_s.div_ceil(MONTH_S) as i64 {
         ..=3 => 3,
         4..=6 => 6,
-        _ => (least + 11) / 12 * 12,
+        least => (least + 11) / 12 * 12,
+    };
+    let begin = |n: i64| match step_s {
+        Some(_) => n.checked_mul(step_ns),
+        None => {
+            let month = n * months;
+            day_of(month.div_euclid(12), month.rem_euclid(12) + 1, 1).checked_mul(DAY_NS)
+        }
     };
     let (year, month, _) = civil(window.from_ns.div_euclid(DAY_NS));
-    let first = (year * 12 + month - 1).div_euclid(step) + 1;
-    let days =
-        (first..).map(|n| day_of((n * step).div_euclid(12), (n * step).rem_euclid(12) + 1, 1));
-    let times = days.map_while(|day| day.checked_mul(DAY_NS));
-    shares(window, times, &|text, _| match step {
-        ..12 => [&date(text)[3..], " ", &text[..4]].concat(),
-        _ => text[..4].to_owned(),
-    })
-}
-
-fn shares(
-    window: &Window,
-    times: impl Iterator<Item = i64>,
-    label: &dyn Fn(&str, i64) -> String,
-) -> Vec<(f64, String)> {
-    let within = times.take_while(|time_ns| *time_ns < window.to_ns);
-    let share = |time_ns: i64| {
+    let mut next = match step_s {
+        Some(_) => window.from_ns.div_euclid(step_ns) + 1,
+        None => (year * 12 + month - 1).div_euclid(months) + 1,
+    };
+    let mut times = Vec::new();
+    while let Some(time_ns) = begin(next).filter(|time_ns| *time_ns < window.to_ns) {
         let after_ns = time_ns.wrapping_sub(window.from_ns) as u64;
         let share = after_ns as f64 / window.length_ns() as f64;
-        (share, label(&timestamp(time_ns), time_ns))
-    };
-    within.map(share).collect()
+        let text = timestamp(time_ns);
+        let label = match step_s {
+            Some(..60) => text[11..19].to_owned(),
+            Some(60..DAY_S) if time_ns % DAY_NS != 0 => text[11..16].to_owned(),
+            Some(_) => date(&text),
+            None => [&date(&text)[3..], " ", &text[..4]].concat(),
+        };
+        times.push((share, label));
+        next += 1;
+    }
+    times
 }
 
 /// `2026-11-28T…` as `28 Nov`.

@@ -15,8 +15,8 @@ pub fn parts(columns: usize) -> Option<usize> {
 }
 
 /// Columns as high as the mean, and above it a shade up to the greatest. Nothing where there are no numbers.
-pub fn chart(line: &ShownSeries, window: &Window, style: Style) -> String {
-    let Some([low, _, high]) = line.whole.range() else {
+pub fn chart(series: &ShownSeries, window: &Window, style: Style) -> String {
+    let Some([low, _, high]) = series.whole.range() else {
         return String::new();
     };
     let top = ROWS * BLOCKS.len();
@@ -28,14 +28,14 @@ pub fn chart(line: &ShownSeries, window: &Window, style: Style) -> String {
         part.range()
             .map(|[_, mean, max]| (height(mean), height(max)))
     };
-    let columns: Vec<Option<(usize, usize)>> = line.parts.iter().map(heights).collect();
+    let columns: Vec<Option<(usize, usize)>> = series.parts.iter().map(heights).collect();
 
-    let mut form = NumberFormat::of(&[low, high]);
-    if [low, high].iter().any(|v| form.write(*v).len() >= LEFT) {
-        form = NumberFormat::Powers;
+    let mut format = NumberFormat::of(&[low, high]);
+    if [low, high].iter().any(|v| format.write(*v).len() >= LEFT) {
+        format = NumberFormat::Powers;
     }
-    let names = format!("{} {}", visible(&line.sensor), visible(&line.field));
-    let mut out = format!("\n█ mean ░ max  {names} {}", unit(&line.field));
+    let names = format!("{} {}", visible(&series.sensor), visible(&series.field));
+    let mut out = format!("\n█ mean ░ max  {names} {}", unit(&series.field));
     out = cut(out.trim_end(), LEFT + columns.len() + 1) + "\n";
     for row in (0..ROWS).rev() {
         let floor = row * BLOCKS.len();
@@ -46,8 +46,8 @@ pub fn chart(line: &ShownSeries, window: &Window, style: Style) -> String {
         };
         let cells: String = columns.iter().map(cell).collect();
         let number = match row {
-            0 => form.write(low),
-            _ if row == ROWS - 1 => form.write(high),
+            0 => format.write(low),
+            _ if row == ROWS - 1 => format.write(high),
             _ => String::new(),
         };
         out += &format!("{number:>width$} ", width = LEFT - 1);

@@ -31,7 +31,7 @@ use table::Style;
 
 /// A page of one moment has times beside it.
 const PAGE_NS_MIN: i64 = 10_000_000_000;
-/// What is written of a page at once.
+/// Size at which a part of the page is written.
 const PIECE_BYTES: usize = 32 * 1024;
 
 words!(ShowFormat: Text = "text", Html = "html");
@@ -46,17 +46,17 @@ pub struct ShowSettings {
     pub busy_timeout: Duration,
 }
 
-/// What there is to show.
+/// Result of reading the database.
 struct Found {
     now_ns: i64,
     window: Window,
     /// How long the window is, in words.
     over: String,
     /// In the order of their names.
-    lines: Vec<ShownSeries>,
+    series: Vec<ShownSeries>,
     /// Time and step: of a run that began the step is 0.
     marks: Vec<(i64, i64)>,
-    /// What the lines do not say, each on a line.
+    /// Notes below the table or on the page, one a line.
     notes: String,
 }
 
@@ -75,12 +75,12 @@ fn text(found: &Found, columns: Option<usize>) -> String {
         columns,
         colours: columns.is_some() && wants_colours(),
     };
-    let mut text = match found.lines.is_empty() {
+    let mut text = match found.series.is_empty() {
         true => String::new(),
-        false => table::table(&found.lines, &found.over, style),
+        false => table::table(&found.series, &found.over, style),
     };
-    if let (Some(_), [line]) = (columns.and_then(chart::parts), &found.lines[..]) {
-        text += &chart::chart(line, &found.window, style);
+    if let (Some(_), [series]) = (columns.and_then(chart::parts), &found.series[..]) {
+        text += &chart::chart(series, &found.window, style);
     }
     text + &found.notes
 }
@@ -92,12 +92,12 @@ fn print_page(settings: &ShowSettings, found: &Found) -> Status {
         now_ns: found.now_ns,
         window: &found.window,
         marks: &found.marks,
-        lines: &found.lines,
+        series: &found.series,
         notes: &found.notes,
     };
     let mut piece = page.head();
-    for line in &found.lines {
-        page.section(&mut piece, line);
+    for series in &found.series {
+        page.section(&mut piece, series);
         if piece.len() > PIECE_BYTES {
             match print_part(&piece) {
                 Status::Done => piece.clear(),
@@ -200,13 +200,13 @@ fn gather(settings: &ShowSettings, columns: Option<usize>) -> Result<Found, Erro
     drop(reader);
 
     let (is_cut, left_out) = (sums.is_cut, sums.left_out);
-    let mut lines = sums.lines(now_ns);
-    order::sort_by(&mut lines, &|a, b| {
+    let mut series = sums.shown(now_ns);
+    order::sort_by(&mut series, &|a, b| {
         natural(&a.sensor, &b.sensor).then_with(|| natural(&a.field, &b.field))
     });
     let mut notes = String::new();
     if is_cut {
-        let shown = lines.len();
+        let shown = series.len();
         let what = match settings.format {
             ShowFormat::Text => "table",
             ShowFormat::Html => "page",
@@ -220,8 +220,8 @@ fn gather(settings: &ShowSettings, columns: Option<usize>) -> Result<Found, Erro
             "no reading is left: {recorded} were recorded and have gone with --retain or --max-size\n"
         ),
         None => "no reading has been recorded\n".to_owned(),
-        Some(_) if lines.is_empty() => no_sensor(&settings.sensor) + "\n",
-        Some((_, time_ns)) if lines.iter().all(|line| line.last.is_none()) => format!(
+        Some(_) if series.is_empty() => no_sensor(&settings.sensor) + "\n",
+        Some((_, time_ns)) if series.iter().all(|series| series.last.is_none()) => format!(
             "no reading since {}; the last one that was recorded is of {} (--since none: all)\n",
             timestamp(times.from_ns),
             timestamp(time_ns)
@@ -238,7 +238,7 @@ fn gather(settings: &ShowSettings, columns: Option<usize>) -> Result<Found, Erro
         now_ns,
         window,
         over,
-        lines,
+        series,
         marks,
         notes,
     })

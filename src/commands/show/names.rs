@@ -40,7 +40,7 @@ pub fn shorten(names: &[&str], width: usize) -> (Vec<String>, bool) {
     let heads = (0..=half).flat_map(|n| [half - n, half + n]);
     for head in heads.filter(|head| *head < width) {
         let cut: Vec<String> = short.iter().map(|name| cut(name, head, width)).collect();
-        // Of this type because the runs are sorted as such already: each type has a sort of its own in the binary.
+        // Same tuple type as the sort of the runs: each type adds a sort to the binary.
         let key = |name: &String| {
             (
                 fingerprint::series(name, "", Kind::String) as i64,

@@ -1,7 +1,7 @@
 //! The page that `show --format html` prints: a chart of each series, and nothing that is fetched from elsewhere. It is
 //! XML too, has no script, and forbids any. Pure.
 //!
-//! What all charts share, the times and the marks, is drawn once and used in each. A chart is one unit wide for each
+//! Times and marks, which all charts share, are drawn once and used in each. A chart is one unit wide for each
 //! part of the window; its paths are whole numbers, each relative to the one before, which keeps the page small.
 
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub struct Page<'a> {
     pub window: &'a Window,
     /// From the newest on.
     pub marks: &'a [PageMark],
-    pub lines: &'a [ShownSeries],
+    pub series: &'a [ShownSeries],
     pub notes: &'a str,
 }
 
@@ -44,13 +44,13 @@ impl Page<'_> {
     pub fn head(&self) -> String {
         let window = self.window;
         let title = escaped(self.title);
-        let readings = self.lines.iter().map(|line| line.whole.count).sum();
+        let readings = self.series.iter().map(|series| series.whole.count).sum();
         let (mut notes, mut widest) = (String::new(), 4);
         for note in self.notes.lines() {
             fill(&mut notes, "<p class=\"n\">~</p>", &[&escaped(note)]);
         }
-        for line in self.lines {
-            for (_, label) in self.axis(line).ticks() {
+        for series in self.series {
+            for (_, label) in self.axis(series).ticks() {
                 widest = widest.max(label.len());
             }
         }
@@ -75,7 +75,7 @@ impl Page<'_> {
             &title,
             &full(window.from_ns),
             &full(window.to_ns),
-            &grouped(self.lines.len() as u64),
+            &grouped(self.series.len() as u64),
             &grouped(readings),
             &full(self.now_ns),
             &length(Duration::from_nanos(window.part_ns())),
@@ -91,13 +91,13 @@ impl Page<'_> {
         out
     }
 
-    /// Of a chart, in pixels.
+    /// Height of a chart, in pixels.
     fn height(&self) -> i32 {
-        if self.lines.len() > 16 { 120 } else { 200 }
+        if self.series.len() > 16 { 120 } else { 200 }
     }
 
-    fn axis(&self, line: &ShownSeries) -> Axis {
-        Axis::of(line, self.height())
+    fn axis(&self, series: &ShownSeries) -> Axis {
+        Axis::of(series, self.height())
     }
 
     fn upright(&self, out: &mut String, class: &str, x: i32) {
@@ -143,13 +143,13 @@ impl Page<'_> {
         out
     }
 
-    pub fn section(&self, out: &mut String, line: &ShownSeries) {
-        let sensor = escaped(&cut(&line.sensor, WIDTH_MAX));
-        let field = escaped(&cut(&line.field, WIDTH_MAX));
+    pub fn section(&self, out: &mut String, series: &ShownSeries) {
+        let sensor = escaped(&cut(&series.sensor, WIDTH_MAX));
+        let field = escaped(&cut(&series.field, WIDTH_MAX));
         let head = "<section><h2>~ <b>~</b></h2><div class=\"d\"><p class=\"v\">";
         fill(out, head, &[&sensor, &field]);
-        let [value, min, mean, max] = line.written(TEXT_WIDTH_MAX);
-        let (Some(last), Some(value)) = (&line.last, value) else {
+        let [value, min, mean, max] = series.written(TEXT_WIDTH_MAX);
+        let (Some(last), Some(value)) = (&series.last, value) else {
             *out += "<i>no reading in this time</i></p></div></section>\n";
             return;
         };
@@ -157,14 +157,14 @@ impl Page<'_> {
             Shown::Text(_) => " class=\"t\"",
             _ => "",
         };
-        let unit = unit(&line.field);
+        let unit = unit(&series.field);
         let newest = "<b~>~</b> <u>~</u> <i>~ old</i></p><ul>";
         fill(
             out,
             newest,
             &[class, &escaped(&value), unit, &age(last.age)],
         );
-        let readings = Some(grouped(line.whole.count));
+        let readings = Some(grouped(series.whole.count));
         let numbers = [min, mean, max, readings];
         for (what, number) in ["min", "mean", "max", "readings"].iter().zip(numbers) {
             if let Some(number) = number {
@@ -172,14 +172,14 @@ impl Page<'_> {
             }
         }
         *out += "</ul></div>";
-        if line.whole.range().is_some() {
-            self.chart(out, line, unit);
+        if series.whole.range().is_some() {
+            self.chart(out, series, unit);
         }
         *out += "</section>\n";
     }
 
-    fn chart(&self, out: &mut String, line: &ShownSeries, unit: &str) {
-        let axis = self.axis(line);
+    fn chart(&self, out: &mut String, series: &ShownSeries, unit: &str) {
+        let axis = self.axis(series);
         let [parts, height] = [self.window.parts as i32, self.height()].map(|n| n.to_string());
         let (mut grid, mut labels) = (String::new(), String::new());
         for (y, label) in axis.ticks() {
@@ -191,9 +191,9 @@ impl Page<'_> {
             fill(&mut labels, "<i style=\"top:-9px\">~</i>", &[unit]);
         }
         let (mut band, mut mean, mut dots) = (String::new(), String::new(), String::new());
-        for stretch in line.stretches() {
+        for stretch in series.stretches() {
             let point = |n: usize, of: usize| {
-                let range = line.parts.get(n).and_then(Bucket::range);
+                let range = series.parts.get(n).and_then(Bucket::range);
                 (n as i32, axis.y(range.map_or(0.0, |range| range[of])))
             };
             let is_wide = |n: &usize| point(*n, 0) != point(*n, 2);

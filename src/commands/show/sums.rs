@@ -1,4 +1,4 @@
-//! What `show` adds up while it reads: for each series and each part of the window the least, the greatest, the sum
+//! Sums that `show` builds while it reads: for each series and each part of the window the least, the greatest, the sum
 //! and the count. It is bounded, whatever the database holds. Pure.
 
 use std::collections::HashMap;
@@ -94,7 +94,7 @@ impl Bucket {
 pub struct ShownSeries {
     pub sensor: String,
     pub field: String,
-    /// Of all parts.
+    /// Sum over all parts.
     pub whole: Bucket,
     pub parts: Vec<Bucket>,
     /// The newest reading in the window.
@@ -113,21 +113,21 @@ impl ShownSeries {
         let range = self.whole.range();
         let [min, mean, max] = range.unwrap_or_default();
         let last = self.last.as_ref().map(|last| &last.value);
-        let form = match last {
+        let format = match last {
             Some(Shown::Real(v)) => NumberFormat::of(&[*v, min, max]),
             _ => NumberFormat::of(&[min, max]),
         };
         let last = last.map(|last| match last {
-            Shown::Real(v) => form.write(*v),
+            Shown::Real(v) => format.write(*v),
             Shown::Word(word) => word.clone(),
             Shown::Text(text) => format!("\"{}\"", cut(&visible(text), text_width)),
         });
-        let number = |form: NumberFormat, value| range.map(|_| form.write(value));
+        let number = |format: NumberFormat, value| range.map(|_| format.write(value));
         [
             last,
-            number(form, min),
-            number(form.mean(), mean),
-            number(form, max),
+            number(format, min),
+            number(format.mean(), mean),
+            number(format, max),
         ]
     }
 
@@ -174,7 +174,7 @@ impl Sum {
         });
     }
 
-    fn line(self, sensor: String, field: String, now_ns: i64) -> ShownSeries {
+    fn shown(self, sensor: String, field: String, now_ns: i64) -> ShownSeries {
         let age_ns = now_ns.saturating_sub(self.time_ns).max(0);
         ShownSeries {
             sensor,
@@ -230,13 +230,13 @@ impl Sums {
     }
 
     /// In no order.
-    pub fn lines(self, now_ns: i64) -> Vec<ShownSeries> {
+    pub fn shown(self, now_ns: i64) -> Vec<ShownSeries> {
         let mut sums: Vec<Option<Sum>> = self.sums.into_iter().map(Some).collect();
-        let lines = self.by_name.into_iter();
-        lines
+        let named = self.by_name.into_iter();
+        named
             .filter_map(|((sensor, field, _), place)| {
                 let sum = sums.get_mut(place)?.take()?;
-                Some(sum.line(sensor, field, now_ns))
+                Some(sum.shown(sensor, field, now_ns))
             })
             .collect()
     }

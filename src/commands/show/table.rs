@@ -36,7 +36,7 @@ const LAYOUTS: [(usize, usize); 8] = [
 const CUT_FROM: usize = 3;
 /// Names are not cut to less while there are columns to drop.
 const SENSOR_WIDTH_MIN: usize = 12;
-/// What is cut where even the narrowest layout is too wide, in this order: the column, and what is left of it.
+/// Columns that are cut where even the narrowest layout is too wide, in order, with their least width.
 const NARROWED: [(usize, usize); 7] = [
     (LAST, 8),
     (FIELD, 8),
@@ -52,7 +52,7 @@ pub const WIDTH_MAX: usize = 250;
 const GAP: &str = "  ";
 
 const BOLD: &str = "\x1b[1m";
-pub const DIM: &str = "\x1b[2m";
+const DIM: &str = "\x1b[2m";
 pub const CYAN: &str = "\x1b[36m";
 const PLAIN: &str = "\x1b[0m";
 
@@ -67,8 +67,8 @@ type Widths = [usize; HEADING.len()];
 type Cells = [String; HEADING.len()];
 
 /// The table with its heading; `over` says how long the sparkline is.
-pub fn table(lines: &[ShownSeries], over: &str, style: Style) -> String {
-    let mut cells: Vec<Cells> = lines.iter().map(cells).collect();
+pub fn table(series: &[ShownSeries], over: &str, style: Style) -> String {
+    let mut cells: Vec<Cells> = series.iter().map(cells).collect();
     let heading = HEADING.map(str::to_owned);
     let mut widths = HEADING.map(width);
     for row in &cells {
@@ -86,14 +86,14 @@ pub fn table(lines: &[ShownSeries], over: &str, style: Style) -> String {
 
     let spark_heading = match spark {
         0 => String::new(),
-        _ => cut(over, spark.max(BLOCKS.len())),
+        _ => cut(over, spark),
     };
     let mut out = paint(&row(&heading, &widths, &spark_heading), BOLD, style);
     out.push('\n');
-    for (line, cells) in lines.iter().zip(&cells) {
-        let blocks = sparkline(&line.parts, spark);
+    for (series, cells) in series.iter().zip(&cells) {
+        let blocks = sparkline(&series.parts, spark);
         let blocks = blocks.trim_end();
-        if line.last.is_none() {
+        if series.last.is_none() {
             out += &paint(&row(cells, &widths, ""), DIM, style);
         } else if blocks.is_empty() {
             out += &row(cells, &widths, "");
@@ -185,18 +185,19 @@ fn fit(cells: &mut [Cells], widths: &mut Widths, columns: usize) -> usize {
     spark
 }
 
-fn cells(line: &ShownSeries) -> Cells {
-    let [last, min, mean, max] = line.written(TEXT_WIDTH_MAX).map(|text| match text {
+fn cells(series: &ShownSeries) -> Cells {
+    let [last, min, mean, max] = series.written(TEXT_WIDTH_MAX).map(|text| match text {
         None => "-".to_owned(),
         Some(text) => text,
     });
     [
-        visible(&line.sensor),
-        visible(&line.field),
-        unit(&line.field).to_owned(),
-        grouped(line.whole.count),
+        visible(&series.sensor),
+        visible(&series.field),
+        unit(&series.field).to_owned(),
+        grouped(series.whole.count),
         last,
-        line.last
+        series
+            .last
             .as_ref()
             .map_or("-".to_owned(), |last| age(last.age)),
         min,
@@ -252,7 +253,7 @@ mod tests {
     use super::super::values::Shown;
     use super::*;
 
-    fn line(sensor: &str, field: &str, value: f64) -> ShownSeries {
+    fn series(sensor: &str, field: &str, value: f64) -> ShownSeries {
         let whole = Bucket::of(&[value - 1.0, value - 0.25, value + 1.25]);
         let parts = (0..BLOCKS_MAX).map(|n| match n {
             1 => Bucket::EMPTY,
@@ -277,12 +278,12 @@ mod tests {
 
     #[test]
     fn numbers_stand_under_each_other_with_the_same_decimals() {
-        let mut silent = line("old", "note", 0.0);
+        let mut silent = series("old", "note", 0.0);
         (silent.whole, silent.last) = (Bucket::EMPTY, None);
         silent.parts = vec![Bucket::EMPTY; BLOCKS_MAX];
-        let lines = [line("a,k=1", "temperature_c", 20.5), silent];
+        let series = [series("a,k=1", "temperature_c", 20.5), silent];
         assert_eq!(
-            table(&lines, "over 1h", PIPED),
+            table(&series, "over 1h", PIPED),
             "\
 sensor  field          unit  readings   last  age    min   mean    max  over 1h
 a,k=1   temperature_c  °C           3  20.50  3 s  19.50  20.50  21.75  ▁ ▂▂▂▃▃▃▃▄▄▄▅▅▅▆▆▆▆▇▇▇██
@@ -293,14 +294,14 @@ old     note                        0      -    -      -      -      -
 
     #[test]
     fn no_line_is_wider_than_the_terminal() {
-        let long = line(&"hwmon,chip=".repeat(9), "temperature_c", 1e9);
-        let lines = [long, line("a", "b", 0.1)];
+        let long = series(&"hwmon,chip=".repeat(9), "temperature_c", 1e9);
+        let series = [long, series("a", "b", 0.1)];
         for columns in 20..200 {
             let style = Style {
                 columns: Some(columns),
                 colours: false,
             };
-            for text in table(&lines, "over 1h", style).lines() {
+            for text in table(&series, "over 1h", style).lines() {
                 assert!(width(text) <= columns, "{columns}: {text}");
             }
         }
@@ -308,22 +309,22 @@ old     note                        0      -    -      -      -      -
 
     #[test]
     fn colours_change_nothing_but_colours() {
-        let lines = [line("a", "temperature_c", 1.5)];
+        let series = [series("a", "temperature_c", 1.5)];
         let style = Style {
             columns: None,
             colours: true,
         };
-        let mut coloured = table(&lines, "over 1h", style);
+        let mut coloured = table(&series, "over 1h", style);
         assert!(coloured.contains(CYAN) && coloured.starts_with(BOLD));
         for code in [BOLD, CYAN, PLAIN] {
             coloured = coloured.replace(code, "");
         }
-        assert_eq!(coloured, table(&lines, "over 1h", PIPED));
+        assert_eq!(coloured, table(&series, "over 1h", PIPED));
     }
 
     #[test]
     fn what_a_sensor_sends_cannot_move_the_cursor() {
-        let mut hostile = line("a,k=\x1b[2J", "b", 1.0);
+        let mut hostile = series("a,k=\x1b[2J", "b", 1.0);
         hostile.last = Some(Last {
             value: Shown::Text("\x1b]0;x\x07\n".into()),
             age: Duration::from_secs(86_400 * 40),

@@ -18,7 +18,7 @@ pub enum Shown {
 
 /// The unit by the field's name, or nothing. A letter alone is not enough: `phase_a` is no current.
 pub fn unit(field: &str) -> &'static str {
-    // What the name has in it, its end, and the unit: in one text, which is smaller than a table.
+    // Part of the name, its end, the unit: one string is smaller than a table.
     const ENDS: &str = "temp,_c,°C temp,_f,°F temp,_k,K volt,_v,V volt,_mv,mV current,_a,A current,_ma,mA \
         power,_w,W energy,_j,J energy,_kwh,kWh charge,_c,C distance,_m,m ,_percent,% ,_rpm,RPM ,_hpa,hPa \
         ,_kpa,kPa ,_m_s2,m/s² ,_rad_s,rad/s ,_rad,rad ,_gauss,Gauss ,_lux,lux ,_ppm,ppm ,_ug_m3,µg/m³ ,_ohm,Ω";
