@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use seawall::record::notify;
 use seawall::record::progress::Progress;
@@ -283,6 +283,27 @@ fn a_message_that_was_not_taken_is_sent_again_before_the_watchdog_bites() {
             (least_ms..=most_ms).contains(&again),
             "{watchdog_us}: {again}"
         );
+    }
+}
+
+/// The status that was taken before is not due for seconds.
+#[test]
+fn a_state_that_was_not_taken_is_sent_again_within_a_second() {
+    for state in [
+        notify::ServiceState::Recording,
+        notify::ServiceState::Stopping,
+    ] {
+        let dir = Dir::new("again-state");
+        let manager = Manager::at(&dir.file("notify"));
+        let variable = |name: &str| (name == "NOTIFY_SOCKET").then(|| manager.name.clone().into());
+        let now = Instant::now();
+        let mut teller = notify::Manager::new(&variable, now).unwrap();
+        let progress = Progress::default();
+        teller.tell(now, notify::ServiceState::Starting, &progress, 0);
+        assert_eq!(teller.next(), Some(now + Duration::from_secs(5)));
+        manager.fill();
+        teller.tell(now, state, &progress, 0);
+        assert_eq!(teller.next(), Some(now + Duration::from_secs(1)));
     }
 }
 
