@@ -149,10 +149,9 @@ fn window(
     let oldest = reader.oldest_since(from_ns)?.unwrap_or(from_ns);
     let [there, whole] = [oldest, from_ns].map(|from| to_ns.saturating_sub(from));
     if there > 0 && there < whole / 2 {
-        over = format!(
-            "last {}",
-            values::length(Duration::from_nanos(there as u64))
-        );
+        // Rounded up, so that it is never 0.
+        let seconds = (there as u64).div_ceil(1_000_000_000);
+        over = format!("last {}", values::age(Duration::from_secs(seconds)));
         window.from_ns = oldest;
     }
     if settings.format == ShowFormat::Html {
