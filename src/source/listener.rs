@@ -194,7 +194,7 @@ impl Drop for Listener {
     }
 }
 
-/// Result of a thread that may hang. The standard library's channels would be 8 KB of the image.
+/// Result of a thread that may hang. The standard library's channels would be 14 KB of the image.
 #[derive(Debug)]
 struct ThreadResult<T>(Mutex<Option<T>>, Condvar);
 
