@@ -48,15 +48,16 @@ test: fmt-check
     cat "$log"
     [ "$status" = 0 ] || exit 1
     # What simulates faults is bound by the processor, the rest mostly waits: the two go side by side.
-    rest=$(ls tests/*.rs | sed -E 's#tests/(.*)\.rs#--test \1#' | grep -vE ' (crashes|faults|memory)$')
     log=target/simulated.log
     {
-        nice cargo test --locked --no-fail-fast --lib --test crashes --test faults --test memory &&
+        nice cargo test --locked --no-fail-fast --lib --test memory &&
+            nice cargo test --locked --no-fail-fast --test stories crashes:: faults:: &&
             '{{ just_executable() }}' --no-deps test-arm64
     } >"$log" 2>&1 &
     simulated=$!
     trap 'kill $simulated 2>/dev/null || true' EXIT
-    cargo test --locked --no-fail-fast --bins $rest || status=1
+    cargo test --locked --no-fail-fast --bins --test allocations || status=1
+    cargo test --locked --no-fail-fast --test stories -- --skip crashes:: --skip faults:: || status=1
     cargo test --locked --doc || status=1
     wait "$simulated" || status=1
     trap - EXIT
@@ -213,12 +214,12 @@ test-arm64: (binary "arm64")
         what_the_kernel_dropped_is_counted_too
         where_no_thread_can_be_had'
     SEAWALL_TEST_BINARY=$PWD/target/arm64/seawall cargo test --locked --no-fail-fast \
-        $(printf -- '--test %s ' $tests) -- $(printf -- '--skip %s ' $skipped)
+        --test stories -- $(printf '%s:: ' $tests) $(printf -- '--skip %s ' $skipped)
 
 # Kill, stop, fill and pin one database at random for so many MINUTES, and print the figures; a SEED replays
 torture minutes seed="12":
     SEAWALL_TORTURE_MINUTES='{{ minutes }}' SEAWALL_TEST_SEED='{{ seed }}' \
-        cargo test --locked --release --test torture --test http_kills as_long_as_asked -- --ignored --nocapture
+        cargo test --locked --release --test stories as_long_as_asked -- --ignored --nocapture --test-threads=1
 
 # `--of` names what is compared, `--states N` how many states are rebuilt for each cut, `--list` lists; docs/durability.md has more.
 # Cut the power of a qemu guest so many times and look for what was acknowledged; a SEED replays (root, qemu, Debian)
@@ -244,12 +245,14 @@ sanitize:
     host=$(rustc -vV | sed -n 's/^host: //p')
     # Sanitizers count as unstable; the stable compiler has them all the same. What the C compiler puts in
     # calls the runtime that rustc brings.
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
-        CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' \
-        cargo test --locked --lib --test store --test repeats --target "$host" --target-dir target/sanitize
+    (export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
+        export CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer'
+        options="--locked --target $host --target-dir target/sanitize"
+        cargo test $options --lib && cargo test $options --test stories store:: repeats::)
     runner="CARGO_TARGET_$(echo "$host" | tr 'a-z-' 'A-Z_')_RUNNER"
-    env "$runner=valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite" \
-        cargo test --locked --lib --test store --test repeats -- --test-threads=1 --skip floats_are_those_of_the_standard_library
+    export "$runner=valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite"
+    cargo test --locked --lib -- --test-threads=1 --skip floats_are_those_of_the_standard_library
+    cargo test --locked --test stories store:: repeats:: -- --test-threads=1
 
 # Run under Miri what needs neither SQLite nor the kernel: the queue, the parsers, the decisions (nightly)
 miri:

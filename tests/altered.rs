@@ -1,15 +1,14 @@
 //! Guards against a database that another tool has changed: a reading that is acknowledged and passed over, an
 //! endless view in the place of a table, a damaged header that ends every start.
 
-mod support;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::stop::text;
-use support::*;
+use crate::support::stop::text;
+use crate::support::*;
 
 /// A database of ten readings.
 fn database(dir: &Dir) -> std::path::PathBuf {

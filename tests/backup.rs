@@ -2,15 +2,16 @@
 //! half-written file under the name of the last good one, a copy that another program cannot open; and
 //! against a backup that stops the recording.
 
-mod support;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use support::stop::{NOBODY, PublicDir, assert_opens_read_only, record, record_at_once, text};
-use support::*;
+use crate::support::stop::{
+    NOBODY, PublicDir, assert_opens_read_only, record, record_at_once, text,
+};
+use crate::support::*;
 
 fn backup(db: &Path, dest: &str) -> (i32, String, String) {
     seawall(&["backup", dest, "--db", text(db), "--min-free", "0"])

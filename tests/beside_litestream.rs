@@ -4,9 +4,8 @@
 //! the reader at its stop is killed by its supervisor. Litestream itself cannot be had here: another process
 //! does what its documentation says that it does.
 
-mod support;
-use support::stop::*;
-use support::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 const READER: &str = "BEGIN; SELECT count(*) FROM readings";
 const LEFT_TO_IT: &str =

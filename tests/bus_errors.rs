@@ -1,12 +1,11 @@
 //! Guards against an end without a word: the -shm is memory that is mapped from a file, and where the disk below it has
 //! gone the kernel sends SIGBUS.
 
-mod support;
 use std::process::Command;
 
-use support::loss::{Recorder, next};
-use support::mounts::Mount;
-use support::*;
+use crate::support::loss::{Recorder, next};
+use crate::support::mounts::Mount;
+use crate::support::*;
 
 #[test]
 fn a_bus_error_ends_a_recorder_with_a_reason_and_a_last_line() {

@@ -1,12 +1,11 @@
 //! Guards against a file that has lost or changed readings and passes for whole: SQLite's own check says
 //! ok to a deleted row, a wrong count and a changed value.
 
-mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::*;
+use crate::support::*;
 
 /// A database of two runs: one that was stopped (`rows` readings), one that was killed (100 readings).
 fn recorded(dir: &Dir, rows: u32) -> PathBuf {
@@ -18,9 +17,9 @@ fn recorded(dir: &Dir, rows: u32) -> PathBuf {
     for n in 0..100 {
         run.send(format!("door,name=front open=true,note=\"n{n}\" {n}\n").as_bytes());
     }
-    support::until("all is acknowledged", || (run.acked() == 100).then_some(()));
+    crate::support::until("all is acknowledged", || (run.acked() == 100).then_some(()));
     run.kill();
-    assert_eq!(support::count(&db), u64::from(rows) + 200);
+    assert_eq!(crate::support::count(&db), u64::from(rows) + 200);
     db
 }
 
@@ -83,7 +82,7 @@ fn a_file_that_is_being_recorded_is_sound() {
         "--commit-interval",
         "0",
     ]);
-    support::until("there are readings", || {
+    crate::support::until("there are readings", || {
         db.exists().then(|| check(&db).0 == 0).filter(|&ok| ok)
     });
     for _ in 0..5 {
@@ -258,11 +257,7 @@ connection.execute('UPDATE readings SET value = 0')
 os._exit(0)
 ";
 
-    let status = Command::new("python3")
-        .args(["-c", script])
-        .arg(&db)
-        .status()
-        .unwrap();
+    let status = python3().args(["-c", script]).arg(&db).status().unwrap();
     assert!(status.success() && dir.file("x.db-journal").exists());
     assert_sound(&db);
     assert_eq!(count(&db), 20000);

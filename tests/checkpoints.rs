@@ -1,16 +1,15 @@
 //! Checkpoints: guards against a WAL that grows without an end, and against a recorder that wakes the disk or the
 //! processor for nothing.
 
-mod support;
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::recording::*;
-use support::stop::*;
-use support::*;
+use crate::support::recording::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 const NO_CHECKPOINTS: &str = "--checkpoint-interval 0 --wal-autocheckpoint 0";
 
@@ -264,7 +263,7 @@ print('held', flush=True)
 sys.stdin.read()
 ";
 
-    let mut holder = Command::new("python3")
+    let mut holder = python3()
         .args(["-c", script])
         .arg(dir.file("x.db-shm"))
         .stdin(Stdio::piped())

@@ -15,15 +15,14 @@
 //!
 //! Without one of them its test is skipped, aloud; `.ci/run` installs them all.
 
-mod support;
 use std::fs;
 use std::io::Write;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use support::stop::*;
-use support::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 /// Whether these programs can be run: `name how-to-ask-it`.
 fn have(programs: &[&str]) -> bool {
@@ -319,7 +318,7 @@ LoadPlugin write_graphite
 
 #[test]
 fn the_influxdb_client_for_python_hands_over_each_type() {
-    let Some(python) = support::client::python_with("influxdb") else {
+    let Some(python) = crate::support::client::python_with("influxdb") else {
         return;
     };
     let recorder = Recorder::start(&["udp:0", "udp:0,precision=ms"]);

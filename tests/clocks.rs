@@ -1,13 +1,12 @@
 //! Guards against a clock that is set, or was never set: readings refused for their time, ids that follow
 //! the clock, a ledger that no longer adds up.
 
-mod support;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use support::shim::Shim;
-use support::{
+use crate::support::shim::Shim;
+use crate::support::{
     BINARY, Dir, Running, assert_sound, count, fields, record_lines, seawall, sql, until,
 };
 

@@ -1,8 +1,7 @@
 //! Guards against an argument that is no option and is taken for something else than its writer meant.
 
-mod support;
+use crate::support::arguments::*;
 use seawall::cli::{Invocation, table};
-use support::arguments::*;
 
 /// Guards against `seawall chekc` recording into the database that it was to check.
 #[test]

@@ -3,7 +3,6 @@
 //! afterwards, or after `docker rm`, was not what had been recorded. Every way in which Docker ends a
 //! container is gone through here, idle and under load, in the image as it is meant to run.
 
-mod support;
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
@@ -11,10 +10,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::docker::*;
-use support::mounts::Mount;
-use support::stop::*;
-use support::*;
+use crate::support::docker::*;
+use crate::support::mounts::Mount;
+use crate::support::stop::*;
+use crate::support::*;
 
 const STOP_SIGNALS: [&str; 5] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGPWR"];
 /// Acknowledged before a recorder under load is ended: many commits.
@@ -635,7 +634,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     let data = Data::new("terminal");
     let container = Container { name: new_name() };
     let run = container.command("-it", &data.mount(), "--source sim:rate=max");
-    let output = Command::new("python3")
+    let output = python3()
         .args(["-c", script])
         .arg(run.get_program())
         .args(run.get_args())

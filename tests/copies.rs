@@ -1,13 +1,12 @@
 //! Guards against a copy that lacks its newest readings and passes for whole: `cp` takes the .db of a running
 //! recorder and leaves the -wal behind.
 
-mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::loss::{Recorder, beside, killed, remove};
-use support::{BINARY, Dir, assert_sound, count, seawall};
+use crate::support::loss::{Recorder, beside, killed, remove};
+use crate::support::{BINARY, Dir, assert_sound, count, seawall};
 
 /// Status, stdout and stderr of a command on a database.
 fn run(db: &Path, args: &[&str]) -> (i32, String, String) {
@@ -80,7 +79,7 @@ fn a_copy_of_the_db_of_a_running_recorder_is_not_sound() {
         "run 1 has no end: killed, or a copy made while",
     );
     // Recorded onto, the copy is like a database after a kill.
-    assert_eq!(support::loss::next(&copy).code(), 0);
+    assert_eq!(crate::support::loss::next(&copy).code(), 0);
     assert_eq!(
         check(&copy),
         (0, "sound readings=6 runs=2 unclean=1\n".into())
@@ -115,8 +114,8 @@ fn a_database_that_lost_its_wal_after_a_kill_is_not_sound() {
 fn a_file_in_wal_mode_whose_runs_have_ended_is_sound() {
     let dir = Dir::new("copies");
     let db: PathBuf = dir.file("x.db");
-    support::record_lines(&db, "m v=1 1\nm v=2 2\n");
-    support::sql(&db, "PRAGMA journal_mode = WAL");
+    crate::support::record_lines(&db, "m v=1 1\nm v=2 2\n");
+    crate::support::sql(&db, "PRAGMA journal_mode = WAL");
     assert_eq!(count(&db), 2);
     assert_sound(&db);
     assert_eq!(

@@ -9,18 +9,17 @@
 //! SEAWALL_TEST_SEED repeats a run; SEAWALL_TEST_SEEDS=N goes through N of them, with each way of a device
 //! to lose writes at each call.
 
-mod vfs;
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::vfs::disk::{Fate, Image};
+use crate::vfs::recording::PATIENCE;
+use crate::vfs::story::{Lie, Promise, Story, Teller};
+use crate::vfs::trials;
+use crate::vfs::volume::{Call, Device, Effect, Fault, Plan};
 use libsqlite3_sys as ffi;
 use seawall::db::checkpoint::CheckpointMode;
-use vfs::disk::{Fate, Image};
-use vfs::recording::PATIENCE;
-use vfs::story::{Lie, Promise, Story, Teller};
-use vfs::trials;
-use vfs::volume::{Call, Device, Effect, Fault, Plan};
 
 const THREADS: usize = 4;
 

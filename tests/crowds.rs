@@ -1,6 +1,5 @@
 //! Many clients and hostile ones: guards against a client that costs the others something.
 
-mod support;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
@@ -13,9 +12,9 @@ use seawall::source::answers::{ANSWERS_BYTES_MAX, Answers};
 use seawall::store::ack::Ack;
 use seawall::store::{Db, Durability};
 
-use support::client::*;
-use support::store::{empty, open};
-use support::*;
+use crate::support::client::*;
+use crate::support::store::{empty, open};
+use crate::support::*;
 
 /// Lets the close of a connection be a reset.
 fn reset(stream: &TcpStream) {

@@ -1,12 +1,11 @@
 //! Guards against a recorder that never starts again after a bad block, and against one that quietly starts
 //! afresh: a damaged database is set aside whole, and somebody is told until it is looked at.
 
-mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use support::{
+use crate::support::{
     Dir, Ended, PAGE_BYTES, Running, assert_sound, count, fields, record_lines, seawall, sql,
     start_stdin, until,
 };

@@ -1,10 +1,9 @@
 //! Guards against datagrams that are lost without being counted, and against one that spoils another.
 
-mod support;
 use std::collections::HashMap;
 
-use support::client::*;
-use support::*;
+use crate::support::client::*;
+use crate::support::*;
 
 /// Each has one reading, and is one of `total` that are sent in all.
 fn send(s: &Listening, total: u64) {

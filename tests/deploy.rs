@@ -4,18 +4,17 @@
 //! The manifests of docs/deploy are checked against the schemas of Kubernetes, and their containers are run with Docker
 //! by what the files say; `tests/sidecar.rs` does so for the pod with the sidecar and for Compose.
 
-mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
-use support::client::python_with;
-use support::docker::{IMAGE, can_run};
-use support::http::{Connection, get, write_to};
-use support::manifest::{Pod, deployed, values};
-use support::stop::assert_stopped;
-use support::*;
+use crate::support::client::python_with;
+use crate::support::docker::{IMAGE, can_run};
+use crate::support::http::{Connection, get, write_to};
+use crate::support::manifest::{Pod, deployed, values};
+use crate::support::stop::assert_stopped;
+use crate::support::*;
 
 const MANIFESTS: [&str; 2] = ["kubernetes.yaml", "kubernetes-sidecar.yaml"];
 /// The first that has sidecars and volumes for one pod alone, and the newest that the validator knows.

@@ -1,11 +1,10 @@
 //! Variables: an option may come from the environment, and a flag wins.
 
-mod support;
 use std::process::Command;
 
-use support::recording::*;
-use support::stop::*;
-use support::*;
+use crate::support::recording::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 #[test]
 fn settings_come_from_the_environment_and_flags_win() {

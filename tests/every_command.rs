@@ -2,7 +2,6 @@
 //! such as it expects: every command is run on every kind of place, and has to say a clear word, on one line,
 //! with the right status.
 
-mod support;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -12,8 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::stop::{NOBODY, PublicDir, beside, record, text};
-use support::*;
+use crate::support::stop::{NOBODY, PublicDir, beside, record, text};
+use crate::support::*;
 
 /// Each command with its operand, and how its output begins on a database that is as it should be.
 const COMMANDS: [(&str, &str); 6] = [

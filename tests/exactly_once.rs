@@ -1,8 +1,6 @@
 //! Guards against a reading that is lost or there twice after a cut: a client that resends what was not
 //! settled, against a recorder that is killed again and again.
 
-mod support;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -10,9 +8,9 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use support::client::*;
-use support::stop::seed;
-use support::*;
+use crate::support::client::*;
+use crate::support::stop::seed;
+use crate::support::*;
 
 const KILLS: usize = 200;
 const LINES: u64 = 1 << 40;

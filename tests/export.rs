@@ -2,14 +2,13 @@
 //! that is off by one, text that became a number, a float cut short), and against one that holds the
 //! recorder up: a reader that waits for its consumer with a transaction open lets the -wal grow without end.
 
-mod support;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::stop::{assert_one_file, record, record_at_once, text};
-use support::*;
+use crate::support::stop::{assert_one_file, record, record_at_once, text};
+use crate::support::*;
 
 /// All types, names that need quotes and escapes, values at the ends of their ranges, times out of order.
 const MANY_KINDS: &str = r#"weather,station=s\ f,room=a\,b temperature_c=39.4,wet=t,n=-9223372036854775808i 1262304000000000000
@@ -53,7 +52,7 @@ fn ids(csv: &[u8]) -> Vec<i64> {
 
 /// Runs a script that gets what was exported on stdin and the database as its argument.
 fn python(script: &str, db: &Path, exported: &[u8]) {
-    let mut child = Command::new("python3")
+    let mut child = python3()
         .args(["-c", script, text(db)])
         .stdin(Stdio::piped())
         .spawn()
@@ -136,7 +135,7 @@ fn cut_anywhere_and_resumed_the_pieces_are_the_whole() {
     }
     let whole = export(&db, "");
     let header = whole.iter().position(|&b| b == b'\n').unwrap() + 1;
-    let seed = support::stop::seed();
+    let seed = crate::support::stop::seed();
     let mut random = seed;
     for _ in 0..25 {
         random = random
@@ -403,7 +402,7 @@ fn a_consumer_that_takes_nothing_keeps_neither_the_wal_nor_the_recorders_stop() 
     recorder.wait_for("ready");
     let mut blocked = exporting(&db, "--follow");
     let pipe = std::os::fd::AsRawFd::as_raw_fd(blocked.stdout.as_ref().unwrap());
-    support::stop::wait_until_stuck(pipe);
+    crate::support::stop::wait_until_stuck(pipe);
     for _ in 0..3 {
         let rows = count(&db);
         until("more is recorded", || {
@@ -449,7 +448,7 @@ fn a_signal_ends_a_follower_that_waits_for_its_consumer() {
     for number in [libc::SIGTERM, libc::SIGINT] {
         let blocked = exporting(&db, "--follow");
         let pipe = std::os::fd::AsRawFd::as_raw_fd(blocked.stdout.as_ref().unwrap());
-        support::stop::wait_until_stuck(pipe);
+        crate::support::stop::wait_until_stuck(pipe);
         signal(&blocked, number);
         assert_eq!(ended(blocked), (Some(0), String::new()));
     }

@@ -5,21 +5,20 @@
 //! N goes from 1 on until a run has nothing left to fail. After each run the file is looked at as the next
 //! start finds it.
 
-mod vfs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::vfs::disk::Image;
+use crate::vfs::recording::{self, End, Recording, Waited};
+use crate::vfs::sql::Sql;
+use crate::vfs::trials::{self, Folder};
+use crate::vfs::verdict;
+use crate::vfs::volume::{Call, Device, Effect, Entry, Fault, Fired, Plan, Role, Volume};
+use crate::vfs::workload::{self, BATCHES, Base, Batch, Lasting, SETTINGS};
 use libsqlite3_sys as ffi;
 use seawall::record::stop::Step;
 use seawall::store::Class;
-use vfs::disk::Image;
-use vfs::recording::{self, End, Recording, Waited};
-use vfs::sql::Sql;
-use vfs::trials::{self, Folder};
-use vfs::verdict;
-use vfs::volume::{Call, Device, Effect, Entry, Fault, Fired, Plan, Role, Volume};
-use vfs::workload::{self, BATCHES, Base, Batch, Lasting, SETTINGS};
 
 /// Most of a trial is waiting for the next try.
 const THREADS: usize = 16;

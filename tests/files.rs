@@ -1,12 +1,11 @@
 //! Guards against a recorder that goes on acknowledging after its files were taken away: SQLite writes on
 //! into files that no folder holds any more, and every commit succeeds.
 
-mod support;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use support::{Dir, Holder, Running, assert_sound, count, python, start_stdin, until};
+use crate::support::{Dir, Holder, Running, assert_sound, count, python, start_stdin, until};
 
 fn recorder(db: &Path) -> Running {
     let mut run = start_stdin(db, &[]);
@@ -112,12 +111,12 @@ fn a_database_that_is_copied_onto_one_of_its_length_is_noticed_before_the_next_a
     for of_an_earlier_run in [false, true] {
         let dir = Dir::new("copied-alike");
         let (db, other) = (dir.file("x.db"), dir.file("other.db"));
-        support::record_lines(&db, "m f=1 1\n");
+        crate::support::record_lines(&db, "m f=1 1\n");
         fs::copy(&db, &other).unwrap();
         if of_an_earlier_run {
             python(&other, "c.execute('PRAGMA journal_mode = WAL')");
             for _ in 0..3 {
-                support::record_lines(&db, "m f=1 1\n");
+                crate::support::record_lines(&db, "m f=1 1\n");
             }
         }
         let mut run = recorder(&db);

@@ -1,13 +1,12 @@
 //! Guards against a filesystem on which a promise does not hold: one that the recorder was never tried on,
 //! one that goes with the container, and one on the network, where SQLite's WAL mode ruins files.
 
-mod support;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::mounts::Mount;
-use support::{Dir, Ended, Running, assert_sound, count, seawall, skip, sql, start, until};
+use crate::support::mounts::Mount;
+use crate::support::{Dir, Ended, Running, assert_sound, count, seawall, skip, sql, start, until};
 
 fn recorder(db: &Path) -> Running {
     let run = Running::start(&[

@@ -1,12 +1,11 @@
 //! Guards against a layout that drifts: what docs/database.md says is not what is made, a file of an earlier
 //! version is not read as it was written, tools that go by declared types find none.
 
-mod support;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::{BINARY, Dir, assert_sound, python, record_lines, seawall, sql};
+use crate::support::{BINARY, Dir, assert_sound, python, record_lines, seawall, sql};
 
 const READINGS: &str = "\
 m,room=a v=1.5,n=-2i,u=18446744073709551615u,on=true,s=\"x y\" 1700000000000000000

@@ -1,14 +1,13 @@
 //! Guards against a recorder that drops what it accepted when the disk is full, or that needs somebody to
 //! start it again afterwards.
 
-mod support;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use support::mounts::Mount;
-use support::*;
+use crate::support::mounts::Mount;
+use crate::support::*;
 
 /// More than any disk has, so that it counts as full from the start.
 const MORE_THAN_ANY: &str = "1000000000GiB";
@@ -230,7 +229,7 @@ fn a_full_disk_with_small_blocks_kills_nobody() {
     fs::remove_file(disk.file("x.db-shm")).unwrap();
     let filler = disk.fill();
     for name in ["check", "checkpoint"] {
-        let (code, out, err) = support::seawall(&[name, "--db", db.to_str().unwrap()]);
+        let (code, out, err) = crate::support::seawall(&[name, "--db", db.to_str().unwrap()]);
         assert_eq!(code, 1, "{name}: {out}{err}");
         assert!(err.contains("are free, "), "{name}: {err}");
     }

@@ -4,12 +4,11 @@
 //! Grafana is not here: its queries are run by SQLite as Grafana and the plugin `frser-sqlite-datasource` send them, with
 //! what stands for the time range, the resolution and the choice of sensors filled in.
 
-mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use support::manifest::{deployed, values};
-use support::*;
+use crate::support::manifest::{deployed, values};
+use crate::support::*;
 
 const S: i64 = 1_000_000_000;
 const BEGIN_S: i64 = 1_790_000_000;

@@ -1,11 +1,10 @@
 //! Lines over HTTP: guards against a 204 that comes before the disk has the lines, and a client that waits for ever.
 
-mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use support::http::*;
-use support::*;
+use crate::support::http::*;
+use crate::support::*;
 
 #[test]
 fn a_request_that_is_answered_with_204_survives_the_death_of_the_recorder() {
@@ -244,7 +243,7 @@ fn http_is_spoken_over_a_unix_socket_too() {
     seawall.wait_for("ready");
     let mode = fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let mut client = support::client::connect(&socket);
+    let mut client = crate::support::client::connect(&socket);
     client.send(write_to("/write", "Connection: close\r\n", "m v=1 5"));
     let answer = client.rest().concat();
     assert!(answer.starts_with("HTTP/1.1 204 No Content\r"), "{answer}");
@@ -270,7 +269,7 @@ fn the_state_of_the_recorder_is_told_to_clients_and_to_prometheus() {
             .headers
             .contains("Content-Type: text/plain; version=0.0.4\r\n")
     );
-    let (_, printed, _) = support::seawall(&[
+    let (_, printed, _) = crate::support::seawall(&[
         "status",
         "--format",
         "prometheus",
@@ -323,7 +322,7 @@ fn a_request_that_is_sent_again_is_acknowledged_and_stored_once() {
     // The next start knows them from the file.
     let again = start(&s.db, &["--source", "http:0"]);
     again.wait_for("ready");
-    let mut client = Connection::to(support::client::port(&again, "http"));
+    let mut client = Connection::to(crate::support::client::port(&again, "http"));
     assert_eq!(client.send(write(lines)).status(), Some(204));
     assert_eq!(client.send(write("m v=1 1\nm v=5 5")).status(), Some(204));
     let ended = again.stop(libc::SIGTERM);

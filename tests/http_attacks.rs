@@ -1,14 +1,13 @@
 //! Clients that mean harm, or are broken: guards against memory, time and places that one of them takes from
 //! the others.
 
-mod support;
 use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use support::client::{Listening, port};
-use support::http::*;
-use support::*;
+use crate::support::client::{Listening, port};
+use crate::support::http::*;
+use crate::support::*;
 
 /// Sends until the recorder closes the connection, or so many bytes; returns what it was answered.
 fn flood(s: &Serving, begin: &str, part: &[u8], bytes: usize) -> (usize, Option<u16>) {

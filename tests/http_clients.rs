@@ -5,14 +5,13 @@
 //! The requests of those that cannot be had are in `tests/http`. Without one of these its test is skipped, aloud;
 //! `.ci/run` installs them all.
 
-mod support;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use support::client::{port, python_with};
-use support::*;
+use crate::support::client::{port, python_with};
+use crate::support::*;
 
 /// A recorder with a port and a socket, for both of which clients need the token `s3cret`.
 struct Served {

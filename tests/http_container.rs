@@ -1,13 +1,12 @@
 //! HTTP in the image, in 6 MB: guards against a container that is killed for the memory that its clients take.
 
-mod support;
 use std::path::Path;
 use std::thread;
 
-use support::client::connect;
-use support::docker::*;
-use support::http::{gzip, write_to};
-use support::stop::*;
+use crate::support::client::connect;
+use crate::support::docker::*;
+use crate::support::http::{gzip, write_to};
+use crate::support::stop::*;
 
 const CLIENTS: u64 = 24;
 const REQUESTS: u64 = 10;

@@ -1,7 +1,6 @@
 //! Guards against a reading over HTTP that is lost or stored twice where the recorder is killed: clients that know
 //! nothing of it send each request again until it is answered.
 
-mod support;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use support::http::{gzip, write_to};
-use support::*;
+use crate::support::http::{gzip, write_to};
+use crate::support::*;
 
 const CLIENTS: u64 = 3;
 const LINES_PER_REQUEST: u64 = 20;

@@ -15,7 +15,6 @@
 //! | `= STATUS TEXT` | the request ends here; the answer has this status, and this text in it |
 //! | `~ sensor` … | a row: sensor, field, type, value, time; `now` for a line without a time |
 
-mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -24,8 +23,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use support::client::port;
-use support::*;
+use crate::support::client::port;
+use crate::support::*;
 
 struct Asked {
     bytes: Vec<u8>,

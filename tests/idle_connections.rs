@@ -1,11 +1,10 @@
 //! Idle connections: they keep their places while there are others, and lose them to those who come when there
 //! are none.
 
-mod support;
 use std::thread;
 use std::time::Duration;
 
-use support::client::{Listening, PLACES, few_descriptors};
+use crate::support::client::{Listening, PLACES, few_descriptors};
 
 /// As `docs/clients.md` says.
 const IDLE_MIN: Duration = Duration::from_secs(10);

@@ -2,7 +2,6 @@
 //! KB, a crate or a flag adds hundreds, and memory goes the same way. Looks at the binaries that `just image`
 //! built, of both architectures, and runs the one for this machine.
 
-mod support;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -10,8 +9,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use support::stop::*;
-use support::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 /// What the program may weigh, which is all there is in the image.
 const SIZE_MAX: u64 = 1_340_000;

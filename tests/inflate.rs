@@ -2,12 +2,11 @@
 //! for whole. Python's zlib is asked about every stream, and what is made up here is as odd as zlib lets it be.
 
 use std::io::{BufReader, Read};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use seawall::source::inflate::Inflate;
 
-mod support;
-use support::stop;
+use crate::support::{python3, stop};
 
 /// Writes streams, each behind its length, and what zlib says: whether it is whole, and the text, or the reason, behind
 /// its length.
@@ -218,7 +217,7 @@ fn inflated(stream: &[u8], random: &mut fastrand::Rng) -> Result<Vec<u8>, &'stat
 fn every_stream_is_read_as_zlib_reads_it() {
     let seed = stop::seed();
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut python = Command::new("python3")
+    let mut python = python3()
         .args(["-c", STREAMS, &seed.to_string(), &STREAMS_COUNT.to_string()])
         .stdout(Stdio::piped())
         .spawn()

@@ -1,12 +1,10 @@
 //! What a process inherits from the one that starts it: signals that are ignored, and filters on system calls.
 
-mod support;
-
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use support::stop::{SIGNALS, block_at_start, has_signal};
-use support::*;
+use crate::support::stop::{SIGNALS, block_at_start, has_signal};
+use crate::support::*;
 
 /// A recorder that was started with these signals ignored.
 fn started_ignoring(db: &std::path::Path, signals: &'static [i32]) -> Running {

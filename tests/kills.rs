@@ -2,15 +2,13 @@
 //! a commit, a checkpoint, a start or a stop. What was acknowledged is counted outside, by the process at
 //! the other end of the pipes, and looked for in the file after each kill.
 
-mod support;
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use support::stop::*;
-use support::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 /// Of each so many lines, one is rejected, so that acks count lines and not readings.
 const REJECTED_EVERY: u64 = 10;
@@ -468,7 +466,7 @@ connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 for statement in sys.argv[2].split(';'):
     assert connection.execute(statement).rowcount > 0
 ";
-        let status = Command::new("python3")
+        let status = python3()
             .args(["-c", script])
             .arg(&copy)
             .arg(sabotage)

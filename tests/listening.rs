@@ -1,6 +1,5 @@
 //! Where sockets listen: guards against one that is taken from somebody or left open to everybody.
 
-mod support;
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -10,8 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use support::client::*;
-use support::*;
+use crate::support::client::*;
+use crate::support::*;
 
 #[test]
 fn a_socket_is_for_its_owner_and_group() {
@@ -124,7 +123,7 @@ fn a_socket_whose_file_is_gone_is_logged_once_and_unhealthy() {
         arguments.extend(sources.iter().map(String::as_str).chain(sim));
         let seawall = Running::start(&arguments);
         seawall.wait_for("ready");
-        let status = || support::seawall(&["status", "--db", db.to_str().unwrap()]);
+        let status = || crate::support::seawall(&["status", "--db", db.to_str().unwrap()]);
         assert_eq!(status().0, 0);
         let mut client = connect(&gone);
         fs::remove_file(&gone).unwrap();

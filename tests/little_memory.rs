@@ -1,13 +1,12 @@
 //! Guards against a command that takes memory by the number of series or by the length of their names and texts: in
 //! a container it has what the recorder leaves of 6 MB, and the kernel kills one of the two.
 
-mod support;
 use std::fmt::Write;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use support::stop::text;
-use support::*;
+use crate::support::stop::text;
+use crate::support::*;
 
 /// Memory that a command may allocate, with what the C library and the program begin with.
 const DATA_BYTES_MAX: u64 = 4 * 1024 * 1024;

@@ -1,9 +1,8 @@
 //! The log: its levels, and its form.
 
-mod support;
-use support::recording::*;
-use support::stop::*;
-use support::*;
+use crate::support::recording::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 #[test]
 fn the_log_level_keeps_out_what_is_below_it_but_never_the_last_line() {

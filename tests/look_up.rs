@@ -1,11 +1,10 @@
 //! Names of hosts: they are looked up at the start, and a signal ends the wait for a server that does not answer.
 
-mod support;
 use std::fs;
 use std::net::UdpSocket;
 use std::process::Command;
 
-use support::{BINARY, Dir, Running, skip};
+use crate::support::{BINARY, Dir, Running, skip};
 
 /// A name server that never answers, and the start of a recorder that asks it.
 #[test]

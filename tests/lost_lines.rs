@@ -1,12 +1,11 @@
 //! Guards against senders that lose readings by how they send, without a word in the log.
 
-mod support;
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::Stdio;
 
-use support::terminal::terminal;
-use support::*;
+use crate::support::terminal::terminal;
+use crate::support::*;
 
 fn events(run: &Running, event: &str) -> usize {
     let wanted = format!(" event={event} ");

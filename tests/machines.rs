@@ -1,11 +1,10 @@
 //! Guards against two devices that were set up from one card image and give the same name to different readings.
 
-mod support;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::*;
+use crate::support::*;
 
 /// Records lines on a machine of this id, which has a copy of /etc; gives the log. None where this user may not mount.
 fn on_machine(id: &str, db: &Path, lines: &str) -> Option<String> {

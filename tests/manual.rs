@@ -1,12 +1,11 @@
 //! Guards against a manual page that lags behind the program or that man cannot render: it is made from `--help`,
 //! and compared here with the table of options that `--help` comes from.
 
-mod support;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::{BINARY, Dir, skip};
+use crate::support::{BINARY, Dir, skip};
 
 const SECONDS: &str = "1700000000";
 

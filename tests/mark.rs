@@ -1,6 +1,5 @@
 //! Guards against a mark that raises a false alarm, or that does harm: it is evidence of a lost -wal and no data.
 
-mod support;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -8,8 +7,10 @@ use std::process::Command;
 
 use seawall::place::mark::{self, Mark, Reached};
 
-use support::loss::{Recorder, assert_lost, assert_unclean, beside, check, killed, next, remove};
-use support::{Dir, seawall, sql};
+use crate::support::loss::{
+    Recorder, assert_lost, assert_unclean, beside, check, killed, next, remove,
+};
+use crate::support::{Dir, seawall, sql};
 
 /// The mark is of a device and a run. An older state of the same run, brought back in place of the file, lacks
 /// what the mark says.

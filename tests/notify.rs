@@ -1,7 +1,6 @@
 //! Guards against a service manager that takes a recorder for started before it records, for hung while it waits, or for
 //! alive while its disk hangs; and against a recorder that waits for its manager.
 
-mod support;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
@@ -11,14 +10,14 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::manager::Manager;
+use crate::support::mounts::Mount;
+use crate::support::recording::*;
+use crate::support::shim::Shim;
+use crate::support::stop::*;
+use crate::support::*;
 use seawall::record::notify;
 use seawall::record::progress::Progress;
-use support::manager::Manager;
-use support::mounts::Mount;
-use support::recording::*;
-use support::shim::Shim;
-use support::stop::*;
-use support::*;
 
 const EXTEND: &str = "EXTEND_TIMEOUT_USEC=";
 const FED: &str = "WATCHDOG=1";

@@ -1,12 +1,11 @@
 //! Guards against readings that are taken for decades old, or go soon, without a word: seconds sent to a source of
 //! nanoseconds, a sender whose clock was never set.
 
-mod support;
 use std::net::UdpSocket;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use support::client::*;
-use support::*;
+use crate::support::client::*;
+use crate::support::*;
 
 const S: i64 = 1_000_000_000;
 

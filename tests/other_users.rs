@@ -1,16 +1,15 @@
 //! Guards against other users of the machine: a client's name that somebody else takes over, a health check that
 //! somebody else answers. Another user can be had by root only.
 
-mod support;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::{fs, io::BufRead};
 
-use support::client::connect;
-use support::stop::{PublicDir, text};
-use support::*;
+use crate::support::client::connect;
+use crate::support::stop::{PublicDir, text};
+use crate::support::*;
 
 /// `nobody`, who owns nothing.
 const STRANGER: u32 = 65_534;
@@ -32,7 +31,7 @@ fn seawall_as(uid: u32, program: &Path, arguments: &[&str]) -> Output {
 }
 
 fn python_as(uid: u32, script: &str, arguments: &[&str]) -> Child {
-    Command::new("python3")
+    python3()
         .args(["-c", script])
         .args(arguments)
         .uid(uid)
@@ -230,7 +229,7 @@ fn a_side_file_that_may_not_be_written_is_named() {
 }
 
 fn as_stranger(script: &str, at: &Path) -> Output {
-    let mut command = Command::new("python3");
+    let mut command = python3();
     command.args(["-c", script, text(at)]);
     command.uid(STRANGER).gid(STRANGER).output().unwrap()
 }

@@ -1,6 +1,5 @@
 //! Ownership: guards against a recorder that writes into a file that is not its own.
 
-mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,9 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::recording::*;
-use support::stop::*;
-use support::*;
+use crate::support::recording::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 /// Records to a place where it may not; gives the log, in which an error names `named`.
 fn refused_as(db: &Path, named: &Path) -> Vec<String> {

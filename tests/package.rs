@@ -4,7 +4,6 @@
 //! Nothing is installed on this machine: the packages go into a folder, and into a machine made of this one's files
 //! with a systemd of its own (tests/package/machine.sh).
 
-mod support;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -14,9 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use support::client::{Client, connect, number};
-use support::stop::text;
-use support::{BINARY, Dir, assert_sound, is_there, skip, sql, static_program, until};
+use crate::support::client::{Client, connect, number};
+use crate::support::stop::text;
+use crate::support::{BINARY, Dir, assert_sound, is_there, skip, sql, static_program, until};
 
 const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 const ARCHITECTURES: [(&str, &str); 2] = [("amd64", "x86_64"), ("arm64", "aarch64")];
@@ -193,7 +192,7 @@ fn without_systemd_it_installs_and_goes_and_leaves_the_readings() {
 
 /// The control group of the machine.
 fn group() -> String {
-    format!("seawall-test-{}", std::process::id())
+    format!("seawall-test-package-{}", std::process::id())
 }
 
 /// A machine with a systemd of its own; gone with the value.

@@ -3,10 +3,9 @@
 //!
 //! This is `just powercut` in short; tests/powercut/rig.py says what it does. The controls have to lose, or the run fails.
 
-mod support;
 use std::process::Command;
 
-use support::skip;
+use crate::support::skip;
 
 const SEED: &str = "17";
 /// The rig's status where it lacks something.

@@ -8,14 +8,13 @@
 //! Other than for a reader are: the ports, which are free ones; the names of containers; the folder, which is not the
 //! checkout but has its `tests` and `docs`.
 
-mod support;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::docker::can_run;
-use support::document::{Reader, blocks, document};
-use support::{BINARY, Dir, Running, is_there, skip};
+use crate::support::docker::can_run;
+use crate::support::document::{Reader, blocks, document};
+use crate::support::{BINARY, Dir, Running, is_there, skip};
 
 const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 /// The first words of the blocks that are not run, and no others.

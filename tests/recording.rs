@@ -1,14 +1,13 @@
 //! Recording: guards against a reading that is lost, doubled, altered or given another time, and against a commit or
 //! an ack that comes too early, too late or not at all.
 
-mod support;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::process::Stdio;
 
-use support::recording::*;
-use support::stop::*;
-use support::*;
+use crate::support::recording::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 /// Two stations, each hour.
 const WEATHER: &str = include_str!("data/weather.lp");

@@ -1,7 +1,6 @@
 //! Readings that are sent again: guards against one that is stored twice, and against one that is taken for another and is
 //! not stored at all.
 
-mod support;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +9,8 @@ use seawall::db::raw::{Access, Connection};
 use seawall::reading::{Batch, Kind, NamedClient, Series, StreamMark, Value};
 use seawall::store::{Db, Durability, Surplus};
 
-use support::Dir;
-use support::store::*;
+use crate::support::Dir;
+use crate::support::store::*;
 
 /// Readings that are compared with, as docs/database.md has it, and text of them at a start.
 const WINDOW: usize = 65_536;

@@ -2,8 +2,6 @@
 //! retention that takes what it should not: readings that are young, a sample that finds no room, the
 //! numbering, the truth of the ledger.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -17,9 +15,9 @@ use seawall::reading::{Batch, Kind, Series, Value};
 use seawall::record::expiry::{Retention, SizeLimit};
 use seawall::store::Durability;
 
-use support::client::connect;
-use support::store;
-use support::{Dir, PAGE_BYTES, Running, assert_sound, python, seawall, sql, until};
+use crate::support::client::connect;
+use crate::support::store;
+use crate::support::{Dir, PAGE_BYTES, Running, assert_sound, python, seawall, sql, until};
 
 const MIB: u64 = 1024 * 1024;
 const S: i64 = 1_000_000_000;
@@ -265,7 +263,9 @@ fn readings_that_are_too_old_go_and_the_others_stay() {
     a_day_later(&db);
     let recorder = from_stdin(&db, &["--retain=2d"]);
     // The last of them is two days and more old.
-    until("all have gone", || (support::count(&db) == 0).then_some(()));
+    until("all have gone", || {
+        (crate::support::count(&db) == 0).then_some(())
+    });
     stop(recorder);
     let mut recorder = at_once(&db, 5_096);
     // A span of too old ones, and one whose readings are not all too old, which stays whole.
@@ -276,7 +276,7 @@ fn readings_that_are_too_old_go_and_the_others_stay() {
     a_day_later(&db);
     let recorder = from_stdin(&db, &["--retain=2d"]);
     until("the old span has gone", || {
-        (support::count(&db) <= 1_000).then_some(())
+        (crate::support::count(&db) <= 1_000).then_some(())
     });
     stop(recorder);
     assert_eq!(
@@ -311,7 +311,7 @@ fn clients_that_were_not_seen_for_as_long_go_with_the_readings() {
     a_day_later(&db);
     let recorder = start(&db, &[&source, "--commit-interval=0", "--retain=1h"]);
     until("the readings have gone", || {
-        (support::count(&db) == 0).then_some(())
+        (crate::support::count(&db) == 0).then_some(())
     });
     assert_eq!(sql(&db, "SELECT name, lines FROM clients"), "young|10");
     // The one begins again, the other goes on.
@@ -339,7 +339,7 @@ fn a_young_reading_keeps_the_older_ones_that_came_after_it() {
         (number(&db, "SELECT min(id) FROM readings") == 4_097).then_some(())
     });
     stop(recorder);
-    assert_eq!(support::count(&db), 2 * 4_096 + 1);
+    assert_eq!(crate::support::count(&db), 2 * 4_096 + 1);
     is_counted_right(&db);
 }
 
@@ -356,7 +356,7 @@ fn what_was_recorded_within_a_day_stays_however_old_its_times_are() {
         thread::sleep(Duration::from_millis(1_500)); // the pause is the test
         stop(recorder);
     }
-    assert_eq!(support::count(&db), 10_000);
+    assert_eq!(crate::support::count(&db), 10_000);
     is_counted_right(&db);
 }
 
@@ -371,7 +371,7 @@ fn times_in_the_future_keep_nothing_for_ever() {
     a_day_later(&db);
     let recorder = from_stdin(&db, &["--retain=1d"]);
     until("they have gone", || {
-        (support::count(&db) == 0).then_some(())
+        (crate::support::count(&db) == 0).then_some(())
     });
     stop(recorder);
     let (code, out, _) = seawall(&["show", "--db", db.to_str().unwrap()]);
@@ -467,7 +467,7 @@ fn damage_that_is_met_while_readings_go_sets_the_file_aside_at_the_start() {
         recorder.send(lines(now_ns(), 1, 10).as_bytes());
         until_acked(&recorder, 10);
         stop(recorder);
-        assert_eq!(support::count(&db), 10);
+        assert_eq!(crate::support::count(&db), 10);
         let names = names(&folder);
         let is_aside = |name: &String| name.starts_with("x.db.damaged-");
         assert!(
@@ -490,7 +490,9 @@ fn numbering_goes_on_where_everything_has_gone() {
         stop(recorder);
         a_day_later(&db);
         let recorder = from_stdin(&db, &["--retain=1h"]);
-        until("all have gone", || (support::count(&db) == 0).then_some(()));
+        until("all have gone", || {
+            (crate::support::count(&db) == 0).then_some(())
+        });
         if round == 1 {
             recorder.kill();
         } else {

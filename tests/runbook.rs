@@ -7,19 +7,18 @@
 //! `numbers differ`; `values differ`, of lines `key=value`; `until Ctrl-C`, a recorder that is ended behind the next block;
 //! `elsewhere`, on a machine that has no database yet; `then a clone starts`, from what the block has left; `cron`, its lines.
 
-mod support;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::thread;
 
-use support::docker::can_run;
-use support::document::{Block, Reader, blocks, document};
-use support::mounts::Mount;
-use support::shim::Shim;
-use support::stop::{copy_of_the_program, text};
-use support::*;
+use crate::support::docker::can_run;
+use crate::support::document::{Block, Reader, blocks, document};
+use crate::support::mounts::Mount;
+use crate::support::shim::Shim;
+use crate::support::stop::{copy_of_the_program, text};
+use crate::support::*;
 
 /// The first words of the blocks that are not run, and no others.
 const NOT_RUN: [&str; 1] = ["[Service]"];

@@ -1,12 +1,11 @@
 //! Guards against one bad page that costs a whole file: SQLite gives up where it meets it, and the readings behind it
 //! are there.
 
-mod support;
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use support::{Dir, PAGE_BYTES, record_lines, seawall, sql, start};
+use crate::support::{Dir, PAGE_BYTES, record_lines, seawall, sql, start};
 
 const READINGS: usize = 12_000;
 

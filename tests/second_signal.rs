@@ -1,11 +1,10 @@
 //! A second signal: ends the wait for the checkpoint, and never that for a commit.
 
-mod support;
 use std::thread;
 use std::time::Duration;
 
-use support::stop::*;
-use support::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 #[test]
 fn a_second_signal_ends_the_wait_for_a_reader() {

@@ -1,13 +1,13 @@
 //! Guards against a recorder that does something else than its settings say: a setting that is ignored,
 //! misread or overruled, and a mistake in one whose error does not lead to its repair.
 
-mod support;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::support::arguments::*;
 use seawall::cli::{Invocation, Usage, parse, table, unknown_variables};
 use seawall::commands::export::After;
 use seawall::commands::{backup, check, checkpoint, export, show, status};
@@ -20,7 +20,6 @@ use seawall::record::settings::{RecordSettings as Record, Synchronous};
 use seawall::source::spec::{SimRate, SimSpec, SourceSpec};
 use seawall::store::Position;
 use seawall::time::When;
-use support::arguments::*;
 
 fn recording(args: &[&str], variables: &[(&str, &str)]) -> Record {
     match run(args, variables) {

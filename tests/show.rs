@@ -1,14 +1,13 @@
 //! Guards against a table that misleads: a wrong last value, a sensor that fell silent and is not shown, a
 //! unit that is not meant, a line that a narrow terminal breaks, a name that moves the cursor.
 
-mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use support::stop::{record, text};
-use support::*;
+use crate::support::stop::{record, text};
+use crate::support::*;
 
 fn ago(seconds: u64) -> u128 {
     let then = SystemTime::now() - Duration::from_secs(seconds);
@@ -101,7 +100,7 @@ fn the_table_is_of_the_time_asked_for_whatever_order_readings_came_in() {
 fn each_field_of_the_kernels_sensors_has_its_unit() {
     // And what ends like a unit without being one.
     const NONE: &str = "cycles health status charge_type proximity uv_index ph phase_a class_c";
-    let document = support::document::document("docs/sensors.md");
+    let document = crate::support::document::document("docs/sensors.md");
     let (_, fields) = document.split_once("## Fields and series\n").unwrap();
     let (fields, _) = fields.split_once("A series is named").unwrap();
     let fields = fields.split('`').skip(3).step_by(2);
@@ -446,7 +445,7 @@ fn ids_and_times_at_both_ends_of_what_64_bits_hold_are_shown() {
     let db = dir.file("x.db");
     const READINGS: usize = 12;
     record_lines(&db, &"m f=1 1\n".repeat(READINGS));
-    let seed = support::stop::seed();
+    let seed = crate::support::stop::seed();
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut near = |end: i64, steps: u64| end.saturating_add(rng.u64(0..=steps) as i64);
     for round in 0..8 {

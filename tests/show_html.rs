@@ -1,14 +1,13 @@
 //! Guards against a page that misleads whoever it was sent to: a number or a line that is not what was recorded, a gap
 //! that is drawn over, a name that becomes markup, a page that calls somewhere, labels that nobody can read on a phone.
 
-mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::stop::{record, text};
-use support::*;
+use crate::support::stop::{record, text};
+use crate::support::*;
 
 /// The page without its namespace is XML as it is HTML. Prints what is in it: `section` with the sensor and the
 /// field, then its numbers, labels and paths.
@@ -65,7 +64,7 @@ impl Read {
 fn read(page: &str) -> Read {
     let dir = Dir::new("page");
     fs::write(dir.file("page.html"), page).unwrap();
-    let output = Command::new("python3")
+    let output = python3()
         .args(["-c", READ_PAGE])
         .stdin(fs::File::open(dir.file("page.html")).unwrap())
         .output()

@@ -5,16 +5,15 @@
 //! network, as a user without rights; either is killed, stopped and started again. The sidecar numbers its
 //! readings, so that the database shows whether each is there once.
 
-mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use support::docker::*;
-use support::manifest::{Pod, deployed};
-use support::stop::*;
-use support::*;
+use crate::support::docker::*;
+use crate::support::manifest::{Pod, deployed};
+use crate::support::stop::*;
+use crate::support::*;
 
 const SOCKET: &str = "/run/seawall/seawall.sock";
 /// Readings that are settled before the next thing happens.

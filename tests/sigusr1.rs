@@ -1,14 +1,13 @@
 //! SIGUSR1: a checkpoint, and nothing else.
 
-mod support;
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use support::stop::*;
-use support::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 #[test]
 fn sigusr1_runs_a_passive_checkpoint_and_logs_it() {

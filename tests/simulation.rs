@@ -1,14 +1,13 @@
 //! Simulated sensors: each reading that was asked for, at its rate, with values that a seed repeats.
 
-mod support;
 use std::time::{Duration, Instant};
 
 use seawall::source::sim::Sim;
 use seawall::source::spec::{SimRate, SimSpec};
 
-use support::recording::*;
-use support::stop::*;
-use support::*;
+use crate::support::recording::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 #[test]
 fn a_simulation_gives_as_many_readings_as_it_was_asked_for() {

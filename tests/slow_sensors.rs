@@ -1,15 +1,14 @@
 //! Guards against one sensor that costs the others: a driver that sleeps in each read (1-wire: 750 ms), or that hangs.
 //! Sockets, acks, `status` and the stop wait for none; a slow device costs its own readings only.
 
-mod support;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use support::client::connect;
-use support::shim::Shim;
-use support::*;
+use crate::support::client::connect;
+use crate::support::shim::Shim;
+use crate::support::*;
 
 /// A hwmon device with one temperature.
 fn device(root: &Path, name: &str, number: usize) {

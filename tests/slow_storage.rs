@@ -1,15 +1,14 @@
 //! Guards against a card that stalls: samples that are not taken while a sync takes seconds, and a stop that
 //! waits for the storage until a supervisor kills it.
 
-mod support;
 use std::fs::{self, File};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::mounts::Mount;
-use support::shim::Shim;
-use support::{Dir, Ended, Running, assert_sound, count, fields, seawall, sql, until};
+use crate::support::mounts::Mount;
+use crate::support::shim::Shim;
+use crate::support::{Dir, Ended, Running, assert_sound, count, fields, seawall, sql, until};
 
 /// A filesystem, served by a FUSE process of one thread, of which the syncs can be made slow; while one is
 /// made nothing else is served.

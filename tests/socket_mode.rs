@@ -1,13 +1,12 @@
 //! The mode of a unix socket: guards against a name that leads to another file before the mode is set.
 
-mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use support::shim::Shim;
-use support::*;
+use crate::support::shim::Shim;
+use crate::support::*;
 
 /// In a folder in which others may write, the name may lead to another file before the mode is set.
 #[test]

@@ -1,12 +1,11 @@
 //! Answers of the sockets: guards against an ack that comes too early and an answer that does not come.
 
-mod support;
 use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use support::client::*;
-use support::*;
+use crate::support::client::*;
+use crate::support::*;
 
 #[test]
 fn an_acknowledged_line_survives_the_death_of_the_recorder() {

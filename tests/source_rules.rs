@@ -187,6 +187,21 @@ fn every_file_of_the_program_opens_with_what_it_is_for() {
 }
 
 #[test]
+fn every_file_of_tests_is_run() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let stories = fs::read_to_string(root().join("tests/stories.rs")).unwrap();
+    for entry in fs::read_dir(root().join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "rs") {
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let is_run = stories.contains(&format!("\nmod {name};\n"))
+                || manifest.contains(&format!("[[test]]\nname = \"{name}\"\n"));
+            assert!(is_run, "no program has the tests of {name}.rs");
+        }
+    }
+}
+
+#[test]
 fn nobody_sleeps_to_wait_in_the_tests() {
     // `until` in the support module polls; a pause that is itself the test says so on its line.
     for (name, text) in sources(&["tests"]) {

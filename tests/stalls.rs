@@ -1,14 +1,13 @@
 //! Stalls: a disk or a lock that takes its time costs no sample and no line, and what finds no room is counted.
 
-mod support;
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
-use support::recording::*;
-use support::stop::*;
-use support::*;
+use crate::support::recording::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 #[test]
 fn a_database_that_stalls_costs_no_sample() {

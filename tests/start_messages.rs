@@ -1,11 +1,10 @@
 //! Guards against a recorder that records something else, or somewhere else, than its owner thinks: what a start
 //! says of its sources, of its database, and of ports that nobody can reach.
 
-mod support;
 use std::path::Path;
 use std::process::Command;
 
-use support::*;
+use crate::support::*;
 
 /// The log of a recorder whose simulation ends at once.
 fn log_of(db: &Path, args: &[&str]) -> Vec<String> {

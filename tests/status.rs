@@ -1,7 +1,6 @@
 //! Guards against a recorder that is taken for healthy while nothing it takes is kept, and against an
 //! answer that waits for the disk, comes from another recorder, or costs a reading.
 
-mod support;
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
@@ -12,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::{BINARY, Dir, Holder, Running, make_damaged, seawall, sql, until};
+use crate::support::{BINARY, Dir, Holder, Running, make_damaged, seawall, sql, until};
 
 fn record(db: &Path, more: &[&str]) -> Running {
     let fixed = ["record", "--db", db.to_str().unwrap()];

@@ -1,13 +1,12 @@
 //! A stop that comes while the recorder starts: in time, and the file is whole.
 
-mod support;
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use support::stop::*;
-use support::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 #[test]
 fn a_stop_at_any_moment_of_the_start_leaves_a_whole_file() {

@@ -1,6 +1,5 @@
 //! A stop beside readers and writers of other processes: in time, and nothing that they hold up is hidden.
 
-mod support;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -9,8 +8,8 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::stop::*;
-use support::*;
+use crate::support::stop::*;
+use crate::support::*;
 
 /// Stops a recorder while a reader holds a snapshot from before the last of 200 acked lines.
 fn stopped_beside_a_reader(db: &Path, timeout: Duration) -> Holder {

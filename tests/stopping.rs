@@ -1,15 +1,14 @@
 //! Stopping: guards against readings that were accepted and not committed, a `-wal` left behind without a word, a
 //! stop that hangs in a read, and a last line that does not say how it went.
 
-mod support;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use support::stop::*;
-use support::terminal::*;
-use support::*;
+use crate::support::stop::*;
+use crate::support::terminal::*;
+use crate::support::*;
 
 #[test]
 fn each_signal_stops_an_idle_recorder() {

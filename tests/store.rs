@@ -1,7 +1,6 @@
 //! The store alone, by its interface: guards against a commit that is half there, an id that is given twice, a value that
 //! comes back as another, and a file that a reader finds half made.
 
-mod support;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -14,8 +13,8 @@ use seawall::db::transaction;
 use seawall::reading::{Batch, Hello, Kind, NamedClient, Resumed, Series, Value};
 use seawall::store::{Cause, Class, Db, Durability, Reader, Surplus};
 
-use support::Dir;
-use support::store::*;
+use crate::support::Dir;
+use crate::support::store::*;
 
 #[test]
 fn a_checkpoint_in_a_readers_way_says_what_had_to_stay() {

@@ -1,15 +1,14 @@
 //! Standard streams that are full, closed or stopped: they hold up neither the recording nor the stop.
 
-mod support;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::stop::*;
-use support::terminal::*;
-use support::*;
+use crate::support::stop::*;
+use crate::support::terminal::*;
+use crate::support::*;
 
 /// A full pipe that nobody reads.
 fn full_pipe() -> (PipeReader, PipeWriter) {

@@ -1,6 +1,5 @@
 //! Devices that come and go: no reading under the name of one that was there before.
 
-mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,7 +7,7 @@ use std::os::unix::fs::symlink;
 use seawall::source::spec::Choice;
 use seawall::source::sysfs::{Notice, Sysfs};
 
-use support::sysfs::*;
+use crate::support::sysfs::*;
 
 #[test]
 fn a_device_that_appears_is_picked_up_at_the_next_rescan() {

@@ -1,7 +1,6 @@
 //! Sensors that fail: guards against a 0 for what could not be read, and against one sick sensor that stops or silences
 //! the others.
 
-mod support;
 use std::cell::Cell;
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use proptest::prelude::*;
 use seawall::source::sysfs::{Failure, parse_number};
 
-use support::sysfs::*;
+use crate::support::sysfs::*;
 
 #[test]
 fn what_is_no_number_is_no_reading_and_told_once() {

@@ -1,13 +1,12 @@
 //! Names: guards against one sensor's readings under another's name, and a history that breaks at a reboot.
 
-mod support;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
-use support::sysfs::*;
+use crate::support::sysfs::*;
 
 /// A machine with a bit of everything, its numbers given out from `first` in this or the other order.
 fn machine(first: u32, turned: bool) -> Tree {

@@ -1,9 +1,8 @@
 //! Units: guards against a value of the kernel's sensors that is off by a factor.
 
-mod support;
 use std::collections::BTreeMap;
 
-use support::sysfs::*;
+use crate::support::sysfs::*;
 
 #[test]
 fn every_hwmon_file_is_scaled_to_its_unit() {

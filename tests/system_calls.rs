@@ -7,17 +7,16 @@
 //! Nth time the earlier of the two is hit. A fault-injecting SIGTERM would be blocked by the thread that it
 //! comes to: the process is stopped at the call instead, and is sent SIGTERM from outside.
 
-mod support;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::client::port;
-use support::http::Connection;
-use support::stop::*;
-use support::*;
+use crate::support::client::port;
+use crate::support::http::Connection;
+use crate::support::stop::*;
+use crate::support::*;
 
 const SEED: u64 = 4;
 /// Of each scenario, beside one of every second system call that there is.

@@ -2,7 +2,6 @@
 //! takes for started, stopped or alive where it is not. systemd itself runs here as process 1 of namespaces of its own, on
 //! a root of its own in memory, where it sees nothing of this machine that it could write to.
 
-mod support;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -10,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use support::mounts::Mount;
-use support::shim::Shim;
-use support::*;
+use crate::support::mounts::Mount;
+use crate::support::shim::Shim;
+use crate::support::*;
 
 const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 /// Of `systemd-analyze security`, from 0 to 10.

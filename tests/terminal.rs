@@ -1,14 +1,13 @@
 //! A terminal: one line that shows how the recording goes, and none where there is no terminal.
 
-mod support;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::Stdio;
 use std::thread;
 
-use support::stop::*;
-use support::terminal::*;
-use support::*;
+use crate::support::stop::*;
+use crate::support::terminal::*;
+use crate::support::*;
 
 #[test]
 fn on_a_terminal_one_line_shows_how_the_recording_goes() {

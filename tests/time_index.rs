@@ -1,10 +1,9 @@
 //! Guards against a reading that is there and is not found by its time: the sparse index says too little
 //! of backfilled readings, of those after its last row, or after a kill.
 
-mod support;
 use std::path::Path;
 
-use support::{Dir, Running, assert_sound, seawall, sql};
+use crate::support::{Dir, Running, assert_sound, seawall, sql};
 
 /// As docs/database.md has it, for a window of nanoseconds.
 fn window(db: &Path, since: i64, until: i64) -> (i64, i64) {
@@ -84,7 +83,7 @@ fn every_reading_is_found_by_its_time_also_late_ones_and_after_a_kill() {
         let mut recorder = record(&db);
         recorder.send(lines(next, next + n).as_bytes());
         next += n;
-        support::until("all is acked", || {
+        crate::support::until("all is acked", || {
             (recorder.acked() == n as u64).then_some(())
         });
         recorder.kill();

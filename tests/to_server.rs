@@ -4,7 +4,6 @@
 //!
 //! `to_server/*.sql` are the files that docs/servers.md shows, word for word.
 
-mod support;
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -13,8 +12,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use support::stop::{PublicDir, record, seed, text};
-use support::*;
+use crate::support::stop::{PublicDir, record, seed, text};
+use crate::support::*;
 
 /// Tells that a test cannot run here, which on CI is a failure.
 fn skip(why: &str) {
@@ -311,7 +310,7 @@ fn postgresql_ends_with_every_reading_once_whatever_was_cut_or_killed() {
     let (code, rows, _) = seawall(&["export", "--db", text(&db)]);
     assert_eq!(code, 0);
     fs::write(&want, rows).unwrap();
-    let compared = Command::new("python3")
+    let compared = python3()
         .args(["-c", COMPARE, text(&have), text(&want)])
         .output()
         .unwrap();

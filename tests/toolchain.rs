@@ -1,13 +1,12 @@
 //! Guards against a declared oldest Rust that no longer builds the program, and against a `cargo install` that does not
 //! leave a program that records.
 
-mod support;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::{Dir, skip};
+use crate::support::{Dir, skip};
 
 #[test]
 fn the_oldest_rust_that_is_declared_installs_a_program_that_records() {

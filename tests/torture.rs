@@ -5,14 +5,9 @@
 //! an ordinary test. A seed gives the same starts, options, faults and moments in the same order; how far a
 //! recorder comes until its moment is up to the machine.
 
-#[path = "torture/disk.rs"]
 mod disk;
-#[path = "torture/engine.rs"]
 mod engine;
-#[path = "torture/plan.rs"]
 mod plan;
-mod support;
-#[path = "torture/tool.rs"]
 mod tool;
 use std::time::{Duration, Instant};
 

@@ -1,15 +1,14 @@
 //! Guards against bills of materials that name other parts than are built in, and against a table of CVEs that is of
 //! another SQLite, promises what the build does not hold, or differs from the VEX that is handed out.
 
-mod support;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_int};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::client::python_with;
-use support::{BINARY, Dir, skip};
+use crate::support::client::python_with;
+use crate::support::{BINARY, Dir, python3, skip};
 
 const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -51,7 +50,7 @@ fn found(dir: &Dir, end: &str, expression: &str) -> BTreeSet<String> {
     let script =
         format!("import json, sys; d = json.load(sys.stdin); print(*({expression}), sep='\\n')");
     let file = fs::File::open(dir.file(&format!("seawall-{VERSION}.{end}.json"))).unwrap();
-    let output = Command::new("python3")
+    let output = python3()
         .args(["-c", &script])
         .stdin(file)
         .output()

@@ -2,17 +2,16 @@
 //! whole one, and replays a -wal that is another's. And against a false alarm: whoever opens a database after a
 //! kill and closes it again copies all of the -wal into the file and deletes it, and nothing is lost.
 
-mod support;
 use std::fs;
 use std::path::Path;
 
 use seawall::place::mark::{self, Mark, Reached};
 
-use support::loss::{
+use crate::support::loss::{
     Recorder, aside, assert_lost, assert_unclean, beside, check, killed, next, next_with,
     recovered, remove,
 };
-use support::*;
+use crate::support::*;
 
 #[test]
 fn a_wal_taken_away_after_a_kill_is_reported_with_the_ids_and_kept_in_the_runs_row() {
@@ -125,7 +124,7 @@ fn a_tool_that_had_the_file_open_across_the_kill_raises_no_alarm() {
         let dir = Dir::new("wal");
         let db = dir.file("x.db");
         let mut recorder = Recorder::start(&db, &[]);
-        let reader = support::Holder::start(&db, "SELECT count(*) FROM runs");
+        let reader = crate::support::Holder::start(&db, "SELECT count(*) FROM runs");
         recorder.record(lines);
         recorder.checkpoint();
         recorder.record(more);
@@ -582,7 +581,7 @@ fn a_stop_that_a_reader_kept_from_finishing_needs_its_wal() {
         let mut recorder = Recorder::start(&db, &["--stop-timeout=300ms"]);
         recorder.record(2);
         recorder.checkpoint();
-        let reader = support::Holder::start(&db, "BEGIN; SELECT count(*) FROM readings");
+        let reader = crate::support::Holder::start(&db, "BEGIN; SELECT count(*) FROM readings");
         recorder.record(2);
         let ended = recorder.running.stop(libc::SIGTERM);
         assert_eq!(ended.code(), 3, "{:#?}", ended.log);

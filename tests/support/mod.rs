@@ -366,6 +366,21 @@ pub fn seawall(args: &[&str]) -> (i32, String, String) {
     )
 }
 
+/// Python with no library but its own. It is started a thousand times: what PATH has may be a script that looks for
+/// it, and takes as much time again as all the rest.
+pub fn python3() -> Command {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    let path = PATH.get_or_init(|| {
+        let mut command = Command::new("python3");
+        command.args(["-c", "import sys; print(sys.executable)"]);
+        let output = command.output().expect("run python3");
+        String::from_utf8(output.stdout).unwrap().trim_end().into()
+    });
+    let mut command = Command::new(path);
+    command.args(["-I", "-S"]);
+    command
+}
+
 /// Asks Python's SQLite, which shares no code or build with ours; columns are parted by `|`.
 pub fn sql(db: &Path, query: &str) -> String {
     let script = "
@@ -374,7 +389,7 @@ connection = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
 for row in connection.execute(sys.argv[2]):
     print('|'.join(str(column) for column in row))
 ";
-    let output = Command::new("python3")
+    let output = python3()
         .args(["-c", script])
         .arg(db)
         .arg(query)
@@ -396,7 +411,7 @@ pub fn python(db: &Path, script: &str) {
     let script = format!(
         "import os, sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n{script}\n"
     );
-    let status = Command::new("python3")
+    let status = python3()
         .args(["-c", &script])
         .arg(db)
         .stdin(Stdio::null())
@@ -425,7 +440,7 @@ for statement in sys.argv[2].split(';'):
 print('held', flush=True)
 sys.stdin.read()
 ";
-        let mut child = Command::new("python3")
+        let mut child = python3()
             .args(["-c", script])
             .arg(db)
             .arg(begin)
@@ -499,7 +514,7 @@ pub fn handles(pid: u32) -> bool {
 
 /// Python that holds something of a file: the script says `locked`, and goes on until its input ends.
 pub fn hold(script: &str, path: &Path) -> Child {
-    let mut holder = Command::new("python3")
+    let mut holder = python3()
         .args(["-c", script])
         .arg(path)
         .stdin(Stdio::piped())

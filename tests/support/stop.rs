@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{BINARY, Ended, Holder, Running, assert_sound, seawall, sql, until};
+use super::{BINARY, Ended, Holder, Running, assert_sound, python3, seawall, sql, until};
 
 /// What this process may take to notice that another has ended, and the kernel to take that one down. Less
 /// than any wait that the recorder could add to its own deadline.
@@ -391,10 +391,7 @@ import sqlite3, sys
 connection = sqlite3.connect(f'file:{sys.argv[1]}?mode=rw', uri=True, timeout=30)
 print(connection.execute('SELECT count(*) FROM sensor_readings').fetchone()[0])
 ";
-    let output = Command::new("python3")
-        .args(["-c", script])
-        .arg(db)
-        .output();
+    let output = python3().args(["-c", script]).arg(db).output();
     String::from_utf8(output.expect("run python3").stdout)
         .ok()?
         .trim()
@@ -434,7 +431,7 @@ connection = sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True)
 print(connection.execute('SELECT count(*) FROM sensor_readings').fetchone()[0])
 print(connection.execute('PRAGMA journal_mode').fetchone()[0])
 ";
-    let output = Command::new("python3")
+    let output = python3()
         .args(["-c", script])
         .arg(&copy)
         .output()

@@ -3,7 +3,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use crate::support::python3;
 
 const SCRIPT: &str = "
 import sqlite3, sys, time
@@ -76,7 +78,7 @@ pub struct Tool {
 
 impl Tool {
     pub fn start(db: &Path) -> Self {
-        let mut child = Command::new("python3")
+        let mut child = python3()
             .args(["-c", SCRIPT])
             .arg(db)
             .stdin(Stdio::piped())

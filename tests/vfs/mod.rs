@@ -18,6 +18,7 @@ pub mod workload;
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::{Arc, OnceLock};
@@ -456,12 +457,12 @@ impl State {
     }
 }
 
-/// Closes the connections that were left open on a volume whose process is taken to be dead, so that a
-/// sweep does not run out of descriptors. Nothing of it reaches the files.
+/// Closes the connections and the database that were left open on a volume whose process is taken to be dead, so
+/// that a sweep does not run out of descriptors. Nothing of it reaches the files.
 ///
 /// # Safety
 ///
-/// Whoever opened the connections never uses them again.
+/// Whoever opened them never uses them again.
 pub unsafe fn bury(volume: &Volume) {
     volume.kill();
     for connection in volume.connections() {
@@ -477,6 +478,15 @@ pub unsafe fn bury(volume: &Volume) {
                 ffi::sqlite3_finalize(statement);
             }
             assert_eq!(ffi::sqlite3_close(connection), ffi::SQLITE_OK);
+        }
+    }
+    // The recorder's own, which it leaves to the end of its process.
+    let db = volume.folder().join("x.db");
+    for link in fs::read_dir("/proc/self/fd").unwrap().map(Result::unwrap) {
+        if fs::read_link(link.path()).is_ok_and(|path| path == db) {
+            let fd = link.file_name().to_str().unwrap().parse().unwrap();
+            // SAFETY: the caller vouches that nobody uses it again.
+            unsafe { libc::close(fd) };
         }
     }
 }

@@ -7,15 +7,21 @@ use std::sync::{Mutex, PoisonError};
 
 use super::disk::Image;
 
-/// A folder under `target`, removed at the end.
+/// A folder in memory where there is one for all, else under `target`; removed at the end. What lasts of its files is
+/// the VFS's to say, so the filesystem below makes no difference but to the time.
 pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("seawall-trial-{}-{n}", std::process::id());
+        let in_memory = Path::new("/dev/shm").join(&name);
+        if fs::create_dir(&in_memory).is_ok() {
+            return Folder(in_memory);
+        }
         let base = fs::canonicalize(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let path = base.join(format!("trial-{}-{n}", std::process::id()));
+        let path = base.join(name);
         fs::create_dir_all(&path).unwrap();
         Folder(path)
     }

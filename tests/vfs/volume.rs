@@ -196,8 +196,7 @@ pub struct Volume {
     inner: Mutex<Inner>,
 }
 
-/// How the name of the mark ends.
-const MARK: &str = "-mark";
+const MARK: &str = "x.db-mark";
 
 impl Inner {
     fn push(&mut self, folder: &Path, effect: Effect, note: Note) {
@@ -207,12 +206,7 @@ impl Inner {
 
     /// The recorder syncs the folder before it removes the mark; that is written down as a call of its own.
     fn see_mark(&mut self, folder: &Path, note: Note) -> Option<Vec<u8>> {
-        let mut files = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|e| e.unwrap().path());
-        let path = files.find(|path| name_of(path).ends_with(MARK));
-        // A start makes it anew: it may be gone by now, or empty.
-        let mark = path.and_then(|path| std::fs::read(path).ok());
+        let mark = std::fs::read(folder.join(MARK)).ok();
         let before = std::mem::replace(&mut self.mark, mark.clone());
         if before.is_some() && mark.is_none() {
             let effect = Effect::Unlink {
