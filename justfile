@@ -51,13 +51,13 @@ test: fmt-check
     log=target/simulated.log
     {
         nice cargo test --locked --no-fail-fast --lib --test memory &&
-            nice cargo test --locked --no-fail-fast --test stories crashes:: faults:: &&
+            nice cargo test --locked --no-fail-fast --test stories -- crashes:: faults:: &&
             '{{ just_executable() }}' --no-deps test-arm64
     } >"$log" 2>&1 &
     simulated=$!
     trap 'kill $simulated 2>/dev/null || true' EXIT
     cargo test --locked --no-fail-fast --bins --test allocations || status=1
-    cargo test --locked --no-fail-fast --test stories -- --skip crashes:: --skip faults:: || status=1
+    cargo test --locked --no-fail-fast --test stories -- --test-threads=4 --skip crashes:: --skip faults:: || status=1
     cargo test --locked --doc || status=1
     wait "$simulated" || status=1
     trap - EXIT
@@ -248,11 +248,11 @@ sanitize:
     (export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
         export CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer'
         options="--locked --target $host --target-dir target/sanitize"
-        cargo test $options --lib && cargo test $options --test stories store:: repeats::)
+        cargo test $options --lib && cargo test $options --test stories -- store:: repeats::)
     runner="CARGO_TARGET_$(echo "$host" | tr 'a-z-' 'A-Z_')_RUNNER"
     export "$runner=valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite"
     cargo test --locked --lib -- --test-threads=1 --skip floats_are_those_of_the_standard_library
-    cargo test --locked --test stories store:: repeats:: -- --test-threads=1
+    cargo test --locked --test stories -- --test-threads=1 store:: repeats::
 
 # Run under Miri what needs neither SQLite nor the kernel: the queue, the parsers, the decisions (nightly)
 miri:

@@ -31,7 +31,8 @@ fn seawall_as(uid: u32, program: &Path, arguments: &[&str]) -> Output {
 }
 
 fn python_as(uid: u32, script: &str, arguments: &[&str]) -> Child {
-    python3()
+    // Whichever this user may run.
+    Command::new("python3")
         .args(["-c", script])
         .args(arguments)
         .uid(uid)
@@ -229,7 +230,7 @@ fn a_side_file_that_may_not_be_written_is_named() {
 }
 
 fn as_stranger(script: &str, at: &Path) -> Output {
-    let mut command = python3();
+    let mut command = Command::new("python3");
     command.args(["-c", script, text(at)]);
     command.uid(STRANGER).gid(STRANGER).output().unwrap()
 }

@@ -243,7 +243,6 @@ pub struct Stopped {
     pub rejected: u64,
     pub uncommitted: u64,
     pub wal_frames: u64,
-    pub stop_ms: u64,
 }
 
 /// A page and its header in the `-wal`.
@@ -282,18 +281,18 @@ pub fn assert_last_line(log: &[String], reason: &str) -> Stopped {
         (level, "stopped", reason),
         "{last}"
     );
-    let number = |key: &str| {
+    let number = |key: &str| -> u64 {
         fields[key]
             .parse()
             .unwrap_or_else(|_| panic!("{key} in {last}"))
     };
+    number("stop_ms");
     Stopped {
         committed: number("committed"),
         dropped: number("dropped"),
         rejected: number("rejected"),
         uncommitted: number("uncommitted"),
         wal_frames: number("wal_frames"),
-        stop_ms: number("stop_ms"),
     }
 }
 

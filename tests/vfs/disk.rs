@@ -165,12 +165,6 @@ impl Disk {
         }
     }
 
-    /// Calls that are not on the device yet.
-    pub fn pending(&self) -> usize {
-        let writes = self.inodes.values().map(|inode| inode.pending.len());
-        writes.sum::<usize>() + self.links.len()
-    }
-
     /// What is found after the power went.
     pub fn cut(&self, fate: Fate, rng: &mut fastrand::Rng) -> Image {
         // Of the calls before this one, all; of this one, some sectors.

@@ -19,7 +19,7 @@ pub mod workload;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::ptr;
 use std::sync::{Arc, OnceLock};
 
@@ -40,7 +40,6 @@ struct File {
 struct State {
     volume: Arc<Volume>,
     role: Role,
-    path: PathBuf,
     inode: u64,
     /// Its first sync syncs the folder too, as the real VFS does for a log that it has just made.
     syncs_folder: bool,
@@ -163,7 +162,6 @@ unsafe extern "C" fn open(
     let is_log = flags & (ffi::SQLITE_OPEN_MAIN_JOURNAL | ffi::SQLITE_OPEN_WAL) != 0;
     let state = Box::new(State {
         role,
-        path: path.to_owned(),
         inode,
         syncs_folder: is_log && flags & ffi::SQLITE_OPEN_CREATE != 0,
         volume,

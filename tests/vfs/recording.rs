@@ -177,8 +177,6 @@ pub struct Recording {
     awaited: u64,
     sent: Arc<AtomicU64>,
     defined: bool,
-    /// The state that the file is in, by the count of whoever drives several recordings.
-    pub state: Arc<AtomicUsize>,
 }
 
 fn lines_of(ack: Ack) -> u64 {
@@ -283,7 +281,6 @@ impl Recording {
             awaited: 0,
             sent,
             defined: false,
-            state,
         }
     }
 

@@ -119,7 +119,9 @@ impl ShownSeries {
         };
         let last = last.map(|last| match last {
             Shown::Real(v) => format.write(*v),
-            Shown::Word(word) => word.clone(),
+            Shown::Integer(v) => v.to_string(),
+            Shown::Boolean(v) => v.to_string(),
+            Shown::Unsigned(v) => v.clone(),
             Shown::Text(text) => format!("\"{}\"", cut(&visible(text), text_width)),
         });
         let number = |format: NumberFormat, value| range.map(|_| format.write(value));
@@ -160,9 +162,9 @@ impl Sum {
             self.time_ns = time_ns;
             self.last = Some(match (value, self.kind) {
                 (Value::Real(v), _) => Shown::Real(v),
-                (Value::Integer(v), Kind::Boolean) => Shown::Word((v != 0).to_string()),
-                (Value::Integer(v), _) => Shown::Word(v.to_string()),
-                (Value::Text(v), Kind::Unsigned) => Shown::Word(v.to_owned()),
+                (Value::Integer(v), Kind::Boolean) => Shown::Boolean(v != 0),
+                (Value::Integer(v), _) => Shown::Integer(v),
+                (Value::Text(v), Kind::Unsigned) => Shown::Unsigned(v.to_owned()),
                 (Value::Text(v), _) => Shown::Text(shorten(v)),
             });
         }

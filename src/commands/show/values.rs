@@ -11,8 +11,10 @@ const TEXT_WIDTH_MAX: usize = 80;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shown {
     Real(f64),
-    /// Integers and truth values.
-    Word(String),
+    Integer(i64),
+    Boolean(bool),
+    /// Above what an integer holds.
+    Unsigned(String),
     Text(String),
 }
 
