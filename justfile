@@ -47,21 +47,24 @@ test: fmt-check
     trap - EXIT
     cat "$log"
     [ "$status" = 0 ] || exit 1
-    # What simulates faults is bound by the processor, the rest mostly waits: the two go side by side.
-    log=target/simulated.log
+    # What simulates faults is bound by the processor, the rest mostly waits: all go side by side.
+    simulated=target/simulated.log emulated=target/arm64.log
     {
         nice cargo test --locked --no-fail-fast --lib --test memory &&
-            nice cargo test --locked --no-fail-fast --test stories -- crashes:: faults:: &&
-            '{{ just_executable() }}' --no-deps test-arm64
-    } >"$log" 2>&1 &
-    simulated=$!
-    trap 'kill $simulated 2>/dev/null || true' EXIT
+            nice cargo test --locked --no-fail-fast --test stories -- crashes:: faults::
+    } >"$simulated" 2>&1 &
+    simulating=$!
+    '{{ just_executable() }}' --no-deps test-arm64 >"$emulated" 2>&1 &
+    emulating=$!
+    trap 'kill $simulating $emulating 2>/dev/null || true' EXIT
     cargo test --locked --no-fail-fast --bins --test allocations || status=1
-    cargo test --locked --no-fail-fast --test stories -- --test-threads=4 --skip crashes:: --skip faults:: || status=1
+    cargo test --locked --no-fail-fast --test stories -- --test-threads=3 --skip crashes:: --skip faults:: || status=1
     cargo test --locked --doc || status=1
-    wait "$simulated" || status=1
+    wait "$simulating" || status=1
+    cat "$simulated"
+    wait "$emulating" || status=1
     trap - EXIT
-    cat "$log"
+    cat "$emulated"
     '{{ just_executable() }}' --no-deps quick || status=1
     exit "$status"
 
