@@ -178,15 +178,13 @@ impl Sum {
 
     fn shown(self, sensor: String, field: String, now_ns: i64) -> ShownSeries {
         let age_ns = now_ns.saturating_sub(self.time_ns).max(0);
+        let age = Duration::from_nanos(age_ns as u64);
         ShownSeries {
             sensor,
             field,
             whole: Bucket::total(&self.parts),
             parts: self.parts,
-            last: self.last.map(|value| Last {
-                value,
-                age: Duration::from_nanos(age_ns as u64),
-            }),
+            last: self.last.map(|value| Last { value, age }),
         }
     }
 }
