@@ -124,7 +124,7 @@ impl Scene {
              case $1 in
              start)
                  rm -f ended left stopping
-                 (until [ -e stopping ]; do
+                 (until [ -e stopping ] || [ ! -e {dir} ]; do
                       sh -c 'echo $$ >pid; {own} seawall --db {db} {OPTIONS}' </dev/null >/dev/null 2>>journal
                       echo $? >>ended
                       sleep 0.2
@@ -223,8 +223,9 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        // Only of a service that was started and has not ended.
-        let script = ": >stopping; [ ! -e pid ] || [ -e left ] || kill -9 $(cat pid)";
+        // Only of a service that was started and has not ended. It is to see that it stops before the folder goes.
+        let script = ": >stopping; [ ! -e pid ] || [ -e left ] || kill -9 $(cat pid)
+                      until [ ! -e pid ] || [ -e left ]; do sleep 0.02; done";
         let _ = self
             .reader
             .command_of_the_test(&["sh", "-c"], script)

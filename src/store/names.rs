@@ -1,7 +1,8 @@
 //! Names of series, looked up once each, as the caller keeps them.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ffi::CStr;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::open::{READ, is_unreadable};
 use super::schema;
@@ -18,12 +19,33 @@ const NAME_OVERHEAD_BYTES: usize = 256;
 const NAME_SERIES_BY_INDEX: &CStr = c"SELECT sensor, field, type
     FROM series INDEXED BY sqlite_autoindex_series_1 WHERE +id = ?1";
 
+/// Hash of the number of a series, which is looked up for each reading. It needs no secret: whoever chooses numbers that
+/// collide makes few names slow to find.
+#[derive(Default)]
+pub(super) struct NumberHash(u64);
+
+impl Hasher for NumberHash {
+    fn write_i64(&mut self, number: i64) {
+        let product = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = product.rotate_left(32);
+    }
+
+    /// There are no other keys.
+    fn write(&mut self, _: &[u8]) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type BySeries<T> = HashMap<i64, (Kind, Option<T>), BuildHasherDefault<NumberHash>>;
+
 /// Makes the caller's value from sensor, field and kind.
 type Namer<'a, T> = Box<dyn FnMut(&str, &str, Kind) -> Option<T> + 'a>;
 
 /// Type of each series and the caller's value for it; `None` for a series that it does not want.
 pub struct Names<'a, T> {
-    pub(super) by_series: BTreeMap<i64, (Kind, Option<T>)>,
+    pub(super) by_series: BySeries<T>,
     bytes: usize,
     name: Namer<'a, T>,
 }
@@ -31,7 +53,7 @@ pub struct Names<'a, T> {
 impl<'a, T> Names<'a, T> {
     pub fn new(name: impl FnMut(&str, &str, Kind) -> Option<T> + 'a) -> Self {
         Names {
-            by_series: BTreeMap::new(),
+            by_series: BySeries::default(),
             bytes: 0,
             name: Box::new(name),
         }
@@ -39,7 +61,7 @@ impl<'a, T> Names<'a, T> {
 
     /// The numbers of another file's series are its own.
     pub fn forget(&mut self) {
-        self.by_series = BTreeMap::new();
+        self.by_series = BySeries::default();
         self.bytes = 0;
     }
 
