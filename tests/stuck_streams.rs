@@ -163,16 +163,21 @@ fn a_terminal_that_nobody_reads_does_not_hold_up_the_stop() {
     let dir = Dir::new("stuck-terminal");
     // Log lines that name the file are long.
     let db = dir.file(&format!("{}.db", "x".repeat(200)));
-    let timeout = Duration::from_secs(1);
+    // One that was held up would need all of it, and end by another status.
+    let timeout = Duration::from_secs(5);
     for freed in [0, 256, 512, 1024] {
         let (mut master, slave) = terminal(80);
         fill(&slave);
         master.read_exact(&mut vec![0; freed]).unwrap();
-        let options = "--source stdin --stop-timeout 1s --log-level debug";
+        let options = "--source stdin --stop-timeout 5s --log-level debug";
         let stderr = slave.try_clone().unwrap();
         let streams = [Stdio::piped(), Stdio::null(), stderr.into()];
         let running = Running::on(&db, options, streams);
-        until("the run has begun", || try_count(&db));
+        // Its log cannot be read, and a file that is there may not be open yet.
+        until("it records", || {
+            let (_, told, _) = seawall(&["status", "--db", text(&db)]);
+            told.contains("state=recording").then_some(())
+        });
         let ended = running.stop_within(libc::SIGTERM, timeout);
         assert_eq!(ended.code(), 0, "{freed} bytes freed");
         assert_sound(&db);

@@ -140,7 +140,9 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
             return value;
         }
         assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(5));
+        // Looking may start a program; what takes long is looked at less often.
+        let pause = start.elapsed() / 4;
+        thread::sleep(pause.clamp(Duration::from_millis(5), Duration::from_millis(50)));
     }
 }
 
