@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::support::stop::{PublicDir, record, seed, text};
 use crate::support::*;
@@ -258,11 +259,11 @@ fn postgresql_ends_with_every_reading_once_whatever_was_cut_or_killed() {
         };
         let what = round % 4;
         if what < 3 {
-            // At some moment of its way: once it has begun, after so many more looks.
-            let mut looks = random.below(60);
+            // At some moment of its way, once it has begun.
+            let moment = Instant::now() + Duration::from_millis(5 * random.below(60));
             until("the loader is at work, or has ended", || {
-                looks = looks.saturating_sub(1);
-                (looks == 0 && exporter().is_some() || !is_alive(loader.id())).then_some(())
+                let is_time = Instant::now() >= moment && exporter().is_some();
+                (is_time || !is_alive(loader.id())).then_some(())
             });
         }
         match what {

@@ -14,6 +14,8 @@ use crate::sys;
 /// Wait for a command that holds the lock for a moment to look.
 const LOCK_TRIES: u32 = 5;
 const LOCK_AGAIN: Duration = Duration::from_millis(20);
+/// How often the list of locks is read until the holder is in it.
+const LOOKS: u32 = 3;
 
 /// The lock that keeps a second recorder out, held until the process ends, whichever way it does.
 ///
@@ -122,12 +124,15 @@ pub fn who_writes(db: &Path) -> Option<Holder> {
 }
 
 fn find(file: &Metadata, byte: Option<u64>) -> Option<Holder> {
-    let locks = fs::read_to_string("/proc/locks").ok()?;
     let (major, minor) = sys::device_numbers(file.dev());
     let exact = format!("{major:02x}:{minor:02x}:{}", file.ino());
-    let pid = holder_in(&locks, &exact, byte)
+    // The kernel passes over a line where many locks come and go while it is read.
+    let pid = (0..LOOKS).find_map(|_| {
+        let locks = fs::read_to_string("/proc/locks").ok()?;
         // Some filesystems have another device there than they say.
-        .or_else(|| holder_in(&locks, &format!(":{}", file.ino()), byte))?;
+        holder_in(&locks, &exact, byte)
+            .or_else(|| holder_in(&locks, &format!(":{}", file.ino()), byte))
+    })?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = name.trim_end().to_owned();
     Some(Holder { pid, name })
