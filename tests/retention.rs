@@ -521,12 +521,13 @@ fn a_kill_while_readings_go_leaves_the_ledger_true() {
         let wanted = rng.u64(1..60_000);
         let mut stdin = recorder.stdin.take().unwrap();
         let sender = thread::spawn(move || {
-            // The recorder is killed in the middle of it.
+            // The recorder is killed in the middle of it, or waits for more.
             let _ = std::io::Write::write_all(&mut stdin, lines.as_bytes());
+            stdin
         });
         until_acked(&recorder, wanted);
         acked += recorder.kill().acked();
-        sender.join().unwrap();
+        drop(sender.join().unwrap());
         is_counted_right(&db);
         // So that the next run has something to drop.
         a_day_later(&db);
