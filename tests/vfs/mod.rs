@@ -479,7 +479,7 @@ pub unsafe fn bury(volume: &Volume) {
         }
     }
     // The recorder's own, which it leaves to the end of its process.
-    let db = volume.folder().join("x.db");
+    let db = volume.folder().join(volume::DB);
     for link in fs::read_dir("/proc/self/fd").unwrap().map(Result::unwrap) {
         if fs::read_link(link.path()).is_ok_and(|path| path == db) {
             let fd = link.file_name().to_str().unwrap().parse().unwrap();

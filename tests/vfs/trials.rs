@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::disk::Image;
+use super::volume;
 
 /// A folder in memory where there is one for all, else under `target`; removed at the end. What lasts of its files is
 /// the VFS's to say, so the filesystem below makes no difference but to the time.
@@ -40,7 +41,7 @@ impl Folder {
     }
 
     pub fn db(&self) -> PathBuf {
-        self.0.join("x.db")
+        self.0.join(volume::DB)
     }
 
     /// The files as a process that dies leaves them; the shared memory is no file that lasts.

@@ -196,6 +196,8 @@ pub struct Volume {
     inner: Mutex<Inner>,
 }
 
+/// The names of the files in the folder of each volume.
+pub const DB: &str = "x.db";
 const MARK: &str = "x.db-mark";
 
 impl Inner {
@@ -206,6 +208,7 @@ impl Inner {
 
     /// The recorder syncs the folder before it removes the mark; that is written down as a call of its own.
     fn see_mark(&mut self, folder: &Path, note: Note) -> Option<Vec<u8>> {
+        // A start makes it anew: it may be gone by now, or empty.
         let mark = std::fs::read(folder.join(MARK)).ok();
         let before = std::mem::replace(&mut self.mark, mark.clone());
         if before.is_some() && mark.is_none() {
@@ -426,7 +429,7 @@ impl Volume {
         let entries = std::fs::read_dir(&self.folder).unwrap();
         let mut files = BTreeMap::new();
         let paths = entries.map(|entry| entry.unwrap().path());
-        for path in paths.filter(|path| !name_of(path).ends_with(MARK)) {
+        for path in paths.filter(|path| name_of(path) != MARK) {
             inner.next_inode += 1;
             let inode = inner.next_inode;
             files.insert(inode, (name_of(&path), std::fs::read(&path).unwrap()));
