@@ -84,6 +84,16 @@ fn bases() -> [Base; 3] {
     [workload::new(), workload::killed(), left_with_a_journal()]
 }
 
+/// The whole story from a new file. Another base differs until its log was written back once: from then on it would be
+/// told again.
+fn story(base: &Base) -> &'static [Batch] {
+    let first_checkpoint = BATCHES.iter().position(|batch| batch.checkpoint).unwrap();
+    match base.readings {
+        0 => BATCHES,
+        _ => &BATCHES[..=first_checkpoint],
+    }
+}
+
 fn left_with_a_journal() -> Base {
     const READINGS: u64 = 700;
     let folder = Folder::new();
@@ -339,7 +349,7 @@ fn sweep(fault: Fault, lasting: Lasting, bases: &[Base]) -> Vec<String> {
         let trials = AtomicU64::new(0);
         trials::sweep(THREADS, |n| {
             let trial = Trial::new(base, fault, lasting, n + 1);
-            let outcome = trial.run(SETTINGS, BATCHES);
+            let outcome = trial.run(SETTINGS, story(base));
             let more = !outcome.fired.is_empty();
             let told = format!("{:?}", outcome.end);
             let wrong = if more {
@@ -396,7 +406,7 @@ fn a_full_disk_and_a_lock_and_want_of_memory_are_waited_out() {
     for fault in PASSING {
         complaints.extend(sweep(fault, Lasting::Once, &bases));
         complaints.extend(sweep(fault, Lasting::LongEnough, &bases));
-        complaints.extend(sweep(fault, Lasting::TooLong, &bases[1..2]));
+        complaints.extend(sweep(fault, Lasting::TooLong, &bases[..2]));
     }
     trials::assert_none(complaints);
 }

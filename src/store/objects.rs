@@ -33,26 +33,28 @@ pub(super) struct Objects {
 }
 
 pub(super) fn compare(raw: &mut Connection) -> Result<Objects, Error> {
-    let mut found: Vec<(&'static str, bool)> = Vec::new();
+    let layout: Vec<_> = made().collect();
+    let mut as_made = vec![None; layout.len()];
     let (mut strange, mut has_others) = (None, false);
     raw.rows("compare", schema::LIST_OBJECTS, |row| {
         let (kind, name, table, sql) = (row.text(0), row.text(1), row.text(2), row.text(3));
-        if let Some((name, made)) = made().find(|(made, _)| *made == name) {
-            found.push((name, made == sql));
+        if let Some(place) = layout.iter().position(|(made, _)| *made == name) {
+            as_made[place] = Some(layout[place].1 == sql);
             return true;
         }
         has_others = true;
-        if may_change_rows(&kind, &sql) && made().any(|(made, _)| made == table) {
+        if may_change_rows(&kind, &sql) && layout.iter().any(|(made, _)| *made == table) {
             strange = Some(format!(
                 "somebody added the {kind} {name} to {table}, which may change or refuse readings; remove it: DROP {kind} \"{name}\""
             ));
         }
         true
     })?;
-    let wrong = made().filter_map(|(name, _)| match found.iter().find(|(of, _)| *of == name) {
+    let looked_at = layout.iter().zip(as_made);
+    let wrong = looked_at.filter_map(|(&(name, _), as_made)| match as_made {
         None => Some(Wrong::Missing(name)),
-        Some((_, false)) => Some(Wrong::Altered(name)),
-        Some((_, true)) => None,
+        Some(false) => Some(Wrong::Altered(name)),
+        Some(true) => None,
     });
     let wrong = wrong.collect();
     Ok(Objects {

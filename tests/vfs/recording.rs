@@ -30,7 +30,7 @@ use super::volume::{Note, Volume};
 
 /// Far more than any step takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(1);
+const LOOK: Duration = Duration::from_millis(4);
 
 /// From one reading to the next.
 pub const STEP_NS: i64 = 100_000_000;
@@ -193,11 +193,7 @@ fn lines_of(ack: Ack) -> u64 {
 
 /// Readings acknowledged so far.
 fn acked(mail: &Mail) -> u64 {
-    mail.acks
-        .iter()
-        .map(|&ack| lines_of(ack))
-        .max()
-        .unwrap_or(0)
+    mail.acks.last().map_or(0, |&ack| lines_of(ack))
 }
 
 impl Recording {
