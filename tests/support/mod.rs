@@ -18,14 +18,16 @@ pub mod store;
 pub mod sysfs;
 pub mod terminal;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Deref;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -383,29 +385,73 @@ pub fn python3() -> Command {
     command
 }
 
-/// Asks Python's SQLite, which shares no code or build with ours; columns are parted by `|`.
-pub fn sql(db: &Path, query: &str) -> String {
-    let script = "
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
-for row in connection.execute(sys.argv[2]):
-    print('|'.join(str(column) for column in row))
+/// Python's SQLite, which shares no code or build with ours. The process stays for the next question: to start it takes a
+/// hundred times as long as to ask.
+struct Foreign {
+    child: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Foreign {
+    fn start() -> Self {
+        let script = r"
+import os, sqlite3, sys
+while lengths := sys.stdin.buffer.readline().split():
+    path, query = (sys.stdin.buffer.read(int(length)) for length in lengths)
+    try:
+        connection = sqlite3.connect(os.fsdecode(path), timeout=30, isolation_level=None)
+        try:
+            rows = list(connection.execute(query.decode()))
+        finally:
+            connection.close()
+        status, answer = 'rows', '\n'.join('|'.join(map(str, row)) for row in rows)
+    except sqlite3.Error as error:
+        status, answer = 'error', repr(error)
+    answer = answer.encode()
+    sys.stdout.buffer.write(b'%s %d\n%s' % (status.encode(), len(answer), answer))
+    sys.stdout.buffer.flush()
 ";
-    let output = python3()
-        .args(["-c", script])
-        .arg(db)
-        .arg(query)
-        .output()
-        .expect("run python3");
-    assert!(
-        output.status.success(),
-        "{query}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout)
-        .unwrap()
-        .trim_end()
-        .to_owned()
+        let mut child = python3()
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("run python3");
+        Foreign {
+            questions: child.stdin.take().unwrap(),
+            answers: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
+    }
+
+    fn ask(&mut self, db: &Path, query: &str) -> String {
+        let path = db.as_os_str().as_bytes();
+        let lengths = format!("{} {}\n", path.len(), query.len());
+        let question = [lengths.as_bytes(), path, query.as_bytes()].concat();
+        self.questions.write_all(&question).unwrap();
+        let mut head = String::new();
+        self.answers.read_line(&mut head).unwrap();
+        let (status, length) = head.trim_end().split_once(' ').expect("an answer");
+        let mut answer = vec![0; length.parse().unwrap()];
+        self.answers.read_exact(&mut answer).unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert_eq!(status, "rows", "{query}: {answer}");
+        answer.trim_end().to_owned()
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks an SQLite that is not ours; columns are parted by `|`.
+pub fn sql(db: &Path, query: &str) -> String {
+    thread_local!(static FOREIGN: RefCell<Foreign> = RefCell::new(Foreign::start()));
+    FOREIGN.with(|foreign| foreign.borrow_mut().ask(db, query))
 }
 
 /// Opens the file with an SQLite that is not ours, as anybody may, runs something, and ends in some way.
