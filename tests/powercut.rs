@@ -7,7 +7,8 @@ use std::process::Command;
 
 use crate::support::skip;
 
-const SEED: &str = "17";
+/// Its four cuts come twice at a start, while it records, and at a stop.
+const SEED: &str = "3";
 /// The rig's status where it lacks something.
 const SKIPPED: i32 = 77;
 
@@ -15,7 +16,7 @@ const SKIPPED: i32 = 77;
 fn what_was_acknowledged_survives_the_power_of_a_guest_and_the_controls_lose() {
     let rig = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/powercut/rig.py");
     let output = Command::new("python3")
-        .args([rig, "10", SEED, "--states", "20", "--filesystems", "ext4"])
+        .args([rig, "4", SEED, "--states", "10", "--filesystems", "ext4"])
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
@@ -24,5 +25,5 @@ fn what_was_acknowledged_survives_the_power_of_a_guest_and_the_controls_lose() {
     }
     let failed = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}\n{failed}");
-    assert!(told.contains("\n| seawall, all sources | 10 | "), "{told}");
+    assert!(told.contains("\n| seawall, all sources | 4 | "), "{told}");
 }
