@@ -201,15 +201,17 @@ test-arm64: (binary "arm64")
     # Not: what measures memory, to which the emulator adds its own; a signal at the start, because the emulator
     # handles all of them before it runs the program; what the kernel dropped, of which the emulator does not tell; a
     # limit on threads, of which the emulator needs some itself; what is the same arithmetic anywhere and takes minutes
-    # there: retention, wal, time_index, show, check, export, damage (every_command runs each command).
+    # there: retention, wal, time_index, show, check, export, damage, the kills of a backup. every_command has one of each.
     tests='recording simulation stalls checkpoints ownership environment log_lines terminal
         stopping stop_at_start second_signal stop_beside_others stuck_streams sigusr1
         backup status every_command sockets crowds listening datagrams files'
     skipped=
     [ '{{ native }}' = arm64 ] || skipped='
+        a_backup_that_is_killed_leaves_dest_as_it_was
         a_backup_through_a_pipe_takes_no_memory_of_the_size_of_the_database
         a_client_that_never_reads_blocks_nobody
         a_thousand_connections_need_little_memory
+        long_names_of_many_series_are_bounded_in_memory
         hostile_clients_cost_the_others_nothing
         unfinished_lines_of_many_hold_no_more_than_their_share
         of_more_series_than_are_remembered_each_reading_keeps_its_name

@@ -95,7 +95,7 @@ fn story(base: &Base) -> &'static [Batch] {
 }
 
 fn left_with_a_journal() -> Base {
-    const READINGS: u64 = 700;
+    const READINGS: u64 = 250;
     let folder = Folder::new();
     let volume = Volume::mount(folder.path(), Device::REAL);
     let db = folder.db();
@@ -383,8 +383,10 @@ fn an_io_error_ends_the_acks_at_once_and_loses_none() {
     let bases = bases();
     let mut complaints = Vec::new();
     for fault in IO_ERRORS {
-        for lasting in [Lasting::Once, Lasting::ForEver] {
-            complaints.extend(sweep(fault, lasting, &bases));
+        complaints.extend(sweep(fault, Lasting::Once, &bases));
+        // Half of each later write is no more than half of one.
+        if !fault.half {
+            complaints.extend(sweep(fault, Lasting::ForEver, &bases));
         }
     }
     trials::assert_none(complaints);
@@ -406,7 +408,9 @@ fn a_full_disk_and_a_lock_and_want_of_memory_are_waited_out() {
     for fault in PASSING {
         complaints.extend(sweep(fault, Lasting::Once, &bases));
         complaints.extend(sweep(fault, Lasting::LongEnough, &bases));
-        complaints.extend(sweep(fault, Lasting::TooLong, &bases[..2]));
+        if !fault.half {
+            complaints.extend(sweep(fault, Lasting::TooLong, &bases[..2]));
+        }
     }
     trials::assert_none(complaints);
 }

@@ -185,7 +185,7 @@ fn sweep(lasting: Lasting, short: u64) {
 
 #[test]
 fn one_allocation_that_fails_is_waited_out() {
-    sweep(Lasting::Once, 4);
+    sweep(Lasting::Once, 6);
 }
 
 #[test]

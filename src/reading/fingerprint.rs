@@ -1,9 +1,8 @@
 //! Checksum of readings.
 //!
-//! SQLite has no checksum over what it stores: a flipped bit in a value passes its integrity check. So
-//! each run's row holds the sum of its readings' fingerprints, kept up in the same transaction as the
-//! readings, and `check` adds it up again. The sum does not depend on order, so that a later version can
-//! take out what retention removes. It guards against accidents and not against a forger. Pure.
+//! SQLite has no checksum over what it stores: a flipped bit in a value passes its integrity check. So each span's row,
+//! and the last run's for the readings after the last span, holds the sum of their fingerprints, kept up in the same
+//! transaction, and `check` adds it up again. It guards against accidents and not against a forger. Pure.
 
 use crate::reading::batch::{Kind, Value};
 

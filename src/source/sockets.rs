@@ -286,7 +286,7 @@ impl Sockets {
             return true;
         };
         if self.clients[older].peer.uid != hello.uid {
-            if let Ok(newer) = self.clients.binary_search_by_key(&hello.stream, Client::id) {
+            if let Some(newer) = self.place(hello.stream) {
                 self.refuse(newer, "client-refused", 1, &another_users(name));
             }
             return false;
@@ -303,14 +303,11 @@ impl Sockets {
     /// Closes the largest holders until all hold less than the bound. Returns what they hold.
     fn hold_less(&mut self) -> usize {
         loop {
-            let open = || self.clients.iter().filter(|client| !client.is_over());
-            let held: usize = open().map(Client::held_bytes).sum();
-            if held <= HELD_BYTES_MAX {
-                return held;
-            }
-            let open = self.clients.iter().enumerate();
-            let open = open.filter(|(_, client)| !client.is_over());
-            let Some((most, _)) = open.max_by_key(|(_, client)| client.held_bytes()) else {
+            let clients = self.clients.iter().enumerate();
+            let open = clients.filter(|(_, client)| !client.is_over());
+            let holders = open.map(|(n, client)| (client.held_bytes(), n));
+            let held = holders.clone().map(|(bytes, _)| bytes).sum();
+            let Some((_, most)) = holders.max().filter(|_| held > HELD_BYTES_MAX) else {
                 return held;
             };
             let reason = format!(
@@ -343,17 +340,20 @@ impl Sockets {
     }
 
     pub fn put(&mut self, ack: Ack) {
-        let stream = ack.stream();
-        if let Ok(n) = self.clients.binary_search_by_key(&stream, Client::id) {
+        if let Some(n) = self.place(ack.stream()) {
             self.clients[n].put(ack);
         }
     }
 
     pub fn resume(&mut self, resume: Resume) {
-        let stream = resume.stream();
-        if let Ok(n) = self.clients.binary_search_by_key(&stream, Client::id) {
+        if let Some(n) = self.place(resume.stream()) {
             self.clients[n].resume(resume);
         }
+    }
+
+    /// Index of a stream's client; `None` once it is closed.
+    fn place(&self, stream: u64) -> Option<usize> {
+        self.clients.binary_search_by_key(&stream, Client::id).ok()
     }
 
     /// Writes the answers, and removes the connections that are over.

@@ -56,9 +56,8 @@ pub(super) fn compare(raw: &mut Connection) -> Result<Objects, Error> {
         Some(false) => Some(Wrong::Altered(name)),
         Some(true) => None,
     });
-    let wrong = wrong.collect();
     Ok(Objects {
-        wrong,
+        wrong: wrong.collect(),
         has_others,
         strange,
     })
