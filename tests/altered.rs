@@ -86,6 +86,10 @@ fn what_others_add_stays_welcome_unless_it_may_change_readings() {
             "DROP trigger \"t\"",
         ),
         (
+            "CREATE TRIGGER readings AFTER INSERT ON Readings BEGIN DELETE FROM readings; END",
+            "DROP trigger \"readings\"",
+        ),
+        (
             "CREATE UNIQUE INDEX u ON readings(id, time_ns)",
             "DROP index \"u\"",
         ),

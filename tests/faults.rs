@@ -84,8 +84,7 @@ fn bases() -> [Base; 3] {
     [workload::new(), workload::killed(), left_with_a_journal()]
 }
 
-/// The whole story from a new file. Another base differs until its log was written back once: from then on it would be
-/// told again.
+/// The whole story from a new file. After the first checkpoint the calls from another base are those from a new file.
 fn story(base: &Base) -> &'static [Batch] {
     let first_checkpoint = BATCHES.iter().position(|batch| batch.checkpoint).unwrap();
     match base.readings {
@@ -384,7 +383,7 @@ fn an_io_error_ends_the_acks_at_once_and_loses_none() {
     let mut complaints = Vec::new();
     for fault in IO_ERRORS {
         complaints.extend(sweep(fault, Lasting::Once, &bases));
-        // Half of each later write is no more than half of one.
+        // The first half of a write is what leaves a torn page or frame; later ones add nothing to it.
         if !fault.half {
             complaints.extend(sweep(fault, Lasting::ForEver, &bases));
         }
@@ -408,6 +407,7 @@ fn a_full_disk_and_a_lock_and_want_of_memory_are_waited_out() {
     for fault in PASSING {
         complaints.extend(sweep(fault, Lasting::Once, &bases));
         complaints.extend(sweep(fault, Lasting::LongEnough, &bases));
+        // As with an I/O error.
         if !fault.half {
             complaints.extend(sweep(fault, Lasting::TooLong, &bases[..2]));
         }

@@ -15,7 +15,7 @@ const ROOMS: [&str; 10] = [
 ];
 const FILE_LINES_MAX: usize = 500;
 /// The aim is 15,000. Less only, from here on.
-const SRC_LINES_MAX: usize = 26_347;
+const SRC_LINES_MAX: usize = 26_345;
 const DB_LINES_MAX: usize = 1_500;
 const TEST_FILE_LINES_MAX: usize = 700;
 

@@ -9,7 +9,7 @@ use crate::support::{Dir, PAGE_BYTES, record_lines, seawall, sql, start};
 
 const READINGS: usize = 12_000;
 
-/// Two runs, several levels of pages of readings, series in several pages.
+/// Two runs; with READINGS several levels of pages of readings, and series in several pages.
 fn recorded(dir: &Dir, readings: usize) -> PathBuf {
     let db = dir.file("x.db");
     let spec = format!("sim:sensors=60,rate=max,count={},seed=1", readings - 1);
@@ -169,7 +169,7 @@ fn damaged_indexes_spans_and_names_cost_no_reading() {
 /// The old readings have gone, and more ids seem to be missing than a file of this size can hold.
 #[test]
 fn a_damaged_first_id_of_a_run_costs_no_reading() {
-    /// Each id that a file of this size could hold is looked for.
+    /// Each id that a file of this size could hold is looked for, which takes long.
     const FEW: usize = 600;
     let dir = Dir::new("salvage-ids");
     let db = recorded(&dir, FEW);

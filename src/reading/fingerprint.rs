@@ -1,8 +1,8 @@
 //! Checksum of readings.
 //!
-//! SQLite has no checksum over what it stores: a flipped bit in a value passes its integrity check. So each span's row,
-//! and the last run's for the readings after the last span, holds the sum of their fingerprints, kept up in the same
-//! transaction, and `check` adds it up again. It guards against accidents and not against a forger. Pure.
+//! SQLite has no checksum over what it stores: a flipped bit in a value passes its integrity check. So each span's row
+//! holds the sum of its readings' fingerprints, and the last run's row that of the readings after the last span, kept up in
+//! the same transaction, and `check` adds them up again. It guards against accidents and not against a forger. Pure.
 
 use crate::reading::batch::{Kind, Value};
 

@@ -242,11 +242,7 @@ impl Sockets {
                 held = self.hold_less();
             }
         }
-        self.turn = if count == 0 {
-            0
-        } else {
-            (self.turn + 1) % count
-        };
+        self.turn = (self.turn + 1) % count.max(1);
     }
 
     /// Takes datagrams into `to`, which drops readings without room. Returns datagrams that the kernel
@@ -286,7 +282,7 @@ impl Sockets {
             return true;
         };
         if self.clients[older].peer.uid != hello.uid {
-            if let Some(newer) = self.place(hello.stream) {
+            if let Some(newer) = self.index_of(hello.stream) {
                 self.refuse(newer, "client-refused", 1, &another_users(name));
             }
             return false;
@@ -340,19 +336,19 @@ impl Sockets {
     }
 
     pub fn put(&mut self, ack: Ack) {
-        if let Some(n) = self.place(ack.stream()) {
+        if let Some(n) = self.index_of(ack.stream()) {
             self.clients[n].put(ack);
         }
     }
 
     pub fn resume(&mut self, resume: Resume) {
-        if let Some(n) = self.place(resume.stream()) {
+        if let Some(n) = self.index_of(resume.stream()) {
             self.clients[n].resume(resume);
         }
     }
 
     /// Index of a stream's client; `None` once it is closed.
-    fn place(&self, stream: u64) -> Option<usize> {
+    fn index_of(&self, stream: u64) -> Option<usize> {
         self.clients.binary_search_by_key(&stream, Client::id).ok()
     }
 

@@ -38,12 +38,14 @@ pub(super) fn compare(raw: &mut Connection) -> Result<Objects, Error> {
     let (mut strange, mut has_others) = (None, false);
     raw.rows("compare", schema::LIST_OBJECTS, |row| {
         let (kind, name, table, sql) = (row.text(0), row.text(1), row.text(2), row.text(3));
-        if let Some(place) = layout.iter().position(|(made, _)| *made == name) {
+        // A trigger may have the name of a table.
+        let place = layout.iter().position(|(made, _)| *made == name);
+        if let Some(place) = place.filter(|_| kind != "trigger") {
             as_made[place] = Some(layout[place].1 == sql);
             return true;
         }
         has_others = true;
-        if may_change_rows(&kind, &sql) && layout.iter().any(|(made, _)| *made == table) {
+        if may_change_rows(&kind, &sql) && layout.iter().any(|(made, _)| made.eq_ignore_ascii_case(&table)) {
             strange = Some(format!(
                 "somebody added the {kind} {name} to {table}, which may change or refuse readings; remove it: DROP {kind} \"{name}\""
             ));

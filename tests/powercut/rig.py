@@ -205,10 +205,12 @@ class Rig:
             self.is_compared = True
         return states.without_flushes(entries) if story.has_lying_disk else entries
 
-    def tell(self, story, rng, per_cut, row, keep):
+    def tell(self, story, per_cut, row, keep):
         """All lives of one story. Each cut is judged, and so are the states at places before it."""
         base, before = self.base(story), []
         for number in range(story.lives):
+            # How much a life before has written depends on the machine, and its draws on that.
+            rng = random.Random(f"{story.seed}-{number}")
             life, phase = self.live(story, base, before, rng)
             entries = self.read_log(story, base, self.home / "disk")
             end = (len(entries), "all" if story.is_orderly else rng.choice(states.KINDS), rng.getrandbits(32))
@@ -252,7 +254,7 @@ def keep_in(folder):
 def again(folder, home):
     """Judges once more what was kept."""
     kept = json.loads((folder / "place.json").read_text())
-    story, _ = story_of(kept["seed"], [kept["filesystem"]])
+    story = story_of(kept["seed"], [kept["filesystem"]])
     bench = judge.Bench(home, guest.DISK_BYTES)
     rig = Rig.__new__(Rig)
     rig.bench = bench
@@ -281,10 +283,9 @@ def missing():
 
 
 def story_of(seed, filesystems):
-    rng = random.Random(seed)
-    story = seawall.at_random(rng, BINARY, filesystems)
+    story = seawall.at_random(random.Random(seed), BINARY, filesystems)
     story.seed = seed
-    return story, rng
+    return story
 
 
 def main():
@@ -337,10 +338,10 @@ def main():
             number = 0
             while row.cuts < asked.cuts:
                 number += 1
-                story, rng = story_of(f"{asked.seed}-{number}", filesystems)
+                story = story_of(f"{asked.seed}-{number}", filesystems)
                 story.lives = min(story.lives, asked.cuts - row.cuts)
                 try:
-                    rig.tell(story, rng, asked.states, row, keep_in(STORE / "found"))
+                    rig.tell(story, asked.states, row, keep_in(STORE / "found"))
                 except RuntimeError as e:
                     row.broken += 1
                     print(f"{story.seed}: broken: {e}", flush=True)
@@ -366,7 +367,7 @@ def main():
                     continue
                 story.seed = f"{asked.seed}-{story.name}-{number}"
                 try:
-                    rig.tell(story, random.Random(story.seed), asked.states, row, None)
+                    rig.tell(story, asked.states, row, None)
                 except RuntimeError as e:
                     row.broken += 1
                     print(f"{story.seed}: broken: {e}", flush=True)

@@ -62,7 +62,7 @@ class Row:
         """Whatever else is compared may lose; seawall may not, and a control has to."""
         if self.has_to_lose:
             return self.has_lost()
-        if self.torn_superblocks > self.states // 50:
+        if self.torn_superblocks > 1 + self.states // 50:
             return False
         is_good = not (self.has_lost() or self.damaged or self.not_started or self.states_bad or self.broken)
         return is_good or not self.name.startswith("seawall")

@@ -370,7 +370,7 @@ pub fn seawall(args: &[&str]) -> (i32, String, String) {
     )
 }
 
-/// Python with no library but its own. It is started a thousand times: what PATH has may be a script that looks for
+/// Python with no library but its own. It is started many times: what PATH has may be a script that looks for
 /// it, and takes as much time again as all the rest.
 pub fn python3() -> Command {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
@@ -406,7 +406,7 @@ while lengths := sys.stdin.buffer.readline().split():
         finally:
             connection.close()
         status, answer = 'rows', '\n'.join('|'.join(map(str, row)) for row in rows)
-    except sqlite3.Error as error:
+    except Exception as error:
         status, answer = 'error', repr(error)
     answer = answer.encode()
     sys.stdout.buffer.write(b'%s %d\n%s' % (status.encode(), len(answer), answer))

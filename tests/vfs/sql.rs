@@ -87,7 +87,7 @@ unsafe fn column(statement: *mut ffi::sqlite3_stmt, n: i32) -> Option<String> {
         if text.is_null() {
             return None;
         }
-        Some(CStr::from_ptr(text.cast()).to_str().unwrap().to_owned())
+        Some(CStr::from_ptr(text.cast()).to_string_lossy().into_owned())
     }
 }
 
