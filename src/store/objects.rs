@@ -39,8 +39,8 @@ pub(super) fn compare(raw: &mut Connection) -> Result<Objects, Error> {
     raw.rows("compare", schema::LIST_OBJECTS, |row| {
         let (kind, name, table, sql) = (row.text(0), row.text(1), row.text(2), row.text(3));
         // A trigger may have the name of a table.
-        let place = layout.iter().position(|(made, _)| *made == name);
-        if let Some(place) = place.filter(|_| kind != "trigger") {
+        let place = layout.iter().position(|(made, _)| kind != "trigger" && *made == name);
+        if let Some(place) = place {
             as_made[place] = Some(layout[place].1 == sql);
             return true;
         }

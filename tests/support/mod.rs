@@ -385,13 +385,40 @@ pub fn python3() -> Command {
     command
 }
 
+/// Python that goes on with a script while a test asks and it answers; killed at the end.
+pub struct Interpreter {
+    child: Child,
+    pub stdin: ChildStdin,
+    pub stdout: BufReader<ChildStdout>,
+}
+
+impl Interpreter {
+    pub fn start(script: &str, arguments: &[&Path]) -> Self {
+        let mut child = python3()
+            .args(["-c", script])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("run python3");
+        Interpreter {
+            stdin: child.stdin.take().unwrap(),
+            stdout: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
+    }
+}
+
+impl Drop for Interpreter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Python's SQLite, which shares no code or build with ours. The process stays for the next question: to start it takes a
 /// hundred times as long as to ask.
-struct Foreign {
-    child: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+struct Foreign(Interpreter);
 
 impl Foreign {
     fn start() -> Self {
@@ -412,46 +439,36 @@ while lengths := sys.stdin.buffer.readline().split():
     sys.stdout.buffer.write(b'%s %d\n%s' % (status.encode(), len(answer), answer))
     sys.stdout.buffer.flush()
 ";
-        let mut child = python3()
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("run python3");
-        Foreign {
-            questions: child.stdin.take().unwrap(),
-            answers: BufReader::new(child.stdout.take().unwrap()),
-            child,
-        }
+        Foreign(Interpreter::start(script, &[]))
     }
 
-    fn ask(&mut self, db: &Path, query: &str) -> String {
+    fn ask(&mut self, db: &Path, query: &str) -> Result<String, String> {
         let path = db.as_os_str().as_bytes();
         let lengths = format!("{} {}\n", path.len(), query.len());
         let question = [lengths.as_bytes(), path, query.as_bytes()].concat();
-        self.questions.write_all(&question).unwrap();
+        self.0.stdin.write_all(&question).unwrap();
         let mut head = String::new();
-        self.answers.read_line(&mut head).unwrap();
+        self.0.stdout.read_line(&mut head).unwrap();
         let (status, length) = head.trim_end().split_once(' ').expect("an answer");
         let mut answer = vec![0; length.parse().unwrap()];
-        self.answers.read_exact(&mut answer).unwrap();
-        let answer = String::from_utf8(answer).unwrap();
-        assert_eq!(status, "rows", "{query}: {answer}");
-        answer.trim_end().to_owned()
+        self.0.stdout.read_exact(&mut answer).unwrap();
+        let answer = String::from_utf8(answer).unwrap().trim_end().to_owned();
+        if status == "rows" {
+            Ok(answer)
+        } else {
+            Err(answer)
+        }
     }
 }
 
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Asks an SQLite that is not ours; columns are parted by `|`.
-pub fn sql(db: &Path, query: &str) -> String {
+/// Asks an SQLite that is not ours; columns are parted by `|`. It makes a file where there is none.
+pub fn try_sql(db: &Path, query: &str) -> Result<String, String> {
     thread_local!(static FOREIGN: RefCell<Foreign> = RefCell::new(Foreign::start()));
     FOREIGN.with(|foreign| foreign.borrow_mut().ask(db, query))
+}
+
+pub fn sql(db: &Path, query: &str) -> String {
+    try_sql(db, query).unwrap_or_else(|error| panic!("{query}: {error}"))
 }
 
 /// Opens the file with an SQLite that is not ours, as anybody may, runs something, and ends in some way.

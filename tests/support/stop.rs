@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{BINARY, Ended, Holder, Running, assert_sound, python3, seawall, sql, until};
+use super::{BINARY, Ended, Holder, Running, assert_sound, python3, seawall, sql, try_sql, until};
 
 /// What this process may take to notice that another has ended, and the kernel to take that one down. Less
 /// than any wait that the recorder could add to its own deadline.
@@ -385,17 +385,11 @@ pub fn ledger(db: &Path) -> Ledger {
 
 /// Readings in a file that may not be one yet.
 pub fn try_count(db: &Path) -> Option<u64> {
-    let script = "
-import sqlite3, sys
-connection = sqlite3.connect(f'file:{sys.argv[1]}?mode=rw', uri=True, timeout=30)
-print(connection.execute('SELECT count(*) FROM sensor_readings').fetchone()[0])
-";
-    let output = python3().args(["-c", script]).arg(db).output();
-    String::from_utf8(output.expect("run python3").stdout)
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    if !db.exists() {
+        return None;
+    }
+    let count = try_sql(db, "SELECT count(*) FROM sensor_readings");
+    count.ok()?.parse().ok()
 }
 
 /// The path of `-wal` or `-shm`.

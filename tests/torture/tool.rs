@@ -1,11 +1,10 @@
 //! Another process that has the database open now and then: Python's SQLite, which shares no code or build
 //! with ours. One process for the whole torture, told what to do line by line.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use crate::support::python3;
+use crate::support::Interpreter;
 
 const SCRIPT: &str = "
 import sqlite3, sys, time
@@ -70,30 +69,15 @@ for line in sys.stdin:
         print('failed', e, flush=True)
 ";
 
-pub struct Tool {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
+pub struct Tool(Interpreter);
 
 impl Tool {
     pub fn start(db: &Path) -> Self {
-        let mut child = python3()
-            .args(["-c", SCRIPT])
-            .arg(db)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("run python3");
-        Tool {
-            stdin: child.stdin.take().unwrap(),
-            stdout: BufReader::new(child.stdout.take().unwrap()),
-            child,
-        }
+        Tool(Interpreter::start(SCRIPT, &[db]))
     }
 
     pub fn begin(&mut self, order: &str) {
-        writeln!(self.stdin, "{order}").expect("write to the tool");
+        writeln!(self.0.stdin, "{order}").expect("write to the tool");
     }
 
     /// The lines of the answer to the oldest order that was begun; or what SQLite said.
@@ -102,6 +86,7 @@ impl Tool {
         loop {
             let mut line = String::new();
             let got = self
+                .0
                 .stdout
                 .read_line(&mut line)
                 .expect("read from the tool");
@@ -134,12 +119,5 @@ impl Tool {
             (id.parse().unwrap(), value.parse().ok())
         };
         Ok(lines.iter().map(row).collect())
-    }
-}
-
-impl Drop for Tool {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
