@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
@@ -194,6 +195,9 @@ class Rig:
             return judge.Verdict(has_filesystem=False)
         try:
             return story.judge(self.bench.at, lives)
+        except (OSError, sqlite3.Error) as e:
+            # It was mounted, and what is in it cannot be read.
+            return judge.Verdict(complaints=[repr(e)])
         finally:
             self.bench.unmount()
 
